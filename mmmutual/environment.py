@@ -1,0 +1,63 @@
+"""The stack mmmutual extends: one clear sentence if a piece is missing, and safe loading of its checkpoints.
+
+Two stacks share their import names: OneDL (the maintained one) and OpenMMLab.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+PIECES = ('torch', 'mmengine', 'mmcv.ops', 'mmdet', 'pycocotools')
+MEND = (
+    "`make install` sets up everything in .venv; in an environment of your own, see 'Installation' in the README: "
+    '`pip install -r requirements/onedl.txt`'
+)
+
+
+def check_stack(pieces: tuple[str, ...] = PIECES) -> None:
+    """Import the pieces that mmmutual extends.
+
+    Args:
+        pieces: Names of modules.
+
+    Raises:
+        ImportError: With the piece that is missing or does not fit the others, and the command that mends it.
+    """
+    for piece in pieces:
+        try:
+            import_module(piece)
+        except (ImportError, AssertionError, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ImportError(f'mmmutual needs {piece}, which does not import here ({reason}). {MEND}') from error
+
+
+def register_safe_globals() -> None:
+    """Let ``torch.load(weights_only=True)`` read what MMEngine writes into a checkpoint.
+
+    Upstream MMEngine 0.10.7 stores its log buffers in checkpoints and cannot resume them under torch 2.6 and later,
+    whose safe loader refuses classes it does not know. What is registered here only holds data. All goes by its name,
+    since OneDL's MMEngine unregisters what goes without whenever it has loaded a checkpoint.
+    """
+    import numpy as np
+    import torch
+    from mmengine.logging import HistoryBuffer
+
+    classes = [HistoryBuffer, np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in 'bBhHiIlLqQefd?')]
+    rebuild = [value.__reduce__()[0] for value in (np.zeros(1), np.float64(0))]
+    modules = ('numpy.core.multiarray', 'numpy._core.multiarray')  # of NumPy 1 and 2
+    torch.serialization.add_safe_globals(
+        [
+            *((cls, f'{cls.__module__}.{cls.__name__}') for cls in classes),
+            *((function, f'{module}.{function.__name__}') for function in rebuild for module in modules),
+            (_history_buffer_attribute, 'builtins.getattr'),
+        ]
+    )
+
+
+def _history_buffer_attribute(owner: object, name: str) -> object:
+    """Stand-in for ``getattr``, which pickle uses to name a class's methods."""
+    from mmengine.logging import HistoryBuffer
+
+    if owner is not HistoryBuffer:  # no UnpicklingError, upon which OneDL's MMEngine loads the file unsafely
+        raise ValueError(f'refused to read the attribute {name!r} of {owner!r} from a checkpoint')
+    return getattr(owner, name)

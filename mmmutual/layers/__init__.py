@@ -1,0 +1,27 @@
+"""Slimmable layers, channel rounding and width state."""
+
+from .batch_norm import SlimBatchNorm2d
+from .channels import active_channels
+from .conv import SlimConv2d
+from .group_norm import SlimGroupNorm
+from .linear import SlimLinear
+from .statistics import PooledStatistics
+from .sync_batch_norm import SlimSyncBatchNorm2d
+from .width import Slimmable, check_ratio, check_ratios, get_width, set_width, slimmable_layers, use_width
+
+__all__ = [
+    'PooledStatistics',
+    'SlimBatchNorm2d',
+    'SlimConv2d',
+    'SlimGroupNorm',
+    'SlimLinear',
+    'SlimSyncBatchNorm2d',
+    'Slimmable',
+    'active_channels',
+    'check_ratio',
+    'check_ratios',
+    'get_width',
+    'set_width',
+    'slimmable_layers',
+    'use_width',
+]

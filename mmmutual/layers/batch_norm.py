@@ -1,0 +1,181 @@
+"""Slimmable batch norm: shared affine parameters, running statistics of its own for each width.
+
+Switchable statistics come from Slimmable Neural Networks (arXiv 1812.08928), shared affine parameters and
+post-statistics calibration from US-Nets (arXiv 1903.05134), which MutualNet follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from .statistics import PooledStatistics
+from .width import Slimmable, check_ratio, check_ratios
+
+STATISTICS = ('running_mean', 'running_var', 'num_batches_tracked')
+
+
+@MODELS.register_module('SlimBN')
+class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
+    """A batch norm over the first of its channels, with running statistics for each of a grid of widths.
+
+    Width 1.0 owns the stock buffers, so a stock checkpoint loads and is written unchanged. A narrower width, 0.5 say,
+    has ``running_mean_at_0_5``, ``running_var_at_0_5`` and ``num_batches_tracked_at_0_5`` beside them, (C,) each with C
+    the full number of channels: a layer after a shared neck sees all of them at every width. Widths that a loaded
+    checkpoint has statistics for are adopted; those that it has none for are to be calibrated again.
+
+    Args:
+        num_features: Channels at full width.
+        eps: Added to the variance.
+        widths: The grid of widths to keep statistics for; 1.0 is always among them.
+        **kwargs: As ``nn.BatchNorm2d``.
+
+    Raises:
+        ValueError: In ``forward``, if a width is used for inference that has no statistics yet.
+    """
+
+    _abbr_ = 'bn'
+
+    def __init__(self, num_features: int, eps: float = 1e-5, widths: Sequence[float] = (1.0,), **kwargs) -> None:
+        self.widths: tuple[float, ...] = (1.0,)
+        super().__init__(num_features, eps, **kwargs)
+        self.pooled: PooledStatistics | None = None
+        self._known_ready: set[float] = set()
+        for width in check_ratios(widths):
+            self.add_width(width)
+
+    def add_width(self, width: float) -> None:
+        """Keep statistics for one more width; they are to be trained or calibrated before inference."""
+        width = check_ratio(width)
+        if width in self.widths:
+            return
+        if self.track_running_stats:
+            for name in STATISTICS:
+                self.register_buffer(_buffer_name(name, width), torch.zeros_like(getattr(self, name)))
+            getattr(self, _buffer_name('running_var', width)).fill_(1)
+        self.widths = tuple(sorted((*self.widths, width), reverse=True))
+
+    def check_width(self, width: float) -> None:
+        """Raise ``ValueError`` for a width outside the grid."""
+        if width not in self.widths:
+            raise ValueError(
+                f'width {width} has no batch-norm statistics: this model keeps them for the widths '
+                f'{list(self.widths)}. Use one of these, add {width} to `widths` in the config before training, or '
+                f'calibrate a checkpoint for it with tools/misc/calibrate.py --widths {width}'
+            )
+
+    def statistics(self, width: float) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Running mean (C,), running variance (C,) and number of batches () of a width."""
+        mean, var, tracked = (getattr(self, _buffer_name(name, width), None) for name in STATISTICS)
+        return mean, var, tracked
+
+    @torch.no_grad()
+    def set_statistics(self, width: float, mean: Tensor, var: Tensor) -> None:
+        """Replace the running statistics of a width by calibrated ones.
+
+        Args:
+            width: One of ``widths``.
+            mean: (K,), K the active channels.
+            var: (K,), unbiased.
+        """
+        running_mean, running_var, tracked = self.statistics(width)
+        running_mean[: mean.numel()].copy_(mean)
+        running_var[: var.numel()].copy_(var)
+        tracked.fill_(1)
+
+    def is_ready(self, width: float) -> bool:
+        """Whether a width has statistics that were trained, calibrated or loaded."""
+        if width == 1.0 or not self.track_running_stats or width in self._known_ready:
+            return True  # as the stock layer: width 1.0 may always be used
+        tracked = self.statistics(width)[2]
+        if tracked.is_meta or tracked.item() > 0:
+            self._known_ready.add(width)  # reading the buffer stops the GPU, so do it once
+        return width in self._known_ready
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the active channels.
+
+        Args:
+            x: (N, C, H, W) with C at most ``num_features``.
+
+        Returns:
+            (N, C, H, W).
+
+        Raises:
+            ValueError: If C is more than ``num_features``, or in evaluation mode if the width has no statistics.
+        """
+        self._check_input_dim(x)
+        channels = x.size(1)
+        if channels > self.num_features:
+            raise ValueError(f'the input has {channels} channels, but {self} takes at most {self.num_features}')
+        weight, bias = self.weight, self.bias
+        mean, var, tracked = self.statistics(self.width)
+        if channels != self.num_features:
+            if self.affine:
+                weight, bias = weight[:channels], bias[:channels]
+            if mean is not None:
+                mean, var = mean[:channels], var[:channels]
+        if self.pooled is not None:
+            self.pooled.update(x)
+            return F.batch_norm(x, None, None, weight, bias, True, 0.0, self.eps)
+        if not self.training:
+            self.check_ready()
+            return F.batch_norm(x, mean, var, weight, bias, mean is None, 0.0, self.eps)
+        momentum = self.momentum
+        if tracked is not None:
+            tracked.add_(1)
+            if momentum is None:
+                momentum = 1.0 / float(tracked)
+        return self._normalize(x, mean, var, weight, bias, momentum or 0.0)
+
+    def _normalize(
+        self, x: Tensor, mean: Tensor | None, var: Tensor | None, weight: Tensor, bias: Tensor, momentum: float
+    ) -> Tensor:
+        """Normalise by the batch's statistics and update the running ones in place."""
+        return F.batch_norm(x, mean, var, weight, bias, True, momentum, self.eps)
+
+    def check_ready(self) -> None:
+        """Raise ``ValueError`` if the active width has no statistics to evaluate with."""
+        if not self.is_ready(self.width):
+            raise ValueError(
+                f'width {self.width} has no batch-norm statistics yet: they exist for '
+                f'{[width for width in self.widths if self.is_ready(width)]}. Train at this width with '
+                f'norm_eval=False, or calibrate the checkpoint with tools/misc/calibrate.py --widths {self.width}'
+            )
+
+    def reset_running_stats(self) -> None:
+        """Forget the statistics of every width."""
+        super().reset_running_stats()
+        self._known_ready = set()
+        if not self.track_running_stats:
+            return
+        for width in self.widths:
+            mean, var, tracked = self.statistics(width)
+            mean.zero_()
+            var.fill_(1)
+            tracked.zero_()
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing_keys, *args) -> None:
+        narrow = f'{prefix}running_mean_at_'
+        for key in [key for key in state_dict if key.startswith(narrow)]:
+            self.add_width(float(key[len(narrow) :].replace('_', '.')))
+        self._known_ready = set()
+        missing: list[str] = []
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, *args)
+        absent = [key for key in missing if '_at_' in key[len(prefix) :]]
+        for key in absent:  # not missing, but to be calibrated: other weights make old statistics wrong
+            buffer = getattr(self, key[len(prefix) :])
+            buffer.fill_(1 if 'running_var' in key else 0)
+        missing_keys.extend(key for key in missing if key not in absent)
+
+    def extra_repr(self) -> str:
+        """Add the grid of widths."""
+        return f'{super().extra_repr()}, widths={self.widths}'
+
+
+def _buffer_name(name: str, width: float) -> str:
+    return name if width == 1.0 else f'{name}_at_{width:g}'.replace('.', '_')

@@ -1,0 +1,51 @@
+"""Slimmable group norm."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from .width import Slimmable
+
+
+@MODELS.register_module('SlimGN')
+class SlimGroupNorm(Slimmable, nn.GroupNorm):
+    """A group norm over the first of its groups.
+
+    The channels per group stay fixed, so a narrow sub-network has fewer groups. Nothing is stored per width.
+
+    Args:
+        num_channels: Channels at full width; first, as ``norm_cfg`` passes it.
+        num_groups: Groups at full width.
+        eps: Added to the variance.
+        **kwargs: As ``nn.GroupNorm``.
+    """
+
+    _abbr_ = 'gn'
+
+    def __init__(self, num_channels: int, num_groups: int, eps: float = 1e-5, **kwargs) -> None:
+        super().__init__(num_groups, num_channels, eps, **kwargs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise whole groups of the active channels.
+
+        Args:
+            x: (N, C, *) with C at most ``num_channels``.
+
+        Returns:
+            The same shape as ``x``.
+
+        Raises:
+            ValueError: If C is not a whole number of groups.
+        """
+        channels, per_group = x.size(1), self.num_channels // self.num_groups
+        if channels > self.num_channels or channels % per_group:
+            raise ValueError(
+                f'the input has {channels} channels, but {self} needs a multiple of {per_group}, at most '
+                f'{self.num_channels}. Choose num_groups so that every width keeps whole groups'
+            )
+        weight, bias = self.weight, self.bias
+        if self.affine and channels != self.num_channels:
+            weight, bias = weight[:channels], bias[:channels]
+        return F.group_norm(x, channels // per_group, weight, bias, self.eps)

@@ -1,0 +1,42 @@
+"""Slimmable batch norm whose batch statistics are those of all GPUs."""
+
+from __future__ import annotations
+
+import logging
+
+from mmengine.dist import get_world_size
+from mmengine.logging import print_log
+from mmengine.registry import MODELS
+from torch import Tensor
+from torch.nn.modules._functions import SyncBatchNorm as sync_batch_norm
+
+from .batch_norm import SlimBatchNorm2d
+
+
+@MODELS.register_module('SlimSyncBN')
+class SlimSyncBatchNorm2d(SlimBatchNorm2d):
+    """:class:`SlimBatchNorm2d` that normalises by the statistics of the whole distributed batch.
+
+    It is no subclass of ``nn.SyncBatchNorm``, which MMEngine would turn into a plain batch norm when it runs on one
+    device. Off the GPU, where torch has no synchronised batch norm, and in one process it is the local one.
+    """
+
+    _warned = False
+
+    def _normalize(
+        self, x: Tensor, mean: Tensor | None, var: Tensor | None, weight: Tensor, bias: Tensor, momentum: float
+    ) -> Tensor:
+        world_size = get_world_size()
+        if world_size == 1:
+            return super()._normalize(x, mean, var, weight, bias, momentum)
+        if not x.is_cuda:
+            if not SlimSyncBatchNorm2d._warned:
+                print_log(
+                    'SlimSyncBN normalises by the statistics of each process alone: torch synchronises batch norm on '
+                    f'GPUs only, and the input is on {x.device.type}',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+                SlimSyncBatchNorm2d._warned = True
+            return super()._normalize(x, mean, var, weight, bias, momentum)
+        return sync_batch_norm.apply(x.contiguous(), weight, bias, mean, var, self.eps, momentum, None, world_size)

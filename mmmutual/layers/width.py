@@ -1,0 +1,164 @@
+"""Width state: which sub-network a model is, set by one function and one context manager.
+
+The width is an attribute of each slimmable layer, so it belongs to one model: two models, or a model and its EMA copy,
+never disturb each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from numbers import Real
+
+from torch import nn
+
+
+class Slimmable:
+    """Mix-in of every layer that can run on the first of its channels only.
+
+    Attributes:
+        width: The active width multiplier in (0, 1]; change it through :func:`set_width`.
+    """
+
+    width: float = 1.0
+
+    def check_width(self, width: float) -> None:
+        """Raise ``ValueError`` if this layer cannot run at ``width``; any width is fine by default."""
+
+
+def check_ratio(value: float, name: str = 'width') -> float:
+    """Validate a width multiplier or an input scale.
+
+    Args:
+        value: The number given by the user.
+        name: The argument's name, for the message.
+
+    Returns:
+        The value as a float, rounded to four decimals so that equal widths compare equal.
+
+    Raises:
+        TypeError: If it is not a number.
+        ValueError: If it is not above 0 and at most 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f'{name} must be a number above 0 and at most 1, for example 0.5, but got {value!r}')
+    rounded = round(float(value), 4)
+    if not 0 < rounded <= 1:
+        raise ValueError(f'{name} must be above 0 and at most 1, for example 0.5, but got {value!r}')
+    return rounded
+
+
+def check_ratios(values: Sequence[float], name: str = 'widths') -> tuple[float, ...]:
+    """Validate a list of width multipliers or of input scales.
+
+    Args:
+        values: One or more different numbers above 0 and at most 1, in any order.
+        name: The argument's name, for the message.
+
+    Returns:
+        The values, largest first.
+
+    Raises:
+        TypeError: If it is not a sequence of numbers.
+        ValueError: If it is empty, repeats a value, or holds one outside (0, 1].
+    """
+    if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
+        raise TypeError(f'{name} must be a list of numbers such as (1.0, 0.5, 0.25), but got {values!r}')
+    if len(values) == 0:
+        raise ValueError(f'{name} is empty: give at least one number, for example (1.0, 0.5, 0.25)')
+    ratios = [check_ratio(value, f'each of {name}') for value in values]
+    repeated = sorted({ratio for ratio in ratios if ratios.count(ratio) > 1})
+    if repeated:
+        raise ValueError(f'{name} must not repeat a value, but {repeated} occur more than once in {list(values)}')
+    return tuple(sorted(ratios, reverse=True))
+
+
+def slimmable_layers(model: nn.Module) -> list[Slimmable]:
+    """All slimmable layers of a model.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        The layers, in the order of ``model.modules()``.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    layers = [module for module in model.modules() if isinstance(module, Slimmable)]
+    if not layers:
+        raise ValueError(
+            f'{type(model).__name__} has no slimmable layer, so its width cannot be changed. Swap its backbone for '
+            "SlimmableResNet, or build its layers with conv_cfg=dict(type='SlimConv2d') and "
+            "norm_cfg=dict(type='SlimBN', widths=...)"
+        )
+    return layers
+
+
+def set_width(model: nn.Module, width: float) -> None:
+    """Switch a model to one of its sub-networks, in place.
+
+    Args:
+        model: A model with slimmable layers.
+        width: Width multiplier in (0, 1]. Batch norms know the widths they were built or calibrated for.
+
+    Raises:
+        TypeError: If ``width`` is not a number.
+        ValueError: If it is outside (0, 1], if a norm does not know it, or if the model has no slimmable layer. The
+            model then keeps the width it has.
+
+    Example:
+        >>> mmmutual.set_width(model, 0.5)
+    """
+    width = check_ratio(width)
+    layers = slimmable_layers(model)
+    for layer in layers:
+        layer.check_width(width)
+    for layer in layers:
+        layer.width = width
+
+
+def get_width(model: nn.Module) -> float:
+    """The active width multiplier of a model.
+
+    Args:
+        model: A model with slimmable layers.
+
+    Returns:
+        The width in (0, 1].
+
+    Raises:
+        ValueError: If the model has no slimmable layer, or if its layers have different widths.
+    """
+    widths = {layer.width for layer in slimmable_layers(model)}
+    if len(widths) > 1:
+        raise ValueError(f'the layers of {type(model).__name__} have different widths: {sorted(widths)}')
+    return widths.pop()
+
+
+@contextmanager
+def use_width(model: nn.Module, width: float) -> Iterator[None]:
+    """Run a block at a width, and restore the width the model had, also after an error.
+
+    Args:
+        model: A model with slimmable layers.
+        width: Width multiplier in (0, 1].
+
+    Yields:
+        Nothing.
+
+    Raises:
+        TypeError: As :func:`set_width`.
+        ValueError: As :func:`set_width`.
+
+    Example:
+        >>> with mmmutual.use_width(model, 0.25):
+        ...     features = model.extract_feat(images)
+    """
+    before = [(layer, layer.width) for layer in slimmable_layers(model)]
+    set_width(model, width)
+    try:
+        yield
+    finally:
+        for layer, former in before:
+            layer.width = former

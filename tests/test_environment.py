@@ -1,0 +1,149 @@
+"""One clear sentence for a stack that is not whole, and safe loading of what MMEngine saves."""
+
+import importlib
+import io
+import re
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import load_checkpoint
+from torch import nn
+
+import mmmutual
+from mmmutual.environment import PIECES, check_stack, register_safe_globals
+
+
+@pytest.fixture
+def nothing_registered():
+    """Classes that PyTorch's safe loader allows are restored at the end."""
+    registered = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    yield
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals(registered)
+
+
+def saved(value, **replaced: str) -> io.BytesIO:
+    """What ``torch.save`` writes in its old form, which is not compressed, with some bytes replaced."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer, _use_new_zipfile_serialization=False)
+    data = buffer.getvalue()
+    for old, new in replaced.items():
+        data = data.replace(old.encode(), new.encode())
+    return io.BytesIO(data)
+
+
+def history() -> HistoryBuffer:
+    buffer = HistoryBuffer([1.5, 2.5], [1, 1], max_length=10)
+    buffer.update(3.5)
+    return buffer
+
+
+def assert_reads_history() -> None:
+    read = torch.load(saved(history()), weights_only=True)
+    assert [values.tolist() for values in read.data] == [[1.5, 2.5, 3.5], [1, 1, 1]]
+    assert (read.mean(), read.current(), read.statistics('max')) == (2.5, 3.5, 3.5)
+
+
+class TestStack:
+    def test_is_whole(self):
+        assert check_stack() is None
+        assert set(PIECES) <= set(sys.modules)
+
+    @pytest.mark.parametrize('name', ['no_such_piece', 'mmengine.no_such_piece'])
+    def test_missing_piece(self, name):
+        with pytest.raises(
+            ImportError,
+            match=(
+                rf"^mmmutual needs {name}, which does not import here \(No module named '{name}'\)\. `make install` .*"
+                r"see 'Installation' in the README: `pip install -r requirements/onedl.txt`$"
+            ),
+        ):
+            check_stack(('mmengine', name))
+
+    @pytest.mark.parametrize(
+        'source, reason',
+        [
+            (
+                "raise AssertionError('MMCV==1 is used but incompatible.\\nPlease install')",
+                'MMCV==1 is used but incompatible.',
+            ),
+            ('assert 1 == 2', 'AssertionError'),
+            (
+                "raise RuntimeError('operator torchvision::nms does not exist')",
+                'operator torchvision::nms does not exist',
+            ),
+            ("raise ImportError('libcudart.so: cannot open shared object')", 'libcudart.so: cannot open shared object'),
+        ],
+    )
+    def test_piece_that_does_not_fit(self, source, reason, tmp_path, monkeypatch):
+        """MMDetection asserts the version of MMCV, a compiled extension raises a RuntimeError."""
+        (tmp_path / 'unfit_piece.py').write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(
+            ImportError,
+            match=(
+                f'^mmmutual needs unfit_piece, which does not import here {re.escape(f"({reason})")}. `make install` '
+            ),
+        ):
+            check_stack(('unfit_piece',))
+
+    def test_first_piece_is_named(self):
+        with pytest.raises(ImportError, match='mmmutual needs no_piece_a,'):
+            check_stack(('no_piece_a', 'no_piece_b'))
+
+
+@pytest.mark.usefixtures('nothing_registered')
+class TestSafeLoading:
+    def test_history_buffers_after_mmmutual_is_imported(self):
+        with pytest.raises(Exception, match='HistoryBuffer was not an allowed global'):
+            assert_reads_history()
+        importlib.reload(mmmutual)
+        assert_reads_history()
+
+    def test_history_buffers_after_mmengine_loaded_a_checkpoint(self, tmp_path):
+        """OneDL's MMEngine unregisters the classes it allows."""
+        register_safe_globals()
+        torch.save(nn.Linear(1, 1).state_dict(), tmp_path / 'weights.pth')
+        load_checkpoint(nn.Linear(1, 1), str(tmp_path / 'weights.pth'))
+        assert_reads_history()
+
+    @pytest.mark.parametrize('module', ['numpy.core.multiarray', 'numpy._core.multiarray'])
+    def test_of_either_numpy(self, module):
+        register_safe_globals()
+        data = saved((np.arange(3), np.float32(2)), **{f'c{np.zeros(1).__reduce__()[0].__module__}': f'c{module}'})
+        assert module.encode() in data.getvalue()
+        array, scalar = torch.load(data, weights_only=True)
+        assert (array.tolist(), scalar) == ([0, 1, 2], 2)
+
+    @pytest.mark.parametrize(
+        'dtype',
+        [
+            bool,
+            np.int8,
+            np.uint8,
+            np.int16,
+            np.uint16,
+            np.int32,
+            np.uint32,
+            np.int64,
+            np.uint64,
+            np.float16,
+            np.float32,
+            np.float64,
+        ],
+    )
+    def test_numbers(self, dtype):
+        register_safe_globals()
+        array, scalar = torch.load(saved((np.ones(3, dtype), np.ones(3, dtype)[0])), weights_only=True)
+        assert array.dtype == scalar.dtype == dtype
+        assert array.tolist() == [scalar] * 3
+
+    def test_registering_twice_adds_nothing(self):
+        register_safe_globals()
+        registered = set(torch.serialization.get_safe_globals())
+        register_safe_globals()
+        assert set(torch.serialization.get_safe_globals()) == registered
