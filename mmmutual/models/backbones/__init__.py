@@ -1,0 +1,5 @@
+"""Slimmable backbones."""
+
+from .resnet import SlimmableResNet
+
+__all__ = ['SlimmableResNet']

@@ -1,0 +1,5 @@
+"""Slimmable necks."""
+
+from .fpn import SlimmableFPN
+
+__all__ = ['SlimmableFPN']

@@ -1,0 +1,39 @@
+"""A stock network built narrow, carrying the first channels of a slimmable one's weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from mmmutual.layers import get_width
+
+
+def carry_weights(slim: nn.Module, narrow: nn.Module) -> None:
+    """Copy the active part of each parameter and statistic of ``slim``, at its width, into ``narrow``."""
+    key = f'_at_{get_width(slim):g}'.replace('.', '_')
+    source, state = slim.state_dict(), {}
+    for name, value in narrow.state_dict().items():
+        own = f'{name}{key}'
+        state[name] = first_channels(source[own if own in source else name], value.shape)
+    narrow.load_state_dict(state)
+
+
+def first_channels(tensor: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """The leading part of a tensor, of the given shape."""
+    return tensor[tuple(slice(size) for size in shape)].clone()
+
+
+def assert_same_gradients(slim: nn.Module, narrow: nn.Module) -> None:
+    """Each gradient of ``narrow`` is the leading part of that of ``slim``, and the rest of that is zero."""
+    ours = dict(slim.named_parameters())
+    for name, parameter in narrow.named_parameters():
+        if parameter.grad is None:
+            assert ours[name].grad is None, name
+            continue
+        grad = ours[name].grad
+        scale = parameter.grad.abs().max().clamp(min=1e-12)
+        part = first_channels(grad, parameter.shape)
+        torch.testing.assert_close(
+            part / scale, parameter.grad / scale, atol=1e-4, rtol=1e-3, msg=lambda m: f'{name}: {m}'
+        )
+        torch.testing.assert_close(grad.abs().sum(), part.abs().sum(), msg=lambda m: f'{name} outside: {m}')

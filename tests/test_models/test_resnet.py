@@ -1,0 +1,143 @@
+import copy
+
+import pytest
+import torch
+from mmdet.models.backbones import ResNet
+from narrow import assert_same_gradients, carry_weights
+from torch import nn
+
+import mmmutual
+from mmmutual import SlimmableResNet
+from mmmutual.layers import SlimBatchNorm2d, SlimConv2d, SlimGroupNorm, SlimSyncBatchNorm2d
+
+WIDTHS = (1.0, 0.75, 0.5, 0.25)
+BN, GN = dict(type='BN', requires_grad=True), dict(type='GN', num_groups=16, requires_grad=True)
+
+
+def randomize_norms(model: nn.Module) -> None:
+    """Affine parameters and statistics as after a training, so that no channel is dead or trivial."""
+    for layer in model.modules():
+        if isinstance(layer, (nn.BatchNorm2d, nn.GroupNorm)):
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.normal_(layer.bias, std=0.1)
+        for name, buffer in layer.named_buffers(recurse=False):
+            if 'tracked' in name:
+                buffer.fill_(7)
+            else:
+                nn.init.uniform_(buffer, 0.5, 1.5) if 'var' in name else nn.init.normal_(buffer, std=0.1)
+
+
+def run(model: nn.Module, x: torch.Tensor, training: bool = True) -> list[torch.Tensor]:
+    model.train(training)
+    outs = model(x)
+    sum(out.square().mean() for out in outs).backward()
+    return [out.detach() for out in outs]
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {},
+        dict(norm_eval=False),
+        dict(deep_stem=True, avg_down=True, style='caffe'),
+        dict(frozen_stages=2),
+        dict(with_cp=True, norm_eval=False),
+        dict(norm_cfg=GN),
+        dict(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2), out_indices=(1, 3)),
+        dict(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(2,), zero_init_residual=False),
+    ],
+)
+@pytest.mark.parametrize('depth', [18, 50])
+def test_full_width_is_stock_bit_for_bit(depth, options):
+    slim = SlimmableResNet(depth, WIDTHS, base_channels=16, **copy.deepcopy(options))
+    stock = ResNet(depth, base_channels=16, **copy.deepcopy(options))
+    randomize_norms(stock)
+    result = slim.load_state_dict(stock.state_dict())
+    assert not result.missing_keys and not result.unexpected_keys
+    x = torch.rand(2, 3, 64, 64)
+    for ours, theirs in zip(run(slim, x), run(stock, x)):
+        assert torch.equal(ours, theirs)
+    theirs = dict(stock.named_parameters())
+    for name, parameter in slim.named_parameters():
+        grad = theirs[name].grad
+        assert (parameter.grad is None) == (grad is None), name
+        assert grad is None or torch.equal(parameter.grad, grad), name
+    for name, value in stock.state_dict().items():
+        assert torch.equal(slim.state_dict()[name], value), name
+
+
+def test_same_seed_same_initial_weights_as_stock():
+    states = []
+    for build in (lambda: ResNet(50, base_channels=16), lambda: SlimmableResNet(50, WIDTHS, base_channels=16)):
+        torch.manual_seed(3)
+        model = build()
+        model.init_weights()
+        states.append(model.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+@pytest.mark.parametrize('training', [False, True])
+@pytest.mark.parametrize('options', [{}, dict(deep_stem=True), dict(avg_down=True), dict(norm_cfg=GN)], ids=str)
+@pytest.mark.parametrize('width', [0.75, 0.5, 0.25])
+@pytest.mark.parametrize('depth', [18, 50])
+def test_narrow_width_is_a_narrow_stock_network(depth, width, options, training):
+    slim = SlimmableResNet(depth, WIDTHS, norm_eval=False, **options).double()
+    randomize_norms(slim)
+    mmmutual.set_width(slim, width)
+    if 'norm_cfg' in options:  # channels per group are fixed, so the narrow network has fewer groups
+        options = dict(norm_cfg=dict(GN, num_groups=int(16 * width)))
+    narrow = ResNet(depth, base_channels=int(64 * width), norm_eval=False, **options).double()
+    carry_weights(slim, narrow)
+    x = torch.rand(2, 3, 64, 64, dtype=torch.float64)
+    for ours, theirs in zip(run(slim, x, training), run(narrow, x, training)):
+        torch.testing.assert_close(ours, theirs)
+    assert_same_gradients(slim, narrow)
+
+
+def test_every_parameter_gets_a_gradient_at_every_width():
+    slim = SlimmableResNet(18, WIDTHS, norm_eval=False)
+    for width in WIDTHS:
+        slim.zero_grad()
+        mmmutual.set_width(slim, width)
+        run(slim, torch.rand(2, 3, 32, 32))
+        assert all(parameter.grad is not None for parameter in slim.parameters())
+
+
+@pytest.mark.parametrize(
+    ('norm', 'kind'),
+    [('BN', SlimBatchNorm2d), ('SyncBN', SlimSyncBatchNorm2d), ('SlimBN', SlimBatchNorm2d), ('GN', SlimGroupNorm)],
+)
+def test_norms_of_existing_configs_become_slimmable(norm, kind):
+    cfg = dict(type=norm, num_groups=8) if norm == 'GN' else dict(type=norm)
+    model = SlimmableResNet(18, WIDTHS, norm_cfg=cfg)
+    assert {type(layer) for layer in model.modules() if isinstance(layer, (nn.BatchNorm2d, nn.GroupNorm))} == {kind}
+    assert {type(layer) for layer in model.modules() if isinstance(layer, nn.Conv2d)} == {SlimConv2d}
+
+
+@pytest.mark.parametrize(
+    ('options', 'text'),
+    [
+        (dict(dcn=dict(type='DCNv2')), "SlimmableResNet cannot slim dcn={'type': 'DCNv2'}"),
+        (
+            dict(plugins=[dict(cfg=dict(type='ContextBlock'), position='after_conv3')]),
+            r"cannot slim plugins \['ContextBlock'\]",
+        ),
+        (dict(conv_cfg=dict(type='ConvWS')), "cannot slim conv_cfg type 'ConvWS'"),
+        (dict(norm_cfg=dict(type='IN')), "cannot slim norm_cfg type 'IN': choose BN, SyncBN or GN"),
+        (dict(widths=()), 'widths is empty'),
+        (dict(widths=(2.0, 1.0)), 'each of widths must be above 0 and at most 1'),
+    ],
+)
+def test_options_that_cannot_slim(options, text):
+    with pytest.raises(ValueError, match=text):
+        SlimmableResNet(**{'depth': 50, 'widths': WIDTHS, **options})
+
+
+def test_a_layer_that_cannot_slim_is_named():
+    class WithLayerNorm(SlimmableResNet):
+        def _make_stem_layer(self, *args):
+            super()._make_stem_layer(*args)
+            self.extra = nn.LayerNorm(4)
+
+    with pytest.raises(ValueError, match=r'WithLayerNorm cannot slim its layer extra \(LayerNorm\)'):
+        WithLayerNorm(18, WIDTHS)
