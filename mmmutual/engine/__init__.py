@@ -1,0 +1,24 @@
+"""Training and evaluation of sub-networks: hooks, loops, sampling, rescaling, calibration, logs."""
+
+from .calibration import calibrate
+from .hooks import BNCalibrationHook, IterationSeedHook, MutualLearningHook
+from .log_processor import SubnetLogProcessor
+from .loops import SubnetTestLoop, SubnetValLoop
+from .pipeline_scale import nominal_size, scale_pipeline
+from .rescale import rescale_batch
+from .sampling import SandwichSampler, Subnet
+
+__all__ = [
+    'BNCalibrationHook',
+    'IterationSeedHook',
+    'MutualLearningHook',
+    'SandwichSampler',
+    'Subnet',
+    'SubnetLogProcessor',
+    'SubnetTestLoop',
+    'SubnetValLoop',
+    'calibrate',
+    'nominal_size',
+    'rescale_batch',
+    'scale_pipeline',
+]

@@ -1,0 +1,92 @@
+"""Post-statistics batch-norm calibration (US-Nets, arXiv 1903.05134), exact and for many widths in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from mmmutual.layers import PooledStatistics, SlimBatchNorm2d, check_ratios, use_width
+
+from .rescale import rescale_batch
+
+
+@torch.no_grad()
+def calibrate(
+    model: nn.Module,
+    batches: Iterable[dict],
+    widths: Sequence[float] | None = None,
+    scales: Sequence[float] = (1.0,),
+) -> None:
+    """Recompute the running statistics of a detector's slimmable batch norms, in place.
+
+    Every batch is loaded once and runs at every width. A norm's mean and variance are those of all its inputs
+    together, over all processes; its inputs come from layers that normalise by the batch, as in training. Parameters
+    do not change, and an error during the pass changes no statistics; a new width then stays without any.
+
+    Args:
+        model: A detector with slimmable batch norms.
+        batches: Batches as a data loader yields them.
+        widths: Widths to calibrate; new ones join the grid of the norms. Defaults to that grid.
+        scales: Input scales; batch i sees number i modulo their number.
+
+    Raises:
+        TypeError: If ``widths`` or ``scales`` are no numbers.
+        ValueError: If they are out of range, if there is no batch, or if the model has no slimmable batch norm.
+    """
+    norms = {name: layer for name, layer in model.named_modules() if isinstance(layer, SlimBatchNorm2d)}
+    if not norms:
+        raise ValueError(f'{type(model).__name__} has no slimmable batch norm, so there is nothing to calibrate')
+    grid = check_ratios(widths) if widths is not None else next(iter(norms.values())).widths
+    scales = check_ratios(scales, 'scales')
+    for norm in norms.values():
+        for width in grid:
+            norm.add_width(width)
+    pooled = {width: {name: PooledStatistics() for name in norms} for width in grid}
+    forward = _feature_forward(model, norms)
+    was_training = model.training
+    model.eval()
+    try:
+        for index, batch in enumerate(batches):
+            inputs, samples = _preprocess(model, batch, scales[index % len(scales)])
+            for width in grid:
+                with use_width(model, width), _collecting(norms, pooled[width]):
+                    forward(inputs, samples)
+    finally:
+        model.train(was_training)
+    results = {(width, name): _finish(statistics, name) for width in grid for name, statistics in pooled[width].items()}
+    for (width, name), (mean, var) in results.items():
+        norms[name].set_statistics(width, mean, var)
+
+
+def _finish(statistics: PooledStatistics, name: str) -> tuple[Tensor, Tensor]:
+    try:
+        return statistics.finish()
+    except ValueError as error:
+        raise ValueError(f'cannot calibrate {name}: no batch reached it. Give at least one batch of images') from error
+
+
+def _feature_forward(model: nn.Module, norms: dict[str, SlimBatchNorm2d]):
+    """The cheapest forward that reaches all norms: the heads are left out where they have none."""
+    if all(name.split('.')[0] in ('backbone', 'neck') for name in norms):
+        return lambda inputs, samples: model.extract_feat(inputs)
+    return lambda inputs, samples: model(inputs, samples, mode='tensor')
+
+
+def _preprocess(model: nn.Module, batch: dict, scale: float) -> tuple[Tensor, list]:
+    data = model.data_preprocessor(batch, False)
+    divisor = getattr(model.data_preprocessor, 'pad_size_divisor', 1)
+    return rescale_batch(data['inputs'], data['data_samples'], scale, divisor)
+
+
+@contextmanager
+def _collecting(norms: dict[str, SlimBatchNorm2d], pooled: dict[str, PooledStatistics]):
+    for name, norm in norms.items():
+        norm.pooled = pooled[name]
+    try:
+        yield
+    finally:
+        for norm in norms.values():
+            norm.pooled = None

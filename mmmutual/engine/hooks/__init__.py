@@ -1,0 +1,7 @@
+"""Training hooks."""
+
+from .calibration_hook import BNCalibrationHook
+from .iteration_seed_hook import IterationSeedHook
+from .mutual_learning_hook import MutualLearningHook
+
+__all__ = ['BNCalibrationHook', 'IterationSeedHook', 'MutualLearningHook']

@@ -1,0 +1,198 @@
+"""The mutual-learning training of MutualNet as an MMEngine hook (arXiv 1909.12978, section 3 and algorithm 1)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmmutual.layers import SlimBatchNorm2d, Slimmable, set_width, slimmable_layers, use_width
+
+from ..rescale import rescale_batch
+from ..sampling import SandwichSampler, Subnet
+
+REDUCTIONS = ('sum', 'mean')
+
+
+@HOOKS.register_module()
+class MutualLearningHook(Hook):
+    """Trains several sub-networks per iteration on one batch, with one optimizer step.
+
+    Each iteration runs the sandwich: the narrowest and some random widths, each on an input scale drawn at random, then
+    the widest on the full scale. All learn from the ground truth. The extra passes run before the training loop's own,
+    with MMEngine's gradient accumulation between them, so mixed precision, gradient clipping, distributed training and
+    the user's own accumulation work as ever. The logged losses are the widest network's; those of each other width are
+    logged as ``w0.25/loss`` and so on.
+
+    Args:
+        widths: Width multipliers above 0 and at most 1, in any order; the norms must know them.
+        scales: Input scales relative to the training pipeline's size, above 0 and at most 1, in any order.
+        num_subnets: Passes per iteration, the widest and the narrowest among them.
+        loss_reduction: How the passes' losses combine: ``'sum'`` as in the paper, or ``'mean'``, which is MMEngine's
+            accumulation as it is.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If an argument is out of range; before training, if the model has nothing to slim, a norm does not
+            know a width, or a frozen norm lacks statistics for one.
+    """
+
+    priority = 'LOW'
+
+    def __init__(
+        self,
+        widths: Sequence[float],
+        scales: Sequence[float] = (1.0,),
+        num_subnets: int = 4,
+        loss_reduction: str = 'sum',
+    ) -> None:
+        if loss_reduction not in REDUCTIONS:
+            raise ValueError(f'loss_reduction must be one of {REDUCTIONS}, but got {loss_reduction!r}')
+        self.sampler = SandwichSampler(widths, scales, num_subnets)
+        self.loss_reduction = loss_reduction
+        self._scale = 1.0
+        self._own_counts: int | None = None
+        self._handles: list = []
+
+    def before_run(self, runner) -> None:
+        """Check what can be checked before data and weights are loaded."""
+        if runner.cfg.get('sync_bn'):
+            raise ValueError(
+                f'sync_bn={runner.cfg.sync_bn!r} would replace the slimmable batch norms by plain ones: remove it and '
+                "use norm_cfg=dict(type='SlimSyncBN')"
+            )
+        model = _unwrapped(runner.model)
+        slimmable_layers(model)
+        for width in self.sampler.widths:
+            with use_width(model, width):
+                pass
+
+    def before_train(self, runner) -> None:
+        """Turn each iteration into ``num_subnets`` accumulated passes."""
+        model = _unwrapped(runner.model)
+        self._check_norms(model)
+        optim_wrapper = runner.optim_wrapper
+        if not isinstance(optim_wrapper, OptimWrapper):
+            raise ValueError(
+                f'MutualLearningHook needs one OptimWrapper, but the runner has a {type(optim_wrapper).__name__}'
+            )
+        self.sampler.seed = runner.seed
+        passes = self.sampler.num_subnets
+        if self._own_counts is None:
+            self._own_counts = optim_wrapper._accumulative_counts
+        optim_wrapper._accumulative_counts = self._own_counts * passes
+        optim_wrapper.initialize_count_status(runner.model, runner.iter * passes, runner.max_iters * passes)
+        set_width(model, self.sampler.widths[0])
+        self._remove_handles()
+        self._handles = [
+            model.register_forward_pre_hook(self._rescale_inputs, with_kwargs=True),
+            model.register_forward_hook(self._sum_losses, with_kwargs=True),
+        ]
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        """Run all passes but the widest network's, which is the loop's own."""
+        model = _unwrapped(runner.model)
+        *narrower, widest = self.sampler.sample(runner.iter)
+        for subnet in narrower:
+            self._run_pass(runner, model, subnet, data_batch)
+        self._scale = widest.scale
+
+    def after_train(self, runner) -> None:
+        """Leave the model without hooks and at its widest."""
+        self._remove_handles()
+
+    def _run_pass(self, runner, model: nn.Module, subnet: Subnet, data_batch: dict) -> None:
+        self._scale = subnet.scale
+        try:
+            with use_width(model, subnet.width):
+                losses = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+        finally:
+            self._scale = 1.0
+        for name, value in losses.items():
+            runner.message_hub.update_scalar(f'train/w{subnet.width:g}/{name}', value)
+
+    def _rescale_inputs(self, model: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        """Forward pre-hook: the pass's input scale, for training losses only."""
+        if kwargs.get('mode') != 'loss' or self._scale == 1.0:
+            return None
+        preprocessor = model.data_preprocessor
+        inputs, data_samples = rescale_batch(
+            kwargs['inputs'],
+            kwargs['data_samples'],
+            self._scale,
+            getattr(preprocessor, 'pad_size_divisor', 1),
+            getattr(preprocessor, 'pad_value', 0.0),
+            getattr(preprocessor, 'seg_pad_value', 255),
+        )
+        return args, {**kwargs, 'inputs': inputs, 'data_samples': data_samples}
+
+    def _sum_losses(self, model: nn.Module, args: tuple, kwargs: dict, losses: dict) -> dict | None:
+        """Forward hook: undo the averaging of MMEngine's accumulation over the passes, in the gradients alone."""
+        if kwargs.get('mode') != 'loss' or self.loss_reduction == 'mean':
+            return None
+        factor = self.sampler.num_subnets
+        return {name: _map_tensors(value, factor) for name, value in losses.items()}
+
+    def _check_norms(self, model: nn.Module) -> None:
+        """Refuse frozen statistics that do not exist, warn of norms that mix the widths' statistics."""
+        was_training = model.training
+        model.train()  # norm_eval and frozen_stages take effect in train()
+        frozen = [(name, layer) for name, layer in model.named_modules() if not layer.training]
+        model.train(was_training)
+        for name, layer in frozen:
+            if isinstance(layer, SlimBatchNorm2d):
+                unready = [width for width in self.sampler.widths if not layer.is_ready(width)]
+                if unready:
+                    raise ValueError(
+                        f'{name} is frozen (norm_eval or frozen_stages), but has no statistics for the widths '
+                        f'{unready}: set norm_eval=False and frozen_stages=-1, or start from a checkpoint '
+                        'calibrated with tools/misc/calibrate.py'
+                    )
+        mixing = [
+            name
+            for name, layer in model.named_modules()
+            if isinstance(layer, _BatchNorm) and not isinstance(layer, Slimmable) and layer.track_running_stats
+        ]
+        if mixing:
+            print_log(
+                f'{len(mixing)} batch norms outside the slimmable modules mix the statistics of all widths, the first '
+                f"is {mixing[0]}; give them norm_cfg=dict(type='SlimBN', widths=...)",
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    def _remove_handles(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+
+class _ScaleGradient(torch.autograd.Function):
+    """Identity whose gradient is multiplied by a factor."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient * ctx.factor, None
+
+
+def _map_tensors(value: Tensor | list, factor: float) -> Tensor | list:
+    if isinstance(value, (list, tuple)):
+        return [_map_tensors(item, factor) for item in value]
+    return _ScaleGradient.apply(value, factor) if isinstance(value, Tensor) and value.requires_grad else value
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model

@@ -1,0 +1,30 @@
+"""Log lines that fit a terminal although several sub-networks report."""
+
+from __future__ import annotations
+
+import re
+
+from mmdet.registry import LOG_PROCESSORS
+from mmengine.runner import LogProcessor
+
+LOSS_TERMS = re.compile(r'  w[\d.]+/(?!loss:)\S+: \S+')
+METRICS = re.compile(r'  w[\d.]+_s[\d.]+/\S+: \S+')
+
+
+@LOG_PROCESSORS.register_module()
+class SubnetLogProcessor(LogProcessor):
+    """MMEngine's log processor with shorter lines.
+
+    Of the narrower sub-networks the terminal shows the total loss only (``w0.25/loss``), and their metrics in the table
+    that the evaluation loops print. Everything is still recorded in ``vis_data`` and by the visualizer's backends.
+    """
+
+    def get_log_after_iter(self, runner, batch_idx: int, mode: str) -> tuple[dict, str]:
+        """Scalars to record, and the line to print after an iteration."""
+        tag, line = super().get_log_after_iter(runner, batch_idx, mode)
+        return tag, LOSS_TERMS.sub('', line)
+
+    def get_log_after_epoch(self, runner, batch_idx: int, mode: str, with_non_scalar: bool = False) -> tuple[dict, str]:
+        """Scalars to record, and the line to print after an evaluation."""
+        tag, line = super().get_log_after_epoch(runner, batch_idx, mode, with_non_scalar)
+        return tag, METRICS.sub('', line)

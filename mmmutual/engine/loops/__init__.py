@@ -1,0 +1,5 @@
+"""Evaluation loops."""
+
+from .subnet_loops import SubnetTestLoop, SubnetValLoop
+
+__all__ = ['SubnetTestLoop', 'SubnetValLoop']

@@ -1,0 +1,181 @@
+"""Validation and test loops that evaluate many sub-networks in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmdet.registry import LOOPS
+from mmengine.dist import is_main_process
+from mmengine.evaluator import Evaluator
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner, TestLoop, ValLoop
+from mmengine.runner.amp import autocast
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mmmutual.analysis import count_grid, format_table, main_metrics, write_report
+from mmmutual.layers import SlimBatchNorm2d, check_ratios, use_width
+
+from ..pipeline_scale import nominal_size, scale_pipeline
+from ..sampling import Subnet
+from .evaluators import evaluator_for, quiet
+
+
+class _SubnetLoop:
+    """What the two loops share; ``mode`` is ``'val'`` or ``'test'``.
+
+    Args:
+        runner: The runner.
+        dataloader: Config of the data loader; a built one allows scale 1.0 only.
+        evaluator: Config of the evaluator, or a built one.
+        widths: Width multipliers to evaluate, in any order.
+        scales: Input scales to evaluate, in any order: the test pipeline resizes the original image to its size times
+            the scale.
+        fp16: Whether to evaluate under autocast.
+
+    Raises:
+        TypeError: If ``widths`` or ``scales`` are no numbers.
+        ValueError: If they are out of range, if the test pipeline cannot be scaled, or in ``run``, before any data is
+            loaded, if the model does not know a width.
+    """
+
+    mode: str
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict,
+        evaluator: Evaluator | dict | list,
+        widths: Sequence[float],
+        scales: Sequence[float] = (1.0,),
+        fp16: bool = False,
+    ) -> None:
+        self.widths, self.scales = check_ratios(widths), check_ratios(scales, 'scales')
+        configs = self._scaled_configs(dataloader)
+        super().__init__(runner, dataloader, evaluator, fp16)
+        self._loaders = {scale: runner.build_dataloader(config) for scale, config in configs.items()}
+        self._loaders.setdefault(1.0, self.dataloader)
+        self.size = nominal_size(dataloader) if isinstance(dataloader, dict) else None
+        self.reference = Subnet(self.widths[0], self.scales[0])
+        subnets = [Subnet(width, scale) for scale in self.scales for width in self.widths]
+        self._evaluators = {subnet: evaluator_for(self.evaluator, subnet) for subnet in subnets[1:]}
+        self._evaluators = {self.reference: self.evaluator, **self._evaluators}
+        self.results: dict[Subnet, dict[str, float]] = {}
+        self._multiply_adds: dict[Subnet, int] | None = None
+
+    def run(self) -> dict[str, float]:
+        """Evaluate all sub-networks: one pass over the data for each scale, all widths on each loaded batch.
+
+        Returns:
+            Metrics; the widest network's at the largest scale under their stock names, the others' with the
+            sub-network's name before them, as ``w0.5_s0.8/coco/bbox_mAP``.
+        """
+        self.check_widths()
+        self._call_hook('before_{}')
+        self._call_hook('before_{}_epoch')
+        self.runner.model.eval()
+        with use_width(self._model, self.widths[0]):
+            for scale in reversed(self.scales):  # the full scale last: --show-dir keeps the last pictures drawn
+                self.runner.logger.info(
+                    f'Evaluating scale {scale:g} at widths {", ".join(f"{width:g}" for width in self.widths)}'
+                )
+                for index, batch in enumerate(self._loaders[scale]):
+                    self._run_batch(index, batch, scale)
+            metrics = self._evaluate()
+        self._call_hook('after_{}_epoch', metrics=metrics)
+        self._call_hook('after_{}')
+        self.runner.logger.info('Sub-networks:\n' + format_table(self.rows()))
+        return metrics
+
+    def check_widths(self) -> None:
+        """Raise ``ValueError`` now, not after an hour, for a width that the model cannot be evaluated at."""
+        for width in self.widths:
+            with use_width(self._model, width):
+                for layer in self._model.modules():
+                    if isinstance(layer, SlimBatchNorm2d):
+                        layer.check_ready()
+
+    def rows(self) -> list[dict[str, float]]:
+        """The evaluated sub-networks as rows of a table: width, scale, multiply-adds, box and mask mAP."""
+        if self._multiply_adds is None:
+            self._multiply_adds = self._count()
+        rows = []
+        for subnet, metrics in self.results.items():
+            row = dict(width=subnet.width, scale=subnet.scale)
+            if subnet in self._multiply_adds:
+                row['multiply_adds'] = self._multiply_adds[subnet]
+            rows.append({**row, **main_metrics(metrics)})
+        return rows
+
+    def _count(self) -> dict[Subnet, int]:
+        """Multiply-adds of each sub-network at the nominal test size; none if they cannot be counted."""
+        if self.size is None:
+            return {}
+        sizes = {scale: tuple(round(side * scale) for side in self.size) for scale in self.scales}
+        try:
+            counts = count_grid(self._model, self.widths, set(sizes.values()))
+        except ValueError as error:
+            self.runner.logger.warning(f'The table has no multiply-adds: {error}')
+            return {}
+        return {Subnet(width, scale): counts[width, sizes[scale]] for width in self.widths for scale in self.scales}
+
+    @property
+    def _model(self) -> nn.Module:
+        return self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
+
+    @torch.no_grad()
+    def _run_batch(self, index: int, batch: dict, scale: float) -> None:
+        """Predict one batch at every width; the hooks see the widest network's predictions."""
+        step = self.runner.model.val_step if self.mode == 'val' else self.runner.model.test_step
+        self._call_hook('before_{}_iter', batch_idx=index, data_batch=batch)
+        for width in reversed(self.widths):
+            with use_width(self._model, width), autocast(enabled=self.fp16):
+                outputs = step(batch)
+            self._evaluators[Subnet(width, scale)].process(data_samples=outputs, data_batch=batch)
+        self._call_hook('after_{}_iter', batch_idx=index, data_batch=batch, outputs=outputs)
+
+    def _evaluate(self) -> dict[str, float]:
+        size = len(self.dataloader.dataset)
+        self.results = {self.reference: self.evaluator.evaluate(size)}
+        with quiet():
+            for subnet, evaluator in list(self._evaluators.items())[1:]:
+                self.results[subnet] = evaluator.evaluate(size)
+        metrics = dict(self.results[self.reference])
+        for subnet in list(self.results)[1:]:
+            metrics.update({f'{subnet}/{name}': value for name, value in self.results[subnet].items()})
+        return metrics
+
+    def _scaled_configs(self, dataloader: DataLoader | dict) -> dict[float, dict]:
+        narrower = [scale for scale in self.scales if scale != 1.0]
+        if narrower and not isinstance(dataloader, dict):
+            raise ValueError(
+                f'scales {narrower} need the config of the data loader, since its pipeline changes with the scale, but '
+                f'dataloader is a {type(dataloader).__name__}'
+            )
+        return {scale: scale_pipeline(dataloader, scale) for scale in narrower}
+
+    def _call_hook(self, name: str, **kwargs) -> None:
+        self.runner.call_hook(name.format(self.mode), **kwargs)
+
+
+@LOOPS.register_module()
+class SubnetValLoop(_SubnetLoop, ValLoop):
+    """MMEngine's validation loop over many sub-networks; the arguments are those of the base class."""
+
+    mode = 'val'
+
+
+@LOOPS.register_module()
+class SubnetTestLoop(_SubnetLoop, TestLoop):
+    """MMEngine's test loop over many sub-networks; the arguments are those of the base class."""
+
+    mode = 'test'
+
+    def run(self) -> dict[str, float]:
+        """Evaluate all sub-networks, and write their table (JSON) and plot beside the log."""
+        metrics = super().run()
+        if is_main_process():
+            for kind, path in write_report(self.rows(), self.runner.log_dir).items():
+                self.runner.logger.info(f'{kind}: {path}')
+        return metrics

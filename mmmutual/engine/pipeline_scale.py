@@ -1,0 +1,82 @@
+"""Input scale at test time: the test pipeline resizes the original image to another size."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+RESIZES = {'Resize': 'scale', 'FixScaleResize': 'scale', 'Pad': 'size'}
+
+
+def scale_pipeline(config: Any, scale: float) -> Any:
+    """Scale the image size in a data loader's config.
+
+    Args:
+        config: Config of a data loader, a data set or a pipeline; wrapped data sets are followed.
+        scale: Factor above 0 and at most 1.
+
+    Returns:
+        A copy in which each ``Resize`` and ``FixScaleResize`` has its ``scale`` or ``scale_factor``, and each ``Pad``
+        to a fixed size its ``size``, multiplied by ``scale``.
+
+    Raises:
+        ValueError: If the scale is below 1 and there is no resize to change.
+    """
+    scaled = copy.deepcopy(config)
+    if scale == 1.0:
+        return scaled
+    nodes = {id(node): node for node in _dicts(scaled)}  # data sets may share one pipeline
+    if not any([_scale_transform(node, scale) for node in nodes.values()]):
+        raise ValueError(
+            f'cannot evaluate at scale {scale}: the test pipeline has no Resize. Add '
+            "dict(type='Resize', scale=(width, height), keep_ratio=True) to it"
+        )
+    return scaled
+
+
+def nominal_size(config: Any) -> tuple[int, int] | None:
+    """Nominal test size (height, width) in pixels: that of the first ``Resize`` with a ``scale``, None without one."""
+    for node in _dicts(config):
+        size = node.get('scale') if _kind(node) in ('Resize', 'FixScaleResize') else None
+        if size is not None:
+            width, height = (size, size) if isinstance(size, int) else size
+            return height, width
+    return None
+
+
+def _dicts(node: Any):
+    """All dicts in a nested config, outermost first."""
+    if isinstance(node, dict):
+        yield node
+        for value in node.values():
+            yield from _dicts(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _dicts(value)
+
+
+def _kind(node: dict) -> str:
+    kind = node.get('type', '')
+    return (kind if isinstance(kind, str) else kind.__name__).split('.')[-1]
+
+
+def _scale_transform(node: dict, scale: float) -> bool:
+    """Scale one transform in place; whether it was a resize."""
+    kind = _kind(node)
+    if kind not in RESIZES:
+        return False
+    size = node.get(RESIZES[kind])
+    if size is not None:
+        node[RESIZES[kind]] = _scaled(size, scale)
+    elif 'scale_factor' in node:
+        factor = node['scale_factor']
+        node['scale_factor'] = tuple(f * scale for f in factor) if isinstance(factor, (tuple, list)) else factor * scale
+    else:
+        return False
+    return kind != 'Pad'
+
+
+def _scaled(size: int | tuple[int, int], scale: float) -> int | tuple[int, ...]:
+    if isinstance(size, int):
+        return max(1, round(size * scale))
+    return tuple(max(1, round(side * scale)) for side in size)

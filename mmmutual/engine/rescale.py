@@ -1,0 +1,135 @@
+"""Another input scale for a batch that is on the device already: images, boxes, masks and meta together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmcv.image import rescale_size
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import BaseBoxes
+from mmdet.structures.mask import BitmapMasks, PolygonMasks
+from mmengine.structures import InstanceData, PixelData
+from torch import Tensor
+
+Size = tuple[int, int]  # height, width in pixels
+
+
+def rescale_batch(
+    inputs: Tensor,
+    data_samples: Sequence[DetDataSample],
+    scale: float,
+    pad_size_divisor: int = 1,
+    pad_value: float = 0.0,
+    seg_pad_value: int = 255,
+) -> tuple[Tensor, list[DetDataSample]]:
+    """Resize a preprocessed batch and its ground truth, on copies.
+
+    Each image is cut out of the padded batch, resized as mmdet's ``Resize(scale_factor=scale)`` would (bilinear with
+    anti-aliasing), and padded again to the batch's new common size.
+
+    Args:
+        inputs: (N, C, H, W) images, normalised and padded at the bottom and on the right.
+        data_samples: Their ground truth, N of them, with ``img_shape`` (h, w) of each unpadded image.
+        scale: Factor in (0, 1]; 1 returns the batch as it is.
+        pad_size_divisor: Height and width of the result are multiples of it.
+        pad_value: Value of padded pixels.
+        seg_pad_value: Value of padded pixels of a semantic map.
+
+    Returns:
+        Images (N, C, H', W') and their ground truth.
+
+    Raises:
+        TypeError: If ``inputs`` is no tensor or ``data_samples`` are no ``DetDataSample``.
+    """
+    listed = isinstance(data_samples, Sequence)
+    if not (isinstance(inputs, Tensor) and listed and all(isinstance(item, DetDataSample) for item in data_samples)):
+        kinds = sorted({type(item).__name__ for item in data_samples}) if listed else type(data_samples).__name__
+        raise TypeError(
+            'rescaling needs a batch as DetDataPreprocessor makes it, a (N, C, H, W) tensor and DetDataSamples, '
+            f'but got {type(inputs).__name__} and {kinds}'
+        )
+    if scale == 1.0:
+        return inputs, list(data_samples)
+    old_sizes = [(int(sample.img_shape[0]), int(sample.img_shape[1])) for sample in data_samples]
+    new_sizes = [_rescaled(size, scale) for size in old_sizes]
+    frame = _padded((max(h for h, _ in new_sizes), max(w for _, w in new_sizes)), pad_size_divisor)
+    images = inputs.new_full((*inputs.shape[:2], *frame), pad_value)
+    for image, source, (h, w), new in zip(images, inputs, old_sizes, new_sizes):
+        image[:, : new[0], : new[1]] = F.interpolate(
+            source[None, :, :h, :w], size=new, mode='bilinear', antialias=True
+        )[0]
+    samples = [
+        _rescale_sample(sample, old, new, frame, pad_size_divisor, seg_pad_value)
+        for sample, old, new in zip(data_samples, old_sizes, new_sizes)
+    ]
+    return images, samples
+
+
+def _rescaled(size: Size, scale: float) -> Size:
+    width, height = rescale_size((size[1], size[0]), scale)
+    return max(height, 1), max(width, 1)
+
+
+def _padded(size: Size, divisor: int) -> Size:
+    return math.ceil(size[0] / divisor) * divisor, math.ceil(size[1] / divisor) * divisor
+
+
+def _rescale_sample(
+    sample: DetDataSample, old: Size, new: Size, frame: Size, divisor: int, seg_pad_value: int
+) -> DetDataSample:
+    """A copy of the ground truth of one image, in pixels of the new size."""
+    factor = (new[1] / old[1], new[0] / old[0])  # width, height, as mmdet orders scale_factor
+    before = sample.metainfo.get('scale_factor', (1.0, 1.0))
+    rescaled = sample.new()
+    rescaled.set_metainfo(
+        dict(
+            img_shape=new,
+            pad_shape=_padded(new, divisor),
+            batch_input_shape=frame,
+            scale_factor=(before[0] * factor[0], before[1] * factor[1]),
+        )
+    )
+    for name, value in sample.items():
+        if isinstance(value, InstanceData):
+            setattr(rescaled, name, _rescale_instances(value, factor, old, new, frame))
+        elif isinstance(value, PixelData):
+            setattr(rescaled, name, _rescale_pixels(value, old, new, frame, seg_pad_value))
+    return rescaled
+
+
+def _rescale_instances(
+    instances: InstanceData, factor: tuple[float, float], old: Size, new: Size, frame: Size
+) -> InstanceData:
+    rescaled = instances.new()
+    if 'bboxes' in instances:
+        boxes = instances.bboxes
+        if isinstance(boxes, BaseBoxes):
+            boxes = boxes.clone()
+            boxes.rescale_(factor)
+        else:
+            boxes = boxes * boxes.new_tensor(factor * 2)
+        rescaled.bboxes = boxes
+    if 'masks' in instances:
+        rescaled.masks = _without_padding(instances.masks, old).resize(new).pad(frame)
+    return rescaled
+
+
+def _without_padding(masks: BitmapMasks | PolygonMasks, size: Size) -> BitmapMasks | PolygonMasks:
+    """The masks in the frame of the unpadded image; polygons stay as they are."""
+    if isinstance(masks, PolygonMasks):
+        return PolygonMasks(masks.masks, *size)
+    return BitmapMasks(masks.masks[:, : size[0], : size[1]], *size)
+
+
+def _rescale_pixels(pixels: PixelData, old: Size, new: Size, frame: Size, pad_value: int) -> PixelData:
+    """Nearest-neighbour resize of label maps (1, H, W)."""
+    rescaled = PixelData(metainfo=pixels.metainfo)
+    pad = (0, frame[1] - new[1], 0, frame[0] - new[0])
+    for name, value in pixels.items():
+        labels = value[..., : old[0], : old[1]]
+        labels = F.interpolate(labels[None].to(torch.float64), size=new, mode='nearest')[0].to(value.dtype)
+        setattr(rescaled, name, F.pad(labels, pad, value=pad_value))
+    return rescaled

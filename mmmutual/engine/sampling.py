@@ -1,0 +1,72 @@
+"""Which sub-networks one training iteration runs: the sandwich rule with mutual scales.
+
+The widest network sees the full scale; the narrowest and some random widths see a scale drawn at random each
+(MutualNet, arXiv 1909.12978; the sandwich rule comes from US-Nets, arXiv 1903.05134).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmmutual.layers import check_ratios
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """A width multiplier and an input scale, each in (0, 1]."""
+
+    width: float
+    scale: float = 1.0
+
+    def __str__(self) -> str:
+        """Short name, as used in logs and metric names."""
+        return f'w{self.width:g}_s{self.scale:g}'
+
+
+class SandwichSampler:
+    """Draws the sub-networks of an iteration, a pure function of (seed, iteration).
+
+    Nothing is remembered between iterations: every process draws the same, and a resumed run draws what the
+    uninterrupted one would have drawn.
+
+    Args:
+        widths: Width multipliers; the largest and the smallest are drawn each time.
+        scales: Input scales; the largest belongs to the widest network.
+        num_subnets: Sub-networks per iteration, the widest and the narrowest among them.
+        seed: Seed of the run.
+
+    Raises:
+        TypeError: If ``widths``, ``scales`` or ``num_subnets`` is of the wrong type.
+        ValueError: If one of them is out of range.
+    """
+
+    def __init__(self, widths: Sequence[float], scales: Sequence[float], num_subnets: int = 4, seed: int = 0) -> None:
+        self.widths = check_ratios(widths, 'widths')
+        self.scales = check_ratios(scales, 'scales')
+        if isinstance(num_subnets, bool) or not isinstance(num_subnets, int):
+            raise TypeError(f'num_subnets must be a whole number, but got {num_subnets!r}')
+        fewest = min(2, len(self.widths))
+        if num_subnets < fewest:
+            raise ValueError(f'num_subnets must be at least {fewest} for widths {self.widths}, but got {num_subnets}')
+        self.num_subnets = num_subnets
+        self.seed = seed
+
+    def sample(self, iteration: int) -> list[Subnet]:
+        """Sub-networks of an iteration (0-based), the widest last.
+
+        The random widths come from between the widest and the narrowest, all different as far as there are enough; with
+        nothing in between, from those two.
+        """
+        widest, narrowest = self.widths[0], self.widths[-1]
+        if self.num_subnets == 1:
+            return [Subnet(widest, self.scales[0])]
+        rng = np.random.default_rng((self.seed, iteration))
+        between = self.widths[1:-1] or self.widths
+        count = self.num_subnets - 2
+        drawn = list(rng.choice(between, size=min(count, len(between)), replace=False))
+        drawn += list(rng.choice(between, size=count - len(drawn)))
+        passes = [Subnet(float(width), float(rng.choice(self.scales))) for width in (*drawn, narrowest)]
+        return [*passes, Subnet(widest, self.scales[0])]

@@ -1,0 +1,171 @@
+import copy
+
+import pytest
+import torch
+from mmengine.runner import Runner
+from tiny import build_runner, run_training, tiny_config, without_validation
+from torch import nn
+
+import mmmutual
+from mmmutual.apis import read_checkpoint
+from mmmutual.engine import BNCalibrationHook
+from mmmutual.engine.rescale import rescale_batch
+from mmmutual.layers import SlimBatchNorm2d
+
+
+@pytest.fixture(scope='module')
+def setting(tiny_data, tmp_path_factory):
+    """A detector with random weights and its training batches."""
+    config = without_validation(tiny_config(tiny_data, tmp_path_factory.mktemp('calibration')))
+    config.model.backbone.zero_init_residual = False
+    model = build_runner(config).model
+    model.init_weights()
+    torch.manual_seed(0)
+    return model, list(Runner.build_dataloader(config.train_dataloader, seed=0))
+
+
+@pytest.fixture
+def model(setting):
+    return copy.deepcopy(setting[0])
+
+
+@pytest.fixture
+def batches(setting):
+    return setting[1]
+
+
+def norms(model: nn.Module) -> dict[str, SlimBatchNorm2d]:
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, SlimBatchNorm2d)}
+
+
+def inputs_of_norms(model, batches, width, scale=1.0) -> dict[str, torch.Tensor]:
+    """What each norm sees at a width while all normalise by the batch, (C, everything)."""
+    seen = {name: [] for name in norms(model)}
+    twin = copy.deepcopy(model)
+    for name, norm in norms(twin).items():
+        norm.train()
+        norm.register_forward_pre_hook(lambda _, args, name=name: seen[name].append(args[0].transpose(0, 1).flatten(1)))
+    with torch.no_grad(), mmmutual.use_width(twin, width):
+        for batch in batches:
+            twin.extract_feat(
+                rescale_batch(**twin.data_preprocessor(batch, False), scale=scale, pad_size_divisor=32)[0]
+            )
+    return {name: torch.cat(values, 1).double() for name, values in seen.items()}
+
+
+@pytest.mark.parametrize('scale', [1.0, 0.5])
+def test_statistics_are_the_closed_form_over_the_same_images(scale, model, batches):
+    mmmutual.calibrate(model, batches, widths=(1.0, 0.75, 0.25), scales=(scale,))
+    for width in (1.0, 0.75, 0.25):
+        for name, values in inputs_of_norms(model, batches, width, scale).items():
+            mean, var, _ = norms(model)[name].statistics(width)
+            torch.testing.assert_close(mean[: len(values)].double(), values.mean(1), atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(var[: len(values)].double(), values.var(1), atol=1e-5, rtol=1e-4)
+            assert (mean[len(values) :] == 0).all()
+
+
+def test_many_widths_in_one_pass_over_the_data(model, batches):
+    together, one_by_one = copy.deepcopy(model), copy.deepcopy(model)
+    loaded = []
+    mmmutual.calibrate(together, (loaded.append(i) or batch for i, batch in enumerate(batches)))
+    assert loaded == list(range(len(batches)))
+    for width in (1.0, 0.75, 0.5, 0.25):
+        mmmutual.calibrate(one_by_one, batches, widths=(width,))
+    for name, value in together.state_dict().items():
+        assert torch.equal(value, one_by_one.state_dict()[name]), name
+
+
+def test_nothing_else_changes(model, batches):
+    before = copy.deepcopy(model.state_dict())
+    mmmutual.set_width(model, 0.5)
+    model.train()
+    training = {name: layer.training for name, layer in model.named_modules()}
+    mmmutual.calibrate(model, batches, widths=(0.25,))
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {name for name in before if name.endswith('_at_0_25')}
+    assert mmmutual.get_width(model) == 0.5
+    assert {name: layer.training for name, layer in model.named_modules()} == training
+    assert all(norm.pooled is None for norm in norms(model).values())
+
+
+def test_an_error_loses_nothing(model, batches):
+    mmmutual.calibrate(model, batches)
+    before = copy.deepcopy(model.state_dict())
+
+    def failing():
+        yield batches[0]
+        raise OSError('disk')
+
+    with pytest.raises(OSError, match='disk'):
+        mmmutual.calibrate(model, failing())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(norm.pooled is None for norm in norms(model).values())
+
+
+def test_new_widths_join_the_grid(model, batches):
+    with pytest.raises(ValueError, match='width 0.6 has no batch-norm statistics.*calibrate'):
+        mmmutual.set_width(model, 0.6)
+    mmmutual.calibrate(model, batches, widths=(0.6,))
+    mmmutual.set_width(model.eval(), 0.6)
+    model.extract_feat(torch.rand(1, 3, 64, 64))
+
+
+def test_norms_in_heads_are_reached(tiny_data, tmp_path, batches):
+    config = without_validation(tiny_config(tiny_data, tmp_path))
+    norm_cfg = dict(type='SlimBN', widths=(1.0, 0.5))
+    config.model.roi_head.mask_head.norm_cfg = norm_cfg
+    model = build_runner(config).model
+    mmmutual.calibrate(model, batches, widths=(0.5,))
+    assert all(norm.is_ready(0.5) for norm in norms(model).values())
+
+
+def test_errors(model):
+    with pytest.raises(ValueError, match='cannot calibrate backbone.bn1: no batch reached it'):
+        mmmutual.calibrate(model, [])
+    with pytest.raises(ValueError, match='Linear has no slimmable batch norm'):
+        mmmutual.calibrate(nn.Linear(2, 2), [])
+    with pytest.raises(ValueError, match='widths must not repeat'):
+        mmmutual.calibrate(model, [], widths=(0.5, 0.5))
+    with pytest.raises(ValueError, match='num_batches must be at least 1, but got 0'):
+        BNCalibrationHook(num_batches=0)
+    with pytest.raises(TypeError, match="num_batches must be a whole number, but got '5'"):
+        BNCalibrationHook(num_batches='5')
+
+
+def test_the_averaged_model_is_calibrated_for_its_own_weights(tiny_data, tmp_path):
+    config = without_validation(tiny_config(tiny_data, tmp_path))
+    config.custom_hooks += [dict(type='BNCalibrationHook', num_batches=4), dict(type='EMAHook', momentum=0.5)]
+    config.train_dataloader.sampler.shuffle = False
+    config.train_dataloader.dataset.pipeline = [
+        t for t in config.train_dataloader.dataset.pipeline if t.type != 'RandomFlip'
+    ]
+    runner = run_training(config)
+    saved = read_checkpoint(tmp_path / 'epoch_1.pth')['state_dict']
+    model = build_runner(tiny_config(tiny_data, tmp_path)).model
+    model.load_state_dict(saved)
+    assert not torch.equal(saved['backbone.conv1.weight'], runner.model.backbone.conv1.weight)
+    mmmutual.calibrate(model, list(runner.train_dataloader))
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, saved[name], msg=lambda m: f'{name}: {m}')
+
+
+@pytest.mark.parametrize('loop', ['epochs', 'iterations'])
+def test_the_last_checkpoint_is_calibrated_and_switches_without_data(loop, tiny_data, tmp_path):
+    config = without_validation(tiny_config(tiny_data, tmp_path))
+    config.custom_hooks.append(dict(type='BNCalibrationHook', num_batches=4, widths=(1.0, 0.75, 0.5, 0.4, 0.25)))
+    if loop == 'iterations':
+        config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=4, val_interval=1000)
+        config.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
+        config.default_hooks.checkpoint.update(by_epoch=False, interval=4)
+    config.optim_wrapper.optimizer.lr = 0.0  # the weights that were calibrated are those that were saved
+    trained = run_training(config)
+    path = tmp_path / ('epoch_1.pth' if loop == 'epochs' else 'iter_4.pth')
+    fresh = build_runner(tiny_config(tiny_data, tmp_path)).model.eval()
+    fresh.load_state_dict(read_checkpoint(path)['state_dict'])
+    x = torch.rand(1, 3, 64, 64)
+    for width in (1.0, 0.75, 0.5, 0.4, 0.25):
+        with mmmutual.use_width(fresh, width), mmmutual.use_width(trained.model.eval(), width):
+            for ours, theirs in zip(fresh.extract_feat(x), trained.model.extract_feat(x)):
+                assert torch.equal(ours, theirs)
+    tracked = [value for name, value in fresh.state_dict().items() if 'num_batches_tracked' in name]
+    assert all(value == 1 for value in tracked)

@@ -1,0 +1,189 @@
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.runner import Runner
+from tiny import build_runner, run_training, tiny_config, tiny_retinanet, without_validation
+from torch import nn
+
+from mmmutual.engine import MutualLearningHook, SandwichSampler, rescale_batch
+from mmmutual.engine.hooks.iteration_seed_hook import TRAINING, _seed
+from mmmutual.layers import get_width, set_width
+
+ITERATIONS, SEED = 4, 0
+LEARNING_RATE = {tiny_config: 0.01, tiny_retinanet: 1e-4}
+
+
+def config_for(case: str, data, work_dir) -> Config:
+    """The config of a case: SGD, four iterations, everything else as in the case."""
+    make = tiny_retinanet if case == 'amp' else tiny_config
+    config = without_validation(make(data, work_dir))
+    config.optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=LEARNING_RATE[make], momentum=0.9))
+    hook = config.custom_hooks[1]
+    if case == 'mean':
+        hook.loss_reduction = 'mean'
+    elif case == 'clip':
+        config.optim_wrapper.clip_grad = dict(max_norm=0.5)
+    elif case == 'accumulate':
+        config.optim_wrapper.accumulative_counts = 2
+    elif case == 'amp':
+        config.optim_wrapper.update(type='AmpOptimWrapper', dtype='bfloat16')
+    elif case == 'iterations':
+        config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=ITERATIONS, val_interval=100)
+        config.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
+        config.default_hooks.checkpoint.by_epoch = False
+    return config
+
+
+def train_by_hand(config: Config, case: str) -> nn.Module:
+    """The same training, written out."""
+    runner = build_runner(config)  # for its model and its data only
+    runner.model.init_weights()
+    model, loader = runner.model, iter(Runner.build_dataloader(config.train_dataloader, seed=SEED))
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.optim_wrapper.optimizer.lr, momentum=0.9)
+    hook = config.custom_hooks[1]
+    sampler = SandwichSampler(hook.widths, hook.scales, 4, SEED)
+    every = 2 if case == 'accumulate' else 1
+    model.train()
+    _seed(SEED, 0, 0)
+    for iteration in range(ITERATIONS):
+        batch = next(loader)
+        _seed(SEED, iteration, TRAINING)
+        for subnet in sampler.sample(iteration):
+            set_width(model, subnet.width)
+            with torch.autocast('cpu', torch.bfloat16, enabled=case == 'amp'):
+                data = model.data_preprocessor(batch, True)
+                inputs, samples = rescale_batch(**data, scale=subnet.scale, pad_size_divisor=32)
+                loss, _ = model.parse_losses(model.loss(inputs, samples))
+            (loss / every / (4 if case == 'mean' else 1)).backward()
+        if (iteration + 1) % every == 0:
+            if case == 'clip':
+                norm = nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+                assert norm > 0.5  # or the case would show nothing
+            optimizer.step()
+            optimizer.zero_grad()
+        _seed(SEED, iteration + 1, 0)
+    return model
+
+
+@pytest.mark.parametrize('case', ['sum', 'mean', 'clip', 'accumulate', 'amp', 'iterations'])
+def test_an_iteration_is_four_passes_and_one_step(case, tiny_data, tmp_path, monkeypatch):
+    # MMEngine's AMP refuses to start without a GPU, though its autocast runs on the CPU
+    monkeypatch.setattr('mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available', lambda: True)
+    torch.manual_seed(1)
+    by_hand = train_by_hand(config_for(case, tiny_data, tmp_path / 'hand'), case)
+    torch.manual_seed(1)
+    runner = run_training(config_for(case, tiny_data, tmp_path / 'hook'))
+    start = MODELS.build(config_for(case, tiny_data, tmp_path).model)
+    changed = 0
+    for (name, ours), theirs in zip(runner.model.state_dict().items(), by_hand.state_dict().values()):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5, msg=lambda m: f'{name}: {m}')
+        changed += not torch.equal(ours, start.state_dict()[name])
+    assert changed > 50
+
+
+def test_losses_are_logged_for_each_width(tiny_data, tmp_path):
+    runner = run_training(config_for('sum', tiny_data, tmp_path))
+    scalars = runner.message_hub.log_scalars
+    for width in ('w0.25', 'w0.5', 'w0.75'):
+        assert {f'train/{width}/loss', f'train/{width}/loss_rpn_cls', f'train/{width}/loss_mask'} <= set(scalars)
+        assert len(scalars[f'train/{width}/loss'].data[0]) == ITERATIONS
+    assert len(scalars['train/loss'].data[0]) == ITERATIONS
+    assert not any('w1/' in name for name in scalars)
+
+
+def test_logged_losses_are_not_multiplied(tiny_data, tmp_path):
+    first = [
+        run_training(config_for(case, tiny_data, tmp_path / case)).message_hub.get_scalar('train/loss').data[0][0]
+        for case in ('sum', 'mean')
+    ]
+    assert first[0] == pytest.approx(first[1])
+
+
+def test_the_model_is_left_at_its_widest_without_hooks(tiny_data, tmp_path):
+    model = run_training(config_for('sum', tiny_data, tmp_path)).model
+    assert get_width(model) == 1.0
+    assert not model._forward_pre_hooks
+    assert not model._forward_hooks
+
+
+def test_a_failing_pass_restores_the_width(tiny_data, tmp_path, monkeypatch):
+    runner = build_runner(config_for('sum', tiny_data, tmp_path))
+    monkeypatch.setattr(runner.model.roi_head, 'loss', lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        runner.train()
+    assert get_width(runner.model) == 1.0
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'error', 'text'),
+    [
+        (dict(widths=()), ValueError, 'widths is empty'),
+        (dict(widths=(1.0, 1.0)), ValueError, 'widths must not repeat a value'),
+        (dict(widths=(1.0, 0)), ValueError, 'each of widths must be above 0 and at most 1'),
+        (dict(scales=()), ValueError, 'scales is empty'),
+        (dict(scales=(1.0, 1.2)), ValueError, 'each of scales must be above 0 and at most 1.*got 1.2'),
+        (dict(scales=(1.0, '0.5')), TypeError, "each of scales must be a number.*got '0.5'"),
+        (dict(scales=(0.5, 0.5)), ValueError, 'scales must not repeat a value'),
+        (dict(num_subnets=1), ValueError, 'num_subnets must be at least 2'),
+        (dict(num_subnets=2.0), TypeError, 'num_subnets must be a whole number, but got 2.0'),
+        (dict(loss_reduction='max'), ValueError, r"loss_reduction must be one of \('sum', 'mean'\), but got 'max'"),
+    ],
+)
+def test_wrong_arguments(arguments, error, text):
+    with pytest.raises(error, match=text):
+        MutualLearningHook(**{'widths': (1.0, 0.5), **arguments})
+
+
+def stock(config: Config) -> None:
+    config.model.backbone.update(type='ResNet')
+    config.model.backbone.pop('widths')
+    config.model.neck.update(type='FPN')
+
+
+def unknown_width(config: Config) -> None:
+    config.custom_hooks[1].widths = (1.0, 0.6)
+
+
+def frozen_norms(config: Config) -> None:
+    config.model.backbone.norm_eval = True
+
+
+def frozen_stage(config: Config) -> None:
+    config.model.backbone.frozen_stages = 1
+
+
+@pytest.mark.parametrize(
+    ('change', 'text'),
+    [
+        (stock, 'MaskRCNN has no slimmable layer.*Swap its backbone for SlimmableResNet'),
+        (unknown_width, r'width 0.6 has no batch-norm statistics.*\[1.0, 0.75, 0.5, 0.25\]'),
+        (frozen_norms, r'backbone.bn1 is frozen.*no statistics for the widths \[0.75, 0.5, 0.25\].*norm_eval=False'),
+        (frozen_stage, r'backbone.bn1 is frozen.*frozen_stages=-1'),
+    ],
+)
+def test_what_cannot_be_trained_is_an_error_before_the_first_iteration(change, text, tiny_data, tmp_path):
+    config = config_for('sum', tiny_data, tmp_path)
+    change(config)
+    runner = build_runner(config)
+    with pytest.raises(ValueError, match=text):
+        runner.train()
+    assert runner.iter == 0
+
+
+def test_sync_bn_is_refused(tiny_data, tmp_path):
+    runner = build_runner(config_for('sum', tiny_data, tmp_path))
+    runner.cfg.sync_bn = 'torch'
+    with pytest.raises(ValueError, match="sync_bn='torch' would replace the slimmable batch norms.*SlimSyncBN"):
+        runner.train()
+
+
+def test_batch_norms_outside_the_slimmable_modules_are_named(tiny_data, tmp_path, caplog):
+    config = config_for('sum', tiny_data, tmp_path)
+    config.model.roi_head.mask_head.norm_cfg = dict(type='BN')
+    config.log_level = 'WARNING'
+    runner = build_runner(config)
+    messages = []
+    runner.logger.handlers[0].emit = lambda record: messages.append(record.getMessage())
+    runner.train()
+    assert any('2 batch norms outside the slimmable modules' in m and 'mask_head' in m for m in messages)
