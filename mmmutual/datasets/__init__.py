@@ -1,0 +1,6 @@
+"""The embedded shapes data set, and checks of the data a config names."""
+
+from .check import check_data
+from .shapes import CLASSES, draw_shapes
+
+__all__ = ['CLASSES', 'check_data', 'draw_shapes']

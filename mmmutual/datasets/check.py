@@ -1,0 +1,101 @@
+"""Is the data there? Asked before a model is built, so that a missing file costs no time."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+MAX_NAMED = 3
+
+
+def check_data(config: Mapping, splits: tuple[str, ...] = ('train', 'val', 'test')) -> None:
+    """Check the annotation files of a config's data loaders and, for a ``CocoDataset``, the images they name.
+
+    Data sets that are not on the local disk are left out.
+
+    Args:
+        config: An MMDetection config with ``train_dataloader`` and so on. Its ``data_help``, a text, is added to the
+            messages.
+        splits: Which data loaders to check.
+
+    Raises:
+        FileNotFoundError: If an annotation file or an image is missing.
+        ValueError: If an annotation file is not JSON or has no images.
+    """
+    seen: set[tuple] = set()
+    help_text = f'\n{config.get("data_help", "").strip()}'.rstrip()
+    for split in splits:
+        for dataset in _datasets(config.get(f'{split}_dataloader')):
+            paths = _paths(dataset)
+            if paths is not None and paths not in seen:
+                seen.add(paths)
+                is_coco = re.search(r'\bCocoDataset\b', str(dataset.get('type')))
+                _check_annotations(*paths, f'{split}_dataloader', help_text, check_images=is_coco is not None)
+
+
+def _datasets(node) -> Iterator[Mapping]:
+    """All data set configs with an annotation file, also those inside wrappers."""
+    if isinstance(node, Mapping):
+        if node.get('ann_file'):
+            yield node
+        for key, value in node.items():
+            if key != 'pipeline':
+                yield from _datasets(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _datasets(value)
+
+
+def _paths(dataset: Mapping) -> tuple[str, str] | None:
+    """Annotation file and image folder; None if they are not on the local disk."""
+    root = dataset.get('data_root') or ''
+    paths = dataset['ann_file'], (dataset.get('data_prefix') or {}).get('img', '')
+    if dataset.get('backend_args') or any('://' in path for path in (root, *paths)):
+        return None
+    annotations, images = (os.path.join(root, path) for path in paths)
+    return annotations, images
+
+
+def _check_annotations(path: str, images: str, loader: str, help_text: str, check_images: bool) -> None:
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f'{loader}: there is no annotation file {path}. Put it there, or set data_root and ann_file.{help_text}'
+        )
+    if not check_images:
+        return
+    try:
+        with open(path, 'rb') as file:
+            names = [os.fspath(image['file_name']) for image in json.load(file)['images']]
+    except ValueError as error:
+        raise ValueError(
+            f'{loader}: the annotation file {path} is not JSON ({error}). It may be cut short: fetch it '
+            f'again.{help_text}'
+        ) from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{loader}: the annotation file {path} is not in COCO format: it needs a list 'images', each with a "
+            f"'file_name'. Set ann_file to one that is.{help_text}"
+        ) from error
+    if not names:
+        raise ValueError(
+            f'{loader}: the annotation file {path} names no images. Set ann_file to one that does.{help_text}'
+        )
+    absent = list(_absent(names, images))
+    if absent:
+        raise FileNotFoundError(
+            f'{loader}: {len(absent)} of the {len(names)} images that {path} names are not in {images or "."}, for '
+            f'example {", ".join(absent[:MAX_NAMED])}. Put them there, or set data_prefix.{help_text}'
+        )
+
+
+def _absent(names: Iterable[str], root: str) -> Iterator[str]:
+    """The names that are not below ``root``; each folder is listed once, which is faster than a look for each file."""
+    listings: dict[str, set[str]] = {}
+    for name in names:
+        folder, file = os.path.split(os.path.join(root, name))
+        if folder not in listings:
+            listings[folder] = set(os.listdir(folder or '.')) if os.path.isdir(folder or '.') else set()
+        if file not in listings[folder]:
+            yield name
