@@ -1,0 +1,42 @@
+# COCO as the paper uses it: images within 1000 x 600 pixels, 2x schedule, 8 GPUs x 2 images.
+_base_ = [
+    'mmdet::_base_/datasets/coco_instance.py',
+    'mmdet::_base_/schedules/schedule_2x.py',
+    'mmdet::_base_/default_runtime.py',
+]
+custom_imports = dict(imports=['mmmutual'], allow_failed_imports=False)
+
+data_help = """
+COCO 2017 belongs in data/coco: annotations/instances_{train,val}2017.json, train2017/*.jpg, val2017/*.jpg.
+  fetch it (about 20 GB, resumable):  python tools/misc/download_coco.py
+  or link a copy that you have:       mkdir -p data && ln -s /path/to/coco data/coco
+  or try mmmutual without it:         python tools/misc/draw_shapes.py
+                                      python tools/train.py configs/mutual_mask_rcnn_r18_shapes.py
+"""
+
+image_scale = (1000, 600)  # longest and shortest side, pixels
+backend_args = None
+train_pipeline = [
+    dict(type='LoadImageFromFile', backend_args=backend_args),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='Resize', scale=image_scale, keep_ratio=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile', backend_args=backend_args),
+    dict(type='Resize', scale=image_scale, keep_ratio=True),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
+]
+# Workers restart each epoch: only then does a resumed run equal the uninterrupted one.
+train_dataloader = dict(batch_size=2, persistent_workers=False, dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(persistent_workers=False, dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+
+optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))
+default_hooks = dict(checkpoint=dict(save_best='coco/bbox_mAP', max_keep_ckpts=3))
+randomness = dict(seed=0)

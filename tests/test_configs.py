@@ -1,0 +1,98 @@
+"""Every file under configs/ loads, builds and runs a step of shapes."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.testing import demo_mm_inputs
+from mmengine.config import Config
+from mmengine.registry import HOOKS
+
+import mmmutual
+from mmmutual.analysis import count_multiply_adds
+
+ROOT = os.path.dirname(os.path.dirname(__file__))
+NAMES = sorted(name for name in os.listdir(f'{ROOT}/configs') if name.endswith('.py'))
+COCO = [name for name in NAMES if 'shapes' not in name]
+
+
+def load(name: str) -> Config:
+    config = Config.fromfile(f'{ROOT}/configs/{name}')
+    config.model.backbone.init_cfg = None
+    return config
+
+
+def test_the_promised_configs_are_there():
+    promised = {
+        f'{kind}_{detector}_rcnn_r50.py'
+        for kind in ('mutual', 'us_net', 'independent')
+        for detector in ('mask', 'faster')
+    }
+    assert promised | {'mutual_mask_rcnn_r18_shapes.py'} <= set(NAMES)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_builds_and_predicts(name):
+    config = load(name)
+    model = MODELS.build(config.model).eval()
+    for hook in config.custom_hooks:
+        HOOKS.build(hook)
+    with torch.no_grad():
+        assert len(model.test_step(demo_mm_inputs(1, [[3, 96, 96]]))) == 1
+    assert count_multiply_adds(model, (96, 96))['total'] > 0
+
+
+@pytest.mark.parametrize('name', COCO)
+def test_the_coco_recipe(name):
+    """R-50-FPN, 2x schedule, 8 x 2 images, 1000 x 600 pixels, nothing frozen; all six share it."""
+    config = load(name)
+    assert (config.model.backbone.depth, config.model.backbone.frozen_stages) == (50, -1)
+    assert not config.model.backbone.norm_eval
+    assert config.model.backbone.norm_cfg.type == 'SyncBN'
+    assert config.train_cfg.max_epochs == 24
+    assert config.param_scheduler[1].milestones == [16, 22]
+    assert config.train_dataloader.batch_size * 8 == config.auto_scale_lr.base_batch_size == 16
+    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+        pipeline = loader.dataset.pipeline
+        assert [t.scale for t in pipeline if t.type == 'Resize'] == [(1000, 600)]
+        assert [t.get('with_mask', False) for t in pipeline if t.type == 'LoadAnnotations'] == ['mask_rcnn' in name]
+    metrics = config.val_evaluator.metric
+    assert metrics == (['bbox', 'segm'] if 'mask_rcnn' in name else 'bbox')
+
+
+@pytest.mark.parametrize('detector', ['mask', 'faster'])
+def test_mutual_and_us_net_differ_in_the_scales_alone(detector):
+    mutual, us_net = (load(f'{kind}_{detector}_rcnn_r50.py') for kind in ('mutual', 'us_net'))
+    hooks = [next(h for h in c.custom_hooks if h.type == 'MutualLearningHook') for c in (mutual, us_net)]
+    assert [tuple(round(1000 * 0.6 * s) for s in hook.scales) for hook in hooks] == [(600, 480, 360, 240), (600,)]
+    for hook in hooks:
+        assert (hook.num_subnets, max(hook.widths), min(hook.widths)) == (4, 1.0, 0.25)
+    mutual.custom_hooks = us_net.custom_hooks = None
+    assert mutual.to_dict() == us_net.to_dict()
+
+
+@pytest.mark.parametrize('width', [1.0, 0.5])
+def test_independent_width_from_the_environment(width, monkeypatch):
+    monkeypatch.setenv('WIDTH', str(width))
+    config = Config.fromfile(f'{ROOT}/configs/independent_mask_rcnn_r50.py')
+    assert config.work_dir.endswith(f'_w{width:g}')
+    assert (config.model.backbone.init_cfg is None) == (width < 1)
+    config.model.backbone.init_cfg = None
+    independent = MODELS.build(config.model)
+    mutual = MODELS.build(load('mutual_mask_rcnn_r50.py').model)
+    mmmutual.set_width(mutual, width)
+    assert count_multiply_adds(independent, (600, 1000)) == count_multiply_adds(mutual, (600, 1000))
+
+
+def test_the_readme_example_runs():
+    """The five lines of the README, and the output printed there."""
+    text = open(f'{ROOT}/README.md').read()
+    code = text.split('```python\n')[1].split('```')[0]
+    expected = text.split('```text\n')[1].split('```')[0].splitlines()
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    printed = [line for line in result.stdout.splitlines() if 'OneDL' not in line]
+    assert expected and printed == expected
