@@ -1,0 +1,28 @@
+"""mmmutual: MutualNet for MMDetection.
+
+Importing it registers the slimmable layers, ``SlimmableResNet``, ``SlimmableFPN``, ``MutualLearningHook``,
+``BNCalibrationHook``, ``IterationSeedHook``, ``SubnetValLoop``, ``SubnetTestLoop`` and ``SubnetLogProcessor``.
+"""
+
+from .environment import check_stack, register_safe_globals
+
+check_stack()
+register_safe_globals()
+
+from .analysis import count_multiply_adds  # noqa: E402  (the stack is checked first)
+from .engine import calibrate  # noqa: E402
+from .layers import get_width, set_width, use_width  # noqa: E402
+from .models import SlimmableFPN, SlimmableResNet  # noqa: E402
+
+__version__ = '0.1.0'
+
+__all__ = [
+    'SlimmableFPN',
+    'SlimmableResNet',
+    '__version__',
+    'calibrate',
+    'count_multiply_adds',
+    'get_width',
+    'set_width',
+    'use_width',
+]

@@ -1,0 +1,73 @@
+"""Checkpoints are checked before they are used: whole, safe to load, and of this architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+MAX_NAMED = 3
+
+
+def read_checkpoint(path: str | Path) -> dict:
+    """Read a checkpoint onto the CPU without executing anything in it.
+
+    Args:
+        path: A local file as MMEngine or ``torch.save`` writes it.
+
+    Returns:
+        Its content, with the weights under ``'state_dict'``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged, holds more than data, or has no weights.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'there is no checkpoint file {path} on this machine')
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # what a damaged file raises depends on the byte
+        raise ValueError(
+            f'the checkpoint {path} cannot be read: it is cut short, damaged or holds objects other than weights and '
+            f'numbers ({_reason(error)}). Use another one, or resume from the one before'
+        ) from error
+    if isinstance(content, Mapping) and isinstance(content.get('state_dict'), Mapping):
+        return dict(content)
+    if isinstance(content, Mapping) and content and all(isinstance(value, Tensor) for value in content.values()):
+        return {'state_dict': dict(content)}
+    raise ValueError(f"the checkpoint {path} holds no weights: it has no 'state_dict'")
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of what was wrong, without PyTorch's advice to load the file unsafely."""
+    cause = error.__context__ or error
+    return f'{type(cause).__name__}: {cause}'.splitlines()[0].split('. ')[0].rstrip(': ')
+
+
+def check_architecture(model: nn.Module, checkpoint: Mapping, path: str | Path) -> None:
+    """Check that a checkpoint has all of a model's weights, in their shapes.
+
+    Args:
+        model: The model that is to load it.
+        checkpoint: As :func:`read_checkpoint` returns it.
+        path: For the message.
+
+    Raises:
+        ValueError: If parameters are missing or have other shapes.
+    """
+    state = {key.removeprefix('module.'): value for key, value in checkpoint['state_dict'].items()}
+    expected = dict(model.named_parameters())
+    missing = [name for name in expected if name not in state]
+    other = [
+        f'{name} {tuple(state[name].shape)} instead of {tuple(parameter.shape)}'
+        for name, parameter in expected.items()
+        if name in state and state[name].shape != parameter.shape
+    ]
+    if missing or other:
+        examples = ', '.join((missing + other)[:MAX_NAMED])
+        raise ValueError(
+            f'the checkpoint {path} is of another architecture than the config: of {len(expected)} parameters '
+            f'{len(missing)} are missing and {len(other)} have another shape, for example {examples}'
+        )

@@ -1,0 +1,202 @@
+"""Errors of the user's input end the tools with one sentence, before a model is built."""
+
+import importlib.util
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config, ConfigDict
+from torch import nn
+
+from mmmutual.apis import clear_errors, prepare
+
+
+def model_from(checkpoint) -> dict:
+    return dict(type='MaskRCNN', backbone=dict(init_cfg=checkpoint and dict(type='Pretrained', checkpoint=checkpoint)))
+
+
+def without_data(model=None, **options) -> Config:
+    return Config(dict(model=model or model_from('torchvision://resnet50'), **options))
+
+
+def missing_data() -> dict:
+    return dict(dataset=dict(type='CocoDataset', ann_file='nowhere.json'))
+
+
+def run_tool(root, folder, name: str, *arguments) -> str:
+    """What a tool prints on stderr when it refuses its input: no traceback, and nothing is left behind."""
+    before = sorted(folder.rglob('*'))
+    command = [sys.executable, str(root / 'tools' / name), *map(str, arguments)]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 1, result.stderr
+    assert 'Traceback' not in result.stderr
+    assert sorted(folder.rglob('*')) == before
+    return result.stderr[result.stderr.index('error: ') :]
+
+
+@pytest.fixture
+def train_tool(root):
+    """The module tools/train.py."""
+    spec = importlib.util.spec_from_file_location('train_tool', root / 'tools' / 'train.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def no_launcher(monkeypatch):
+    monkeypatch.delenv('RANK', raising=False)
+
+
+@pytest.fixture
+def no_torchvision(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'torchvision', None)
+
+
+class TestClearErrors:
+    @pytest.mark.parametrize('error', [ValueError, TypeError, FileNotFoundError, ImportError, ModuleNotFoundError])
+    def test_of_the_input_end_the_program(self, error, capsys):
+        with pytest.raises(SystemExit) as caught, clear_errors():
+            raise error('widths=2: the largest is 1')
+        assert caught.value.code == 1
+        assert capsys.readouterr() == ('', 'error: widths=2: the largest is 1\n')
+
+    @pytest.mark.parametrize('error', [RuntimeError, KeyError, AssertionError, KeyboardInterrupt, SystemExit])
+    def test_others_pass_through(self, error, capsys):
+        raised = error('a defect')
+        with pytest.raises(error) as caught, clear_errors():
+            raise raised
+        assert caught.value is raised
+        assert capsys.readouterr() == ('', '')
+
+    def test_nothing_happens_without_one(self, capsys):
+        with clear_errors():
+            pass
+        assert capsys.readouterr() == ('', '')
+
+
+class TestPrepare:
+    def test_data_is_checked(self):
+        config = without_data(model_from(None), train_dataloader=missing_data(), data_help='Draw it.')
+        with pytest.raises(FileNotFoundError, match=r'train_dataloader: .*nowhere.json.*\nDraw it.$'):
+            prepare(config, ('train', 'val'))
+        assert prepare(config, ('test',)) is None
+
+    @pytest.mark.usefixtures('no_torchvision')
+    @pytest.mark.parametrize('config', [without_data(train_dataloader=missing_data()), without_data()])
+    def test_the_first_process_checks(self, config, monkeypatch):
+        monkeypatch.setenv('RANK', '1')
+        assert prepare(config, ('train', 'val')) is None
+        monkeypatch.setenv('RANK', '0')
+        with pytest.raises((FileNotFoundError, ImportError)):
+            prepare(config, ('train', 'val'))
+
+    @pytest.mark.usefixtures('no_torchvision')
+    @pytest.mark.parametrize('options', [{}, dict(load_from='epoch_1.pth'), dict(resume=True)], ids=str)
+    def test_initial_weights_need_torchvision(self, options):
+        """MMEngine reads them even where a checkpoint replaces them."""
+        with pytest.raises(ImportError, match=(
+            r'^the initial weights torchvision://resnet50 need torchvision, which does not import here \(.*None.*\)\. '
+            r'Install the torchvision .*--cfg-options model.backbone.init_cfg.checkpoint=FILE, .*'
+            r'--cfg-options model.backbone.init_cfg=None$'
+        )):  # fmt: skip
+            prepare(without_data(**options), ('train', 'val'))
+
+    def test_torchvision_that_does_not_fit(self, tmp_path, monkeypatch):
+        (tmp_path / 'torchvision.py').write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+        monkeypatch.delitem(sys.modules, 'torchvision', raising=False)
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(ImportError, match=r'\(operator torchvision::nms does not exist\)'):
+            prepare(without_data(), ('train',))
+
+    def test_torchvision_that_is_there(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, 'torchvision', SimpleNamespace())
+        assert prepare(without_data(), ('train',)) is None
+
+    @pytest.mark.usefixtures('no_torchvision')
+    @pytest.mark.parametrize('model', [
+        model_from(None), model_from('resnet50.pth'), model_from('open-mmlab://resnet50'), dict(type='Two'),
+        dict(backbone=dict(init_cfg=dict(type='Kaiming'))), dict(backbone=dict(init_cfg=[dict(type='Kaiming')])),
+    ], ids=str)  # fmt: skip
+    def test_others_need_no_torchvision(self, model):
+        assert prepare(without_data(model), ('train', 'val')) is None
+
+    @pytest.mark.usefixtures('no_torchvision')
+    def test_evaluation_needs_no_torchvision(self):
+        assert prepare(without_data(), ('test',)) is None
+
+    @pytest.mark.usefixtures('no_torchvision')
+    @pytest.mark.parametrize('option', ['init_cfg=None', 'init_cfg.checkpoint=resnet50.pth'])
+    def test_what_the_message_suggests_helps(self, option, train_tool, root, monkeypatch):
+        config = str(root / 'configs' / 'mutual_mask_rcnn_r50.py')
+        monkeypatch.setattr(sys, 'argv', ['train.py', config, '--cfg-options', f'model.backbone.{option}'])
+        monkeypatch.setenv('LOCAL_RANK', '0')
+        config = train_tool.read_config(train_tool.parse_args())
+        assert prepare(without_data(config.model), ('train',)) is None
+
+
+class TestStart:
+    """What tools/train.py checks of the checkpoint it starts from."""
+
+    STATE = dict(state_dict=nn.Linear(1, 1).state_dict(), meta=dict(epoch=1, iter=2), message_hub={})
+
+    def config(self, work_dir, **options) -> ConfigDict:
+        return ConfigDict(work_dir=str(work_dir), **options)
+
+    def test_damaged(self, train_tool, tmp_path):
+        (tmp_path / 'cut.pth').write_bytes(b'PK')
+        with pytest.raises(ValueError, match='cut.pth cannot be read'):
+            train_tool.check_start(self.config(tmp_path, load_from=str(tmp_path / 'cut.pth')))
+
+    def test_newest_of_the_work_dir_is_gone(self, train_tool, tmp_path):
+        (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_3.pth'))
+        with pytest.raises(FileNotFoundError, match='there is no checkpoint file .*epoch_3.pth'):
+            train_tool.check_start(self.config(tmp_path, resume=True))
+
+    @pytest.mark.parametrize('lost', ['meta', 'message_hub'])
+    def test_weights_are_no_run_to_resume(self, lost, train_tool, tmp_path):
+        path = str(tmp_path / 'weights.pth')
+        torch.save({key: value for key, value in self.STATE.items() if key != lost}, path)
+        with pytest.raises(ValueError, match=rf'no state of a run to resume.* --cfg-options load_from={path}$'):
+            train_tool.check_start(self.config(tmp_path, load_from=path, resume=True))
+        train_tool.check_start(self.config(tmp_path, load_from=path))
+        torch.save(self.STATE, path)
+        train_tool.check_start(self.config(tmp_path, load_from=path, resume=True))
+
+    @pytest.mark.parametrize('options', [{}, dict(resume=True), dict(load_from='https://host/file.pth')], ids=str)
+    def test_nothing_to_read(self, options, train_tool, tmp_path):
+        train_tool.check_start(self.config(tmp_path, **options))
+
+
+class TestTools:
+    def test_training_without_data_says_how_to_get_it(self, root, tmp_path):
+        message = run_tool(root, tmp_path, 'train.py', root / 'configs' / 'mutual_mask_rcnn_r50.py')
+        assert message.startswith(
+            'error: train_dataloader: there is no annotation file data/coco/annotations/instances_train2017.json.'
+        )
+        assert 'COCO 2017 belongs in data/coco: annotations/instances_{train,val}2017.json, train2017/*.jpg' in message
+        assert 'python tools/misc/download_coco.py' in message
+        assert 'python tools/train.py configs/mutual_mask_rcnn_r18_shapes.py' in message
+
+    def test_evaluating_a_truncated_checkpoint(self, root, tmp_path):
+        torch.save(nn.Linear(9, 9).state_dict(), tmp_path / 'cut.pth')
+        (tmp_path / 'cut.pth').write_bytes((tmp_path / 'cut.pth').read_bytes()[:-50])
+        message = run_tool(root, tmp_path, 'test.py', root / 'configs' / 'mutual_mask_rcnn_r50.py', 'cut.pth')
+        assert message.startswith('error: the checkpoint cut.pth cannot be read: it is cut short, damaged or holds')
+
+    def test_evaluating_another_architecture(self, root, tmp_path, tiny_data):
+        """Of the same model in another size, for one weight."""
+        stem = nn.Conv2d(3, 64, 7, bias=False).state_dict(prefix='backbone.conv1.')
+        torch.save(dict(state_dict=stem, meta={}), tmp_path / 'other.pth')
+        message = run_tool(
+            root, tmp_path, 'test.py', root / 'configs' / 'mutual_mask_rcnn_r18_shapes.py', 'other.pth',
+            '--cfg-options', f'test_dataloader.dataset.data_root={tiny_data}/', '--work-dir', f'{tiny_data}-work',
+        )  # fmt: skip
+        assert message.startswith('error: the checkpoint other.pth is of another architecture than the config: of ')
+        assert 'are missing and 1 have another shape, for example ' in message
+
+    def test_config_that_is_not_there(self, root, tmp_path):
+        message = run_tool(root, tmp_path, 'train.py', 'configs/none.py')
+        assert message.startswith('error: ') and 'configs/none.py' in message

@@ -1,0 +1,111 @@
+"""The tools as a user runs them, on a tiny data set."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmengine.config import Config
+from tiny import tiny_config
+
+from mmmutual.apis import read_checkpoint
+
+
+@pytest.fixture(scope='module')
+def setting(tiny_data, tmp_path_factory, root):
+    """A config file and the checkpoint that tools/train.py leaves."""
+    folder = tmp_path_factory.mktemp('tools')
+    config = tiny_config(tiny_data, folder / 'work')
+    config.custom_hooks.append(dict(type='BNCalibrationHook', num_batches=2))
+    config.default_hooks.checkpoint.interval = 1
+    config.log_level = 'INFO'
+    config.dump(folder / 'config.py')
+    result = tool('train.py', folder / 'config.py', cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def tool(name: str, *arguments, cwd) -> subprocess.CompletedProcess:
+    path = os.path.join(os.path.dirname(__file__), '..', '..', 'tools', name)
+    command = [sys.executable, path, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240)
+
+
+def test_train_leaves_a_resumable_checkpoint(setting):
+    checkpoint = read_checkpoint(setting / 'work' / 'epoch_1.pth')
+    assert checkpoint['meta']['epoch'] == 1
+    assert (setting / 'work' / 'last_checkpoint').read_text().endswith('epoch_1.pth')
+    result = tool('train.py', 'config.py', '--resume', '--cfg-options', 'train_cfg.max_epochs=2', cwd=setting)
+    assert result.returncode == 0, result.stderr
+    assert 'resumed epoch: 1' in result.stdout + result.stderr
+    assert read_checkpoint(setting / 'work' / 'epoch_2.pth')['meta']['epoch'] == 2
+
+
+def test_test_prints_the_table_and_writes_table_and_plot(setting):
+    arguments = ('--widths', 1.0, 0.25, '--scales', 1.0, 0.5, '--show-dir', 'shown', '--out', 'predictions.pkl')
+    result = tool('test.py', 'config.py', 'work/epoch_1.pth', *arguments, cwd=setting)
+    assert result.returncode == 0, result.stderr
+    text = result.stdout + result.stderr
+    assert '| width | scale | multiply-adds | box mAP | mask mAP |' in text
+    rows = json.loads(next((setting / 'work').rglob('subnets.json')).read_text())
+    assert [(row['width'], row['scale']) for row in rows] == [(1.0, 1.0), (0.25, 1.0), (1.0, 0.5), (0.25, 0.5)]
+    assert 'subnets.png' in text and next((setting / 'work').rglob('subnets.png')).is_file()
+    assert len(list((setting / 'work').rglob('shown/*.png')) or list((setting / 'shown').rglob('*.png'))) == 4
+    assert {path.name for path in setting.glob('*.pkl')} == {
+        'predictions.pkl', 'predictions_w0.25_s1.pkl', 'predictions_w1_s0.5.pkl', 'predictions_w0.25_s0.5.pkl'
+    }  # fmt: skip
+
+
+def test_calibrate_adds_widths_that_test_then_knows(setting):
+    result = tool(
+        'misc/calibrate.py',
+        'config.py',
+        'work/epoch_1.pth',
+        '-o',
+        'more.pth',
+        '--widths',
+        0.6,
+        '--num-batches',
+        2,
+        cwd=setting,
+    )
+    assert result.returncode == 0, result.stderr
+    assert 'more.pth: widths 1, 0.75, 0.6, 0.5, 0.25' in result.stdout
+    before, after = (read_checkpoint(setting / name)['state_dict'] for name in ('work/epoch_1.pth', 'more.pth'))
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    result = tool('test.py', 'config.py', 'more.pth', '--widths', 0.6, '--scales', 1.0, cwd=setting)
+    assert result.returncode == 0, result.stderr
+    result = tool('test.py', 'config.py', 'work/epoch_1.pth', '--widths', 0.6, '--scales', 1.0, cwd=setting)
+    assert result.returncode == 1
+    assert 'width 0.6 has no batch-norm statistics' in result.stderr
+
+
+def test_show_widths_draws_a_picture(setting):
+    result = tool(
+        'analysis_tools/show_widths.py',
+        'config.py',
+        'work/epoch_1.pth',
+        '--images',
+        0,
+        3,
+        '--score-thr',
+        0.05,
+        cwd=setting,
+    )
+    assert result.returncode == 0, result.stderr
+    assert 'picture: work/widths.png' in result.stdout.replace(f'{setting}/', '')
+    assert (setting / 'work' / 'widths.png').stat().st_size > 10_000
+    result = tool('analysis_tools/show_widths.py', 'config.py', 'work/epoch_1.pth', '--images', 4, cwd=setting)
+    assert (result.returncode, 'error: --images 4: the test data has 4 images' in result.stderr) == (1, True)
+
+
+def test_wrong_options_are_one_sentence(setting):
+    config = Config.fromfile(setting / 'config.py')
+    config.test_cfg = dict(type='TestLoop')
+    config.dump(setting / 'stock_loop.py')
+    result = tool('test.py', 'stock_loop.py', 'work/epoch_1.pth', '--widths', 0.5, cwd=setting)
+    assert result.returncode == 1
+    assert "error: --widths needs test_cfg=dict(type='SubnetTestLoop', ...)" in result.stderr
+    assert 'Traceback' not in result.stderr

@@ -1,0 +1,64 @@
+"""Calibrate a checkpoint's batch norms: python tools/misc/calibrate.py CONFIG CHECKPOINT --widths ... -o OUT."""
+
+from __future__ import annotations
+
+import argparse
+from itertools import islice
+from pathlib import Path
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner, save_checkpoint
+from tqdm import tqdm
+
+import mmmutual
+from mmmutual.apis import check_architecture, clear_errors, prepare, read_checkpoint
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description='Recompute the batch-norm statistics of a checkpoint on training images, for widths it was trained '
+        'for or for new ones. The result switches between all of them with no data at hand.'
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('-o', '--out', required=True, help='where the calibrated checkpoint goes')
+    parser.add_argument('--widths', nargs='+', type=float, help="width multipliers; default: the checkpoint's")
+    parser.add_argument('--scales', nargs='+', type=float, default=[1.0], help='input scales the batches cycle through')
+    parser.add_argument('--num-batches', type=int, default=100, help='training batches to pool over')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override settings of the config'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Load, calibrate, save."""
+    args = parse_args()
+    with clear_errors():
+        config = Config.fromfile(args.config)
+        config.merge_from_dict(args.cfg_options or {})
+        config.load_from = args.checkpoint
+        if args.num_batches < 1:
+            raise ValueError(f'--num-batches must be at least 1, but got {args.num_batches}')
+        checkpoint = read_checkpoint(args.checkpoint)
+        prepare(config, splits=('train',))
+        register_all_modules(init_default_scope=True)
+        model = MODELS.build(config.model).to('cuda' if torch.cuda.is_available() else 'cpu')
+        check_architecture(model, checkpoint, args.checkpoint)
+        model.load_state_dict(checkpoint['state_dict'], strict=False)
+        loader = Runner.build_dataloader(config.train_dataloader, seed=0)
+        batches = min(args.num_batches, len(loader))
+        mmmutual.calibrate(
+            model, tqdm(islice(loader, batches), 'Calibrating', batches), args.widths, tuple(args.scales)
+        )
+    save_checkpoint({**checkpoint, 'state_dict': model.state_dict()}, str(Path(args.out)))
+    norm = next(layer for layer in model.modules() if isinstance(layer, mmmutual.layers.SlimBatchNorm2d))
+    print(f'{args.out}: widths {", ".join(f"{width:g}" for width in norm.widths if norm.is_ready(width))}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,325 @@
+"""Fetch, check and unpack COCO 2017 (about 20.4 GB of zips, 21 GB unpacked).
+
+    python tools/misc/download_coco.py --root data/coco
+
+ROOT then holds ``annotations/instances_{train,val}2017.json``, ``train2017/*.jpg`` and
+``val2017/*.jpg``. A stopped run goes on where it stopped when it is started again.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+import zipfile
+import zlib
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from tqdm import tqdm
+
+CHUNK = 1 << 20  # bytes
+TIMEOUT = 60  # seconds without a byte from the server
+RETRIES = 5  # in a row without a new byte
+BACKOFF = 1.0  # seconds before the first retry, doubled with each further one
+
+
+@dataclass(frozen=True)
+class Part:
+    """One zip of COCO and what ROOT must hold once it is unpacked."""
+
+    name: str
+    url_path: str
+    md5: str
+    zip_bytes: int  # this and the next only serve the check of the disk space
+    unpacked_bytes: int  # an estimate, rounded up to cover file system blocks
+    pattern: str
+    count: int  # of files that match pattern, at least
+    names: tuple[str, ...] = ()
+    listing: str = ''  # annotation file that gives the names if it is there
+
+
+# The MD5s of the zips on images.cocodataset.org as many public projects state them alike,
+# PaddleDetection (ppdet/utils/download.py) among them.
+# Annotations come first: they name the images that the other parts are checked against.
+PARTS = (
+    Part(
+        'annotations',
+        'annotations/annotations_trainval2017.zip',
+        'f4bbac642086de4f52a3fdda2de5fa2c',
+        252_907_541,
+        850_000_000,
+        'annotations/*2017.json',
+        2,
+        names=('instances_train2017.json', 'instances_val2017.json'),
+    ),
+    Part(
+        'val',
+        'zips/val2017.zip',
+        '442b8da7639aecaf257c1dceb8ba8c80',
+        815_585_330,
+        850_000_000,
+        'val2017/*.jpg',
+        5000,
+        listing='annotations/instances_val2017.json',
+    ),
+    Part(
+        'train',
+        'zips/train2017.zip',
+        'cced6f7f71b7629ddf16f17bbcfab6b2',
+        19_336_861_798,
+        20_000_000_000,
+        'train2017/*.jpg',
+        118287,
+        listing='annotations/instances_train2017.json',
+    ),
+)
+
+
+class Dropped(Exception):
+    """The transfer stopped early; what arrived is kept and another try may go on from there."""
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, 0 if it is not there."""
+    return path.stat().st_size if path.is_file() else 0
+
+
+def discard(path: Path, reason: str):
+    """Removes a damaged file, so that the next run fetches it anew, and raises ValueError."""
+    path.unlink()
+    raise ValueError(f'{path} is damaged: {reason}; it was removed, run the same command again to fetch it anew')
+
+
+def md5_of(path: Path) -> str:
+    """MD5 of a file in hexadecimal, read with a progress bar."""
+    digest = hashlib.md5()
+    with open(path, 'rb') as file, tqdm.wrapattr(file, 'read', size_of(path), desc=f'check {path.name}') as source:
+        while block := source.read(CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def missing(part: Part, root: Path) -> str:
+    """Says which files of ``part`` are not under ``root``; empty if all are there."""
+    found = {path.name for path in root.glob(part.pattern)}
+    if len(found) < part.count:
+        return f'{len(found)} of {part.count} files {root / part.pattern} are there'
+    names, listing = set(part.names), root / part.listing
+    if part.listing and listing.is_file():
+        try:
+            names = {image['file_name'] for image in json.loads(listing.read_bytes())['images']}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f'{listing} is no COCO annotation file ({error!r}); delete it and '
+                'run again with annotations among --parts'
+            ) from error
+    lost = sorted(names - found)
+    return f'{len(lost)} files are not in {root / part.pattern}, first {lost[0]}' if lost else ''
+
+
+def check_disk(parts: list[Part], root: Path, keep_zips: bool):
+    """Raises ValueError if the disk of ``root`` cannot take what ``parts`` still need."""
+    zips, unpacked = [0], 0
+    for part in parts:
+        # What an earlier run left needs no more space.
+        zips.append(part.zip_bytes - sum(map(size_of, root.glob(f'{Path(part.url_path).name}*'))))
+        unpacked += max(0, part.unpacked_bytes - sum(map(size_of, root.glob(part.pattern))))
+    # Each zip goes before the next one comes unless they are kept.
+    need = unpacked + (sum(zips) if keep_zips else max(zips))
+    free = shutil.disk_usage(root).free
+    if need > free:
+        raise ValueError(
+            f"--root '{root}' has {free / 1e9:.2f} GB free, "
+            f'{" ".join(part.name for part in parts)} need {need / 1e9:.2f} GB; free '
+            'some space, give another --root or fewer --parts'
+        )
+
+
+def receive(url: str, path: Path, tag: Path, md5: str):
+    """Makes one request that adds what is missing to ``path``, or starts it anew.
+
+    ``tag`` holds the ETag or date of the file on the server that the bytes in ``path`` are of.
+
+    Raises:
+        Dropped: The transfer stopped before the end.
+        ValueError: The server has no such file or refuses it.
+    """
+    have, headers = size_of(path), {}
+    stored = tag.read_text() if tag.is_file() else ''
+    if have:
+        headers['Range'] = f'bytes={have}-'
+        if stored:
+            headers['If-Range'] = stored
+    try:
+        response = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
+    except HTTPError as error:
+        if error.code == 416 and have:
+            # Not every server adds the file's length to a 416, so the MD5 decides.
+            if md5_of(path) == md5:
+                return
+            path.unlink()
+            raise Dropped('no such range on the server') from error
+        if error.code < 500:
+            raise ValueError(
+                f'{url} was answered {error.code} {error.reason}; check --base-url, '
+                'it must serve the paths of http://images.cocodataset.org'
+            ) from error
+        raise Dropped(f'{error.code} {error.reason}') from error
+    except (OSError, HTTPException) as error:
+        raise Dropped(error) from error
+    with response:
+        resumed = response.status == 206
+        span = response.headers.get('Content-Range', '')
+        # If-Range takes no weak ETag.
+        etag = response.headers.get('ETag', 'W/')
+        fresh = response.headers.get('Last-Modified', '') if etag.startswith('W/') else etag
+        # Some servers ignore If-Range or answer with another range.
+        changed = stored and fresh and fresh != stored
+        if resumed and (changed or not span.startswith(f'bytes {have}-')):
+            path.unlink()
+            raise Dropped('the file on the server is another one now')
+        total = span.rpartition('/')[2] if resumed else response.headers.get('Content-Length', '')
+        total = int(total) if total.isdigit() else None
+        with (
+            open(path, 'ab' if resumed else 'wb') as file,
+            tqdm.wrapattr(response, 'read', total, desc=path.stem, initial=file.tell()) as source,
+        ):
+            if not resumed:
+                # Only once the old bytes are gone: they must never be found with the new tag.
+                tag.write_text(fresh)
+            while True:
+                try:
+                    block = source.read(CHUNK)
+                except (OSError, HTTPException) as error:
+                    raise Dropped(error) from error
+                if not block:
+                    break
+                file.write(block)
+    if total is not None and size_of(path) != total:
+        raise Dropped(f'{size_of(path)} of {total} bytes arrived')
+
+
+def receive_all(url: str, path: Path, tag: Path, md5: str):
+    """Calls receive until ``path`` is whole.
+
+    Raises:
+        ValueError: The server cannot be reached, keeps dropping or does not have the file.
+    """
+    most, failures = size_of(path), 0
+    while True:
+        try:
+            return receive(url, path, tag, md5)
+        except Dropped as reason:
+            # Only bytes never had before count as progress: a server without Range that always
+            # drops the connection would be asked for ever otherwise.
+            failures = 1 if size_of(path) > most else failures + 1
+            most = max(most, size_of(path))
+            if failures > RETRIES:
+                raise ValueError(
+                    f'{url} could not be fetched ({reason}); check the network and '
+                    '--base-url, then run the same command again to go on from '
+                    f'byte {size_of(path)}'
+                ) from reason
+            wait = BACKOFF * 2 ** (failures - 1)
+            print(f'{path.name}: {reason}; trying again in {wait:.0f} s', file=sys.stderr)
+            time.sleep(wait)
+
+
+def download(url: str, target: Path, md5: str):
+    """Fetches ``url`` by way of ``target``.part, so that ``target`` is only ever a checked file.
+
+    A ``target`` that is there already, as put there by hand, is checked too.
+    """
+    path, tag = Path(f'{target}.part'), Path(f'{target}.part.tag')
+    if target.is_file():
+        path = target
+    else:
+        receive_all(url, path, tag, md5)
+    tag.unlink(missing_ok=True)
+    found = md5_of(path)
+    if found != md5:
+        discard(path, f'its MD5 is {found}, must be {md5}')
+    os.replace(path, target)
+
+
+def extract(path: Path, root: Path):
+    """Unpacks a zip into ``root``; files there with the right size are left as they are.
+
+    Raises:
+        ValueError: The zip is damaged or has a member that would land outside ``root``.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            for member in members:
+                # By name only: a folder under ROOT may well be a link to another disk.
+                if Path(os.path.abspath(root)) not in Path(os.path.abspath(root / member.filename)).parents:
+                    raise zipfile.BadZipFile(f"'{member.filename}' would land outside '{root}'")
+            for member in tqdm(members, desc=f'unpack {path.name}', unit='file'):
+                target = root / member.filename
+                if target.is_file() and size_of(target) == member.file_size:
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                temp = Path(f'{target}.tmp')
+                try:
+                    with archive.open(member) as source, open(temp, 'wb') as sink:
+                        shutil.copyfileobj(source, sink, CHUNK)  # checks the CRC at the end
+                    os.replace(temp, target)
+                finally:
+                    temp.unlink(missing_ok=True)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        discard(path, str(error))
+
+
+def fetch(parts: list[Part], root: Path, base_url: str, keep_zips: bool):
+    """Brings all ``parts`` to ``root``, leaving out those that are complete."""
+    if not base_url.startswith(('http://', 'https://')):
+        raise ValueError(f"--base-url '{base_url}' must start with http:// or https://")
+    root.mkdir(parents=True, exist_ok=True)
+    check_disk([part for part in parts if missing(part, root)], root, keep_zips)
+    for part in parts:
+        if not missing(part, root):
+            print(f'{part.name}: already complete')
+            continue
+        path = root / Path(part.url_path).name
+        download(f'{base_url.rstrip("/")}/{part.url_path}', path, part.md5)
+        extract(path, root)
+        if lack := missing(part, root):
+            raise ValueError(
+                f'{part.name} is not complete: {lack}; give an empty --root or '
+                'delete what in it is not from COCO 2017, then run again'
+            )
+        if not keep_zips:
+            path.unlink()
+
+
+def main(argv: list[str] | None = None, parts: tuple[Part, ...] = PARTS):
+    """Fetch, check and unpack the parts asked for."""
+    names = [part.name for part in parts]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--root', type=Path, default=Path('data/coco'))
+    parser.add_argument('--parts', nargs='+', choices=names, default=names)
+    parser.add_argument('--base-url', default='http://images.cocodataset.org')
+    parser.add_argument('--keep-zips', action='store_true', help='do not delete unpacked zips')
+    args = parser.parse_args(argv)
+    try:
+        fetch([part for part in parts if part.name in args.parts], args.root, args.base_url, args.keep_zips)
+    except ValueError as error:
+        sys.exit(f'download_coco.py: {error}')
+    except OSError as error:
+        sys.exit(
+            f"download_coco.py: --root '{args.root}' could not be written: {error}; see to "
+            'its permissions and free space, then run the same command again to go on'
+        )
+    except KeyboardInterrupt:
+        sys.exit('download_coco.py: stopped; run the same command again to go on')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,79 @@
+"""Evaluate a detector's sub-networks: python tools/test.py configs/mutual_mask_rcnn_r50.py CHECKPOINT."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from mmdet.utils import setup_cache_size_limit_of_dynamo
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmmutual.apis import check_architecture, clear_errors, prepare, read_checkpoint
+from mmmutual.engine import SubnetTestLoop
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line; beside widths and scales the options are those of mmdet's tools/test.py."""
+    parser = argparse.ArgumentParser(description="Evaluate a detector's sub-networks")
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--widths', nargs='+', type=float, help='width multipliers; default: those in the config')
+    parser.add_argument('--scales', nargs='+', type=float, help='input scales; default: those in the config')
+    parser.add_argument('--work-dir', help='where logs, table and plot go; default: work_dirs/NAME_OF_CONFIG')
+    parser.add_argument('--out', metavar='FILE.pkl', help='dump the predictions of each sub-network for offline use')
+    parser.add_argument('--show-dir', help="save pictures of the widest network's predictions to this folder")
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override settings of the config'
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """The config with the command line's settings in it."""
+    config = Config.fromfile(args.config)
+    config.launcher = args.launcher
+    if args.cfg_options is not None:
+        config.merge_from_dict(args.cfg_options)
+    config.work_dir = args.work_dir or config.get('work_dir') or f'./work_dirs/{Path(args.config).stem}'
+    config.load_from = args.checkpoint
+    for name, values in (('widths', args.widths), ('scales', args.scales)):
+        if values is not None:
+            if config.test_cfg.type != 'SubnetTestLoop':
+                raise ValueError(
+                    f"--{name} needs test_cfg=dict(type='SubnetTestLoop', ...), but {args.config} has "
+                    f'{config.test_cfg.type}'
+                )
+            config.test_cfg[name] = tuple(values)
+    if args.show_dir:
+        config.default_hooks.visualization.update(draw=True, test_out_dir=str(Path(args.show_dir).absolute()))
+    if args.out:
+        evaluators = config.test_evaluator if isinstance(config.test_evaluator, list) else [config.test_evaluator]
+        config.test_evaluator = [*evaluators, dict(type='DumpDetResults', out_file_path=args.out)]
+    return config
+
+
+def main() -> None:
+    """Check the data and the checkpoint, then hand over to MMEngine's runner."""
+    args = parse_args()
+    setup_cache_size_limit_of_dynamo()
+    with clear_errors():
+        config = read_config(args)
+        checkpoint = read_checkpoint(args.checkpoint)
+        prepare(config, splits=('test',))
+        runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+        check_architecture(runner.model, checkpoint, args.checkpoint)
+        runner.load_or_resume()
+        if isinstance(runner.test_loop, SubnetTestLoop):
+            runner.test_loop.check_widths()
+    runner.test()
+
+
+if __name__ == '__main__':
+    main()

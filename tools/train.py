@@ -1,0 +1,88 @@
+"""Train a detector: python tools/train.py configs/mutual_mask_rcnn_r50.py."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from mmdet.utils import setup_cache_size_limit_of_dynamo
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from mmmutual.apis import clear_errors, prepare, read_checkpoint
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line; the options are those of mmdet's tools/train.py."""
+    parser = argparse.ArgumentParser(description='Train a detector')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='where logs and checkpoints go; default: work_dirs/NAME_OF_CONFIG')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='resume from this checkpoint, or without a value from the newest one in the work dir',
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override settings of the config'
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """The config with the command line's settings in it."""
+    config = Config.fromfile(args.config)
+    config.launcher = args.launcher
+    if args.cfg_options is not None:
+        config.merge_from_dict(args.cfg_options)
+    config.work_dir = args.work_dir or config.get('work_dir') or f'./work_dirs/{Path(args.config).stem}'
+    if args.amp:
+        config.optim_wrapper.type = 'AmpOptimWrapper'
+        config.optim_wrapper.loss_scale = 'dynamic'
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in config.get('auto_scale_lr', {}):
+            raise ValueError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config')
+        config.auto_scale_lr.enable = True
+    if args.resume is not None:
+        config.resume = True
+        config.load_from = None if args.resume == 'auto' else args.resume
+    return config
+
+
+def check_start(config: Config) -> None:
+    """Read the checkpoint that training starts from, if any, before MMEngine does."""
+    checkpoint = config.get('load_from')
+    if config.get('resume') and checkpoint is None:
+        checkpoint = find_latest_checkpoint(config.work_dir)
+    if checkpoint and '://' not in checkpoint:
+        content = read_checkpoint(checkpoint)
+        if config.get('resume') and not {'meta', 'message_hub'} <= set(content):
+            raise ValueError(
+                f'the checkpoint {checkpoint} holds weights but no state of a run to resume. Start a new run from it '
+                f'with --cfg-options load_from={checkpoint}'
+            )
+
+
+def main() -> None:
+    """Check the data and the checkpoint, then hand over to MMEngine's runner."""
+    args = parse_args()
+    setup_cache_size_limit_of_dynamo()
+    with clear_errors():
+        config = read_config(args)
+        check_start(config)
+        prepare(config, splits=('train', 'val'))
+        runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+    runner.train()
+
+
+if __name__ == '__main__':
+    main()
