@@ -1,8 +1,10 @@
 """Packaging: `pip install -e . --no-deps` in an environment that has the stack (see requirements/)."""
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 
@@ -19,6 +21,21 @@ def version() -> str:
     return text.split("__version__ = '")[1].split("'")[0]
 
 
+class BuildWithConfigs(build_py):
+    """Puts configs, tools and the model index into the wheel, as ``mmmutual/.mim``, where mim looks for them."""
+
+    def run(self) -> None:
+        """Copy the package, then these."""
+        super().run()
+        if self.editable_mode:
+            return  # they are used where they are
+        target = Path(self.build_lib) / 'mmmutual' / '.mim'
+        shutil.rmtree(target, ignore_errors=True)  # of a former build
+        for folder in ('configs', 'tools'):
+            shutil.copytree(ROOT / folder, target / folder, ignore=shutil.ignore_patterns('__pycache__'))
+        shutil.copy(ROOT / 'model-index.yml', target)
+
+
 setup(
     name='mmmutual',
     version=version(),
@@ -27,7 +44,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['mmmutual', 'mmmutual.*']),
-    package_data={'mmmutual': ['.mim/**/*']},
+    cmdclass={'build_py': BuildWithConfigs},
     python_requires='>=3.10',
     extras_require={
         'onedl': requirements('onedl'),
