@@ -1,5 +1,6 @@
 """Two gloo processes against one process that averages both batches' gradients."""
 
+import copy
 import os
 import socket
 import time
@@ -10,20 +11,20 @@ import torch.multiprocessing as mp
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS
 from tiny import build_runner, run_training, tiny_config, without_validation
-from torch import nn
 
 from mmmutual.engine import SandwichSampler, rescale_batch
 from mmmutual.engine.hooks.iteration_seed_hook import TRAINING, _seed
 from mmmutual.layers import SlimBatchNorm2d, set_width
 
 PROCESSES, ITERATIONS = 2, 2
+LEARNING_RATE = 1e-4  # small, since the frozen statistics do not normalise and rounding grows with each step
 
 
 def config_for(data, work_dir):
     """Frozen norms, so that the processes' batches meet in the gradients alone; no flips."""
     config = without_validation(tiny_config(data, work_dir))
     config.model.backbone.update(norm_eval=True, init_cfg=dict(type='Pretrained', checkpoint=f'{data}/start.pth'))
-    config.optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01, momentum=0.9))
+    config.optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=LEARNING_RATE, momentum=0.9))
     config.train_dataloader.dataset.pipeline = [
         transform for transform in config.train_dataloader.dataset.pipeline if transform.type != 'RandomFlip'
     ]
@@ -57,14 +58,16 @@ def train_process(rank: int, port: int, data, work_dir) -> None:
     torch.distributed.destroy_process_group()
 
 
-def train_by_hand(config, monkeypatch) -> nn.Module:
+def train_by_hand(config, monkeypatch) -> tuple[dict, dict]:
+    """The weights before and after."""
     config.model_wrapper_cfg = None
     model = build_runner(config).model
     model.init_weights()
+    start = copy.deepcopy(model.state_dict())
     model.train()
     dataset = DATASETS.build(config.train_dataloader.dataset)
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0)).tolist()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=0.9)
     hook = config.custom_hooks[1]
     sampler = SandwichSampler(hook.widths, hook.scales, 4, 0)
     for iteration in range(ITERATIONS):
@@ -82,7 +85,7 @@ def train_by_hand(config, monkeypatch) -> nn.Module:
                 (loss / PROCESSES).backward()
         optimizer.step()
         optimizer.zero_grad()
-    return model
+    return start, model.state_dict()
 
 
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason='torch was built without gloo')
@@ -97,10 +100,13 @@ def test_two_processes_equal_the_mean_gradient_of_both_batches(tiny_data, tmp_pa
     deadline = time.monotonic() + 120
     while not context.join(timeout=5):
         assert time.monotonic() < deadline, 'the processes hang'
-    by_hand = train_by_hand(config_for(tiny_data, tmp_path / 'hand'), monkeypatch).state_dict()
+    start, by_hand = train_by_hand(config_for(tiny_data, tmp_path / 'hand'), monkeypatch)
     first, second = (torch.load(tmp_path / f'rank{rank}.pth') for rank in range(PROCESSES))
-    start = torch.load(tiny_data / 'start.pth')
+    changed = 0
     for name, theirs in by_hand.items():
         assert torch.equal(first[name], second[name]), name
-        torch.testing.assert_close(first[name], theirs, atol=1e-6, rtol=1e-4, msg=lambda m: f'{name}: {m}')
-    assert not torch.equal(first['backbone.conv1.weight'], start['conv1.weight'])
+        change = (theirs - start[name]).abs().max().item()
+        changed += change > 0
+        # the sum over the processes is rounded otherwise than that over batches
+        torch.testing.assert_close(first[name], theirs, atol=0.01 * change + 1e-7, rtol=0, msg=lambda m: f'{name}: {m}')
+    assert changed > 50
