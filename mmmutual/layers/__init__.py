@@ -5,12 +5,15 @@ from .channels import active_channels
 from .conv import SlimConv2d
 from .group_norm import SlimGroupNorm
 from .linear import SlimLinear
+from .segments import Segment
 from .statistics import PooledStatistics
+from .swap import can_slim, slim_layer_, unslim_layer_
 from .sync_batch_norm import SlimSyncBatchNorm2d
 from .width import Slimmable, check_ratio, check_ratios, get_width, set_width, slimmable_layers, use_width
 
 __all__ = [
     'PooledStatistics',
+    'Segment',
     'SlimBatchNorm2d',
     'SlimConv2d',
     'SlimGroupNorm',
@@ -18,10 +21,13 @@ __all__ = [
     'SlimSyncBatchNorm2d',
     'Slimmable',
     'active_channels',
+    'can_slim',
     'check_ratio',
     'check_ratios',
     'get_width',
     'set_width',
+    'slim_layer_',
     'slimmable_layers',
+    'unslim_layer_',
     'use_width',
 ]

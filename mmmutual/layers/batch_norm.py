@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from .segments import Segment, check_active, check_segments, put, take
 from .statistics import PooledStatistics
 from .width import Slimmable, check_ratio, check_ratios
 
@@ -43,10 +44,22 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
     def __init__(self, num_features: int, eps: float = 1e-5, widths: Sequence[float] = (1.0,), **kwargs) -> None:
         self.widths: tuple[float, ...] = (1.0,)
         super().__init__(num_features, eps, **kwargs)
+        self.segments: tuple[Segment, ...] | None = None
         self.pooled: PooledStatistics | None = None
         self._known_ready: set[float] = set()
         for width in check_ratios(widths):
             self.add_width(width)
+
+    def divide(self, segments: Sequence[Segment]) -> None:
+        """Set the segments of the channels, as those of the convolution before it.
+
+        Args:
+            segments: Segments that make up ``num_features``.
+
+        Raises:
+            ValueError: If they do not add up.
+        """
+        self.segments = check_segments(segments, self.num_features, str(self))
 
     def add_width(self, width: float) -> None:
         """Keep statistics for one more width; they are to be trained or calibrated before inference."""
@@ -83,9 +96,16 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
             var: (K,), unbiased.
         """
         running_mean, running_var, tracked = self.statistics(width)
-        running_mean[: mean.numel()].copy_(mean)
-        running_var[: var.numel()].copy_(var)
+        self._write(running_mean, mean, width)
+        self._write(running_var, var, width)
         tracked.fill_(1)
+
+    def _write(self, buffer: Tensor, values: Tensor, width: float) -> None:
+        """Write the values of the active channels (K,) into a buffer (C,)."""
+        if self.segments is None or values.numel() == self.num_features:
+            buffer[: values.numel()].copy_(values)
+        else:
+            put(buffer, values, self.segments, width)
 
     def is_ready(self, width: float) -> bool:
         """Whether a width has statistics that were trained, calibrated or loaded."""
@@ -106,19 +126,20 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
             (N, C, H, W).
 
         Raises:
-            ValueError: If C is more than ``num_features``, or in evaluation mode if the width has no statistics.
+            ValueError: If C is more than ``num_features`` or not the active part of the segments, or in evaluation
+                mode if the width has no statistics.
         """
         self._check_input_dim(x)
         channels = x.size(1)
         if channels > self.num_features:
             raise ValueError(f'the input has {channels} channels, but {self} takes at most {self.num_features}')
         weight, bias = self.weight, self.bias
-        mean, var, tracked = self.statistics(self.width)
+        mean, var, tracked = statistics = self.statistics(self.width)
         if channels != self.num_features:
             if self.affine:
-                weight, bias = weight[:channels], bias[:channels]
+                weight, bias = self._active(weight, channels), self._active(bias, channels)
             if mean is not None:
-                mean, var = mean[:channels], var[:channels]
+                mean, var = self._active(mean, channels), self._active(var, channels)
         if self.pooled is not None:
             self.pooled.update(x)
             return F.batch_norm(x, None, None, weight, bias, True, 0.0, self.eps)
@@ -130,7 +151,18 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
             tracked.add_(1)
             if momentum is None:
                 momentum = 1.0 / float(tracked)
-        return self._normalize(x, mean, var, weight, bias, momentum or 0.0)
+        out = self._normalize(x, mean, var, weight, bias, momentum or 0.0)
+        if self.segments is not None and mean is not statistics[0]:  # copies were updated, not the buffers
+            self._write(statistics[0], mean, self.width)
+            self._write(statistics[1], var, self.width)
+        return out
+
+    def _active(self, tensor: Tensor, channels: int) -> Tensor:
+        """The part (C,) of a parameter or buffer for an input that has not all of its channels."""
+        if self.segments is None:
+            return tensor[:channels]
+        check_active(self.segments, self.width, channels, self)
+        return take(tensor, self.segments, self.width)
 
     def _normalize(
         self, x: Tensor, mean: Tensor | None, var: Tensor | None, weight: Tensor, bias: Tensor, momentum: float

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .channels import active_channels
+from .segments import Segment, check_active, check_segments, take
 from .width import Slimmable
 
 
@@ -17,6 +19,9 @@ class SlimConv2d(Slimmable, nn.Conv2d):
     The active input channels are those of the input tensor; the active output channels follow the width. A grouped
     convolution keeps whole groups with their channels per group fixed, so its output follows its input; depthwise is
     the case of one channel per group.
+
+    Where the input is a concatenation, or the output is split or feeds a grouped convolution, :meth:`divide` tells it
+    the segments.
 
     Args:
         *args: As ``nn.Conv2d``.
@@ -38,6 +43,26 @@ class SlimConv2d(Slimmable, nn.Conv2d):
                 'its input. Use groups=1 or slim_out=True'
             )
         self.slim_out = slim_out
+        self.in_segments: tuple[Segment, ...] | None = None
+        whole = Segment(self.out_channels) if slim_out else Segment.complete(self.out_channels)
+        self.out_segments: tuple[Segment, ...] = (whole,)
+
+    def divide(self, inputs: Sequence[Segment] | None = None, outputs: Sequence[Segment] | None = None) -> None:
+        """Set the segments of the input, after a concatenation say, and of the output.
+
+        Args:
+            inputs: Segments that make up ``in_channels``.
+            outputs: Segments that make up ``out_channels``; without effect if ``slim_out`` is False.
+
+        Raises:
+            ValueError: If they do not add up, or for a grouped convolution.
+        """
+        if self.groups > 1:
+            raise ValueError(f'{self} keeps whole groups, so it cannot have segments: divide the layer before it')
+        if inputs is not None:
+            self.in_segments = check_segments(inputs, self.in_channels, f'the input of {self}')
+        if outputs is not None and self.slim_out:
+            self.out_segments = check_segments(outputs, self.out_channels, f'the output of {self}')
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve with the active part of the weight.
@@ -49,33 +74,50 @@ class SlimConv2d(Slimmable, nn.Conv2d):
             (N, K, H', W') with K the active output channels.
 
         Raises:
-            ValueError: If C is more than ``in_channels``, or does not make whole groups.
+            ValueError: If C is more than ``in_channels``, or makes no whole groups, or is not the active part of the
+                input's segments.
         """
         channels_in = x.size(1)
-        channels_out, groups = self._active_out(channels_in)
-        weight, bias = self.weight, self.bias
-        if channels_out != self.out_channels or channels_in != self.in_channels:
-            weight = weight[:channels_out, : channels_in // groups]
-            bias = None if bias is None else bias[:channels_out]
+        if channels_in > self.in_channels:
+            raise ValueError(f'the input has {channels_in} channels, but {self} takes at most {self.in_channels}')
+        groups = self._active_groups(channels_in)
+        weight, bias = self._active_outputs(groups)
+        if channels_in != self.in_channels and self.groups == 1:
+            weight = self._active_inputs(weight, channels_in)
         padding = self.padding
         if self.padding_mode != 'zeros':
             x = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             padding = 0
         return F.conv2d(x, weight, bias, self.stride, padding, self.dilation, groups)
 
-    def _active_out(self, channels_in: int) -> tuple[int, int]:
-        """Active output channels and groups for an input of ``channels_in`` channels."""
-        if channels_in > self.in_channels:
-            raise ValueError(f'the input has {channels_in} channels, but {self} takes at most {self.in_channels}')
+    def _active_groups(self, channels_in: int) -> int:
+        """Groups of an input of ``channels_in`` channels."""
         if self.groups == 1:
-            return (active_channels(self.out_channels, self.width) if self.slim_out else self.out_channels), 1
+            return 1
         groups, rest = divmod(channels_in, self.in_channels // self.groups)
         if rest:
             raise ValueError(
                 f'the input has {channels_in} channels, which are no whole groups of {self.in_channels // self.groups} '
                 f'channels, as {self} needs at width {self.width}'
             )
-        return groups * (self.out_channels // self.groups), groups
+        return groups
+
+    def _active_outputs(self, groups: int) -> tuple[Tensor, Tensor | None]:
+        """The part of weight and bias for the active outputs."""
+        if groups != self.groups:
+            channels = groups * (self.out_channels // self.groups)
+            return self.weight[:channels], None if self.bias is None else self.bias[:channels]
+        if groups > 1:
+            return self.weight, self.bias
+        bias = None if self.bias is None else take(self.bias, self.out_segments, self.width)
+        return take(self.weight, self.out_segments, self.width), bias
+
+    def _active_inputs(self, weight: Tensor, channels_in: int) -> Tensor:
+        """The part of the weight for an input that has not all of its channels."""
+        if self.in_segments is None:
+            return weight[:, :channels_in]
+        check_active(self.in_segments, self.width, channels_in, self)
+        return take(weight, self.in_segments, self.width, dim=1)
 
     def extra_repr(self) -> str:
         """Add ``slim_out`` where it is not the default."""

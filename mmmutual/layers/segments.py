@@ -1,0 +1,122 @@
+"""Segments: how channels divide where they do not slim as one run.
+
+After ``torch.cat((a, b), 1)`` the active channels are the first of ``a`` and the first of ``b``, not the first of both
+together. A layer that meets such a tensor is told its segments; all other layers have one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .channels import DIVISOR, active_channels
+
+
+class Segment(NamedTuple):
+    """A run of channels that slims as one.
+
+    Attributes:
+        channels: Its channels at full width.
+        divisor: The active ones are a multiple of it: of the channels per group for whole groups, of 8 times the
+            expansion for the inside of an inverted residual.
+
+    Example:
+        >>> [Segment(48).active(0.5), Segment(48, divisor=16).active(0.5), Segment.complete(48).active(0.5)]
+        [24, 32, 48]
+    """
+
+    channels: int
+    divisor: int = DIVISOR
+
+    @classmethod
+    def complete(cls, channels: int) -> Segment:
+        """A run whose channels are active at every width, as those of a neck."""
+        return cls(channels, channels)
+
+    def active(self, width: float) -> int:
+        """Number of active channels at a width multiplier."""
+        return active_channels(self.channels, width, self.divisor)
+
+
+def check_segments(segments: Sequence[Segment], channels: int, layer: str) -> tuple[Segment, ...]:
+    """Validate that segments make up the channels of a layer.
+
+    Args:
+        segments: The runs of channels, in their order.
+        channels: Channels of the layer at full width.
+        layer: The layer, for the message.
+
+    Returns:
+        The segments.
+
+    Raises:
+        ValueError: If they have another number of channels.
+    """
+    if sum(segment.channels for segment in segments) != channels:
+        sizes = [segment.channels for segment in segments]
+        raise ValueError(f'segments must add up to the {channels} channels of {layer}, but got {sizes}')
+    return tuple(segments)
+
+
+def check_active(segments: Sequence[Segment], width: float, channels: int, layer: nn.Module) -> None:
+    """Validate the channels of an input that is made of segments.
+
+    Args:
+        segments: The runs of channels, in their order.
+        width: Width multiplier in (0, 1].
+        channels: Channels of the input.
+        layer: The layer, for the message.
+
+    Raises:
+        ValueError: If the channels are not the active ones of the segments.
+    """
+    active = [segment.active(width) for segment in segments]
+    if channels != sum(active):
+        sizes = [segment.channels for segment in segments]
+        raise ValueError(
+            f'the input has {channels} channels, but {layer} takes {active} of its segments {sizes} at width {width}'
+        )
+
+
+def take(tensor: Tensor, segments: Sequence[Segment], width: float, dim: int = 0) -> Tensor:
+    """The active part of each segment: the tensor itself if that is all, a view if there is one segment, else a copy.
+
+    Args:
+        tensor: Any shape, with all channels of the segments along ``dim``.
+        segments: The runs of channels.
+        width: Width multiplier in (0, 1].
+        dim: The channels' dimension.
+
+    Returns:
+        The tensor with the active channels along ``dim``.
+    """
+    if sum(segment.active(width) for segment in segments) == tensor.size(dim):
+        return tensor
+    parts = _parts(tensor, segments, width, dim)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+
+
+@torch.no_grad()
+def put(tensor: Tensor, values: Tensor, segments: Sequence[Segment], width: float) -> None:
+    """Write values into the active part of each segment: the inverse of :func:`take`.
+
+    Args:
+        tensor: (C,), all channels; changed in place.
+        values: (K,), the active ones.
+        segments: The runs of channels.
+        width: Width multiplier in (0, 1].
+    """
+    parts = _parts(tensor, segments, width, 0)
+    for part, value in zip(parts, values.split([part.size(0) for part in parts])):
+        part.copy_(value)
+
+
+def _parts(tensor: Tensor, segments: Sequence[Segment], width: float, dim: int) -> list[Tensor]:
+    parts, start = [], 0
+    for segment in segments:
+        parts.append(tensor.narrow(dim, start, segment.active(width)))
+        start += segment.channels
+    return parts

@@ -1,0 +1,100 @@
+"""Layers around a concatenation or a split, against stock layers with the channels picked by their numbers."""
+
+import pytest
+import torch
+from torch import nn
+
+import mmmutual
+from mmmutual.layers import Segment, SlimBatchNorm2d, SlimConv2d
+
+PARTS = (Segment(16), Segment.complete(8), Segment(48, divisor=16))
+ACTIVE = [*range(8), *range(16, 24), *range(24, 56)]  # at width 0.5: 8 of 16, all 8, 32 of 48
+WIDTHS = (1.0, 0.5)
+
+
+def test_active_channels_of_a_segment():
+    assert [segment.active(0.5) for segment in PARTS] == [8, 8, 32]
+    assert [segment.active(1.0) for segment in PARTS] == [16, 8, 48]
+    assert [Segment(144, divisor=48).active(width) for width in (0.75, 0.5, 0.25)] == [144, 96, 48]
+
+
+@pytest.mark.parametrize('bias', [True, False])
+def test_convolution_after_a_concatenation_and_before_a_split(bias):
+    slim = SlimConv2d(72, 72, 3, bias=bias)
+    slim.divide(inputs=PARTS, outputs=PARTS)
+    mmmutual.set_width(slim, 0.5)
+    narrow = nn.Conv2d(48, 48, 3, bias=bias)
+    narrow.weight.data = slim.weight.data[ACTIVE][:, ACTIVE]
+    if bias:
+        narrow.bias.data = slim.bias.data[ACTIVE]
+    x, y = (torch.rand(2, 48, 6, 6),) * 2
+    ours, theirs = slim(x), narrow(y)
+    torch.testing.assert_close(ours, theirs)
+    ours.square().sum().backward(), theirs.square().sum().backward()
+    torch.testing.assert_close(slim.weight.grad[ACTIVE][:, ACTIVE], narrow.weight.grad)
+    torch.testing.assert_close(slim.weight.grad.abs().sum(), narrow.weight.grad.abs().sum())
+
+
+def test_full_width_and_complete_inputs_are_stock_bit_for_bit():
+    slim, stock = SlimConv2d(72, 72, 3), nn.Conv2d(72, 72, 3)
+    slim.load_state_dict(stock.state_dict())
+    slim.divide(inputs=PARTS, outputs=PARTS)
+    x = torch.rand(2, 72, 6, 6)
+    assert torch.equal(slim(x), stock(x))
+    mmmutual.set_width(slim, 0.5)
+    torch.testing.assert_close(slim(x), stock(x)[:, ACTIVE])
+
+
+def test_slim_out_false_keeps_all_outputs():
+    conv = SlimConv2d(72, 72, 1, slim_out=False)
+    conv.divide(inputs=PARTS, outputs=PARTS)
+    mmmutual.set_width(conv, 0.5)
+    assert conv(torch.rand(1, 48, 4, 4)).size(1) == 72
+
+
+@pytest.mark.parametrize('momentum', [0.1, None])
+def test_batch_norm_in_training_and_evaluation(momentum):
+    slim, narrow = SlimBatchNorm2d(72, widths=WIDTHS, momentum=momentum), nn.BatchNorm2d(48, momentum=momentum)
+    nn.init.uniform_(slim.weight), nn.init.normal_(slim.bias)
+    narrow.weight.data, narrow.bias.data = slim.weight.data[ACTIVE], slim.bias.data[ACTIVE]
+    slim.divide(PARTS)
+    mmmutual.set_width(slim, 0.5)
+    for _ in range(2):
+        x = torch.randn(4, 48, 5, 5) * 2 + 1
+        torch.testing.assert_close(slim(x), narrow(x))
+    torch.testing.assert_close(slim.running_mean_at_0_5[ACTIVE], narrow.running_mean)
+    torch.testing.assert_close(slim.running_var_at_0_5[ACTIVE], narrow.running_var)
+    others = [channel for channel in range(72) if channel not in ACTIVE]
+    assert (slim.running_mean_at_0_5[others] == 0).all()
+    assert (slim.running_mean == 0).all()
+    torch.testing.assert_close(slim.eval()(x), narrow.eval()(x))
+
+
+def test_calibrated_statistics_go_to_their_channels_whatever_the_width_is():
+    norm = SlimBatchNorm2d(72, widths=WIDTHS)
+    norm.divide(PARTS)
+    values = torch.arange(48.0)
+    norm.set_statistics(0.5, values, values + 1)
+    assert torch.equal(norm.running_mean_at_0_5[ACTIVE], values)
+    assert torch.equal(norm.running_var_at_0_5[ACTIVE], values + 1)
+    norm.set_statistics(1.0, torch.arange(72.0), torch.ones(72))
+    assert torch.equal(norm.running_mean, torch.arange(72.0))
+
+
+def test_errors():
+    conv, norm = SlimConv2d(72, 8, 1), SlimBatchNorm2d(72, widths=WIDTHS)
+    with pytest.raises(ValueError, match=r'add up to the 72 channels of the input of SlimConv2d.*got \[16, 8\]'):
+        conv.divide(inputs=PARTS[:2])
+    with pytest.raises(ValueError, match=r'add up to the 8 channels of the output of SlimConv2d.*got \[16, 8, 48\]'):
+        conv.divide(outputs=PARTS)
+    with pytest.raises(ValueError, match=r'add up to the 72 channels of SlimBatchNorm2d.*got \[16, 8\]'):
+        norm.divide(PARTS[:2])
+    with pytest.raises(ValueError, match='keeps whole groups, so it cannot have segments'):
+        SlimConv2d(72, 72, 1, groups=8).divide(inputs=PARTS)
+    conv.divide(inputs=PARTS)
+    norm.divide(PARTS)
+    for layer in (conv, norm):
+        mmmutual.set_width(layer, 0.5)
+        text = r'input has 40 channels, but Slim.*takes \[8, 8, 32\] of its segments \[16, 8, 48\] at width 0.5'
+        with pytest.raises(ValueError, match=text):
+            layer(torch.rand(2, 40, 4, 4))
