@@ -1,7 +1,8 @@
 """mmmutual: MutualNet for MMDetection.
 
-Importing it registers the slimmable layers, ``SlimmableResNet``, ``SlimmableFPN``, ``MutualLearningHook``,
-``BNCalibrationHook``, ``IterationSeedHook``, ``SubnetValLoop``, ``SubnetTestLoop`` and ``SubnetLogProcessor``.
+Importing it registers the slimmable layers, backbones and necks (``SlimmableResNet``, ``SlimmableFPN`` and those of
+docs/backbones.md), ``SlimmableDetector``, ``MutualLearningHook``, ``BNCalibrationHook``, ``IterationSeedHook``,
+``SubnetValLoop``, ``SubnetTestLoop`` and ``SubnetLogProcessor``.
 """
 
 from .environment import check_stack, register_safe_globals
@@ -12,7 +13,7 @@ register_safe_globals()
 from .analysis import count_multiply_adds  # noqa: E402  (the stack is checked first)
 from .engine import calibrate  # noqa: E402
 from .layers import get_width, set_width, use_width  # noqa: E402
-from .models import SlimmableFPN, SlimmableResNet  # noqa: E402
+from .models import SlimmableFPN, SlimmableResNet, make_slimmable_, undo_slimmable_  # noqa: E402
 
 __version__ = '0.1.0'
 
@@ -23,6 +24,8 @@ __all__ = [
     'calibrate',
     'count_multiply_adds',
     'get_width',
+    'make_slimmable_',
     'set_width',
+    'undo_slimmable_',
     'use_width',
 ]

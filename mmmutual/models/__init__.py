@@ -1,6 +1,14 @@
 """Slimmable backbones and necks, registered as MMDetection components."""
 
 from .backbones import SlimmableResNet
+from .make_slimmable import make_slimmable_, undo_slimmable_
 from .necks import SlimmableFPN
+from .slimmable_detector import build_slimmable_detector
 
-__all__ = ['SlimmableFPN', 'SlimmableResNet']
+__all__ = [
+    'SlimmableFPN',
+    'SlimmableResNet',
+    'build_slimmable_detector',
+    'make_slimmable_',
+    'undo_slimmable_',
+]

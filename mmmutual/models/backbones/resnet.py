@@ -1,19 +1,21 @@
-"""Slimmable ResNet backbone (MutualNet, arXiv 1909.12978, section 3; TPAMI version arXiv 2105.07085)."""
+"""Slimmable ResNet and its relatives (MutualNet, arXiv 1909.12978, section 3; TPAMI version arXiv 2105.07085)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
-from mmdet.models.backbones import ResNet
+from mmdet.models.backbones import RegNet, Res2Net, ResNet, ResNetV1d, ResNeXt
+from mmdet.models.backbones.res2net import Bottle2neck
 from mmdet.registry import MODELS
 
-from mmmutual.layers import check_ratios
+from mmmutual.layers import active_channels
 
-from ..conversion import check_all_slim, slim_conv_cfg, slim_norm_cfg
+from .base import SlimmableBackbone
 
 
 @MODELS.register_module()
-class SlimmableResNet(ResNet):
+class SlimmableResNet(SlimmableBackbone, ResNet):
     """mmdet's ResNet whose layers run on the first of their channels.
 
     At width 1.0 it is mmdet's ResNet bit for bit, with its parameter names. At width w every layer uses its first
@@ -23,11 +25,7 @@ class SlimmableResNet(ResNet):
     Args:
         depth: 18, 34, 50, 101 or 152.
         widths: Width multipliers above 0 and at most 1 that batch norms keep statistics for, in any order.
-        conv_cfg: None or a plain convolution; it becomes :class:`~mmmutual.layers.SlimConv2d`.
-        norm_cfg: BN, SyncBN or GN; it becomes its slimmable counterpart.
-        dcn: Not supported: a deformable convolution does not slim.
-        plugins: Not supported, for the same reason.
-        **kwargs: All other arguments of mmdet's ResNet.
+        **kwargs: All other arguments of mmdet's ResNet, as :class:`~.base.SlimmableBackbone` takes them.
 
     Raises:
         ValueError: If ``widths`` is invalid, or for an option that cannot slim.
@@ -39,27 +37,40 @@ class SlimmableResNet(ResNet):
         [(1, 128, 16, 16), (1, 256, 8, 8), (1, 512, 4, 4), (1, 1024, 2, 2)]
     """
 
-    def __init__(
-        self,
-        depth: int,
-        widths: Sequence[float],
-        conv_cfg: dict | None = None,
-        norm_cfg: dict = dict(type='BN', requires_grad=True),  # noqa: B006 (as in mmdet)
-        dcn: dict | None = None,
-        plugins: list[dict] | None = None,
-        **kwargs,
-    ) -> None:
-        owner = type(self).__name__
-        self.widths = check_ratios(widths)
-        if dcn is not None:
-            raise ValueError(f'{owner} cannot slim dcn={dcn}: leave dcn and stage_with_dcn out')
-        if plugins is not None:
-            kinds = [plugin.get('cfg', {}).get('type') for plugin in plugins]
-            raise ValueError(f'{owner} cannot slim plugins {kinds}: leave plugins out')
-        super().__init__(
-            depth,
-            conv_cfg=slim_conv_cfg(conv_cfg, owner),
-            norm_cfg=slim_norm_cfg(norm_cfg, self.widths, owner),
-            **kwargs,
-        )
-        check_all_slim(self)
+    def __init__(self, depth: int, widths: Sequence[float], **kwargs) -> None:
+        super().__init__(depth, widths=widths, **kwargs)
+
+
+@MODELS.register_module()
+class SlimmableResNetV1d(SlimmableBackbone, ResNetV1d):
+    """mmdet's ResNetV1d (deep stem, average pooling in the shortcuts), slimmable."""
+
+
+@MODELS.register_module()
+class SlimmableResNeXt(SlimmableBackbone, ResNeXt):
+    """mmdet's ResNeXt, slimmable: a narrow block has fewer groups of the same size."""
+
+
+@MODELS.register_module()
+class SlimmableRegNet(SlimmableBackbone, RegNet):
+    """mmdet's RegNet, slimmable: a narrow block has fewer groups of the same size, and at least one."""
+
+
+class SlimBottle2neck(Bottle2neck):
+    """mmdet's Res2Net block, which splits the active channels: each of its pieces slims."""
+
+    @property
+    def width(self) -> int:
+        """Active channels of a piece; not the width multiplier, which is the layers'."""
+        return active_channels(self.__dict__['width'], self.conv1.width)
+
+    @width.setter
+    def width(self, channels: int) -> None:
+        self.__dict__['width'] = channels
+
+
+@MODELS.register_module()
+class SlimmableRes2Net(SlimmableBackbone, Res2Net):
+    """mmdet's Res2Net, slimmable in each of the pieces that its blocks split their channels into."""
+
+    arch_settings: ClassVar = {depth: (SlimBottle2neck, blocks) for depth, (_, blocks) in Res2Net.arch_settings.items()}

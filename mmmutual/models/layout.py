@@ -1,0 +1,105 @@
+"""How the channels divide inside mmdet's blocks that concatenate, split or group them.
+
+A layer sees a tensor, not where it comes from. So the layers around a concatenation, a split or a grouped convolution
+are told the segments of their channels, by a rule for each such block of mmdet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from mmdet.models.backbones.csp_darknet import SPPBottleneck
+from mmdet.models.backbones.res2net import Bottle2neck
+from mmdet.models.backbones.resnest import SplitAttentionConv2d
+from mmdet.models.backbones.resnext import Bottleneck as ResNeXtBottleneck
+from mmdet.models.layers import CSPLayer, InvertedResidual
+from torch import nn
+
+from mmmutual.layers import Segment, SlimBatchNorm2d, SlimConv2d
+from mmmutual.layers.channels import DIVISOR
+
+
+def lay_out(model: nn.Module) -> None:
+    """Tell the slimmable layers inside mmdet's blocks the segments of their channels, in place.
+
+    Layers that are not slimmable stay as they are, so a stock model does not change.
+
+    Args:
+        model: A model whose layers are slimmable.
+
+    Raises:
+        ValueError: For a block that cannot slim.
+    """
+    for name, module in model.named_modules():
+        for kind, rule in RULES.items():
+            if isinstance(module, kind):
+                rule(module, name)
+
+
+def _split_attention(block: SplitAttentionConv2d, name: str) -> None:
+    """Its radix lies across the groups, so the first groups are no narrower block."""
+    if any(isinstance(layer, SlimConv2d) for layer in block.modules()):
+        raise ValueError(f'{name} (SplitAttentionConv2d) cannot slim: choose ResNet, ResNetV1d or ResNeXt for ResNeSt')
+
+
+def _csp_layer(block: CSPLayer, name: str) -> None:
+    """The main and the short branch are concatenated."""
+    both = (Segment(block.main_conv.out_channels), Segment(block.short_conv.out_channels))
+    _divide(block.final_conv.conv, inputs=both)
+    if block.channel_attention:
+        _divide(block.attention.fc, inputs=both, outputs=both)
+
+
+def _spp(block: SPPBottleneck, name: str) -> None:
+    """Poolings of different sizes are concatenated."""
+    _divide(block.conv2.conv, inputs=(Segment(block.conv1.out_channels),) * (len(block.poolings) + 1))
+
+
+def _resnext(block: ResNeXtBottleneck, name: str) -> None:
+    """The first convolution feeds whole groups."""
+    groups = getattr(block.conv2, 'groups', 1)
+    if groups > 1:
+        channels = block.conv1.out_channels
+        _divide(block.conv1, outputs=(Segment(channels, math.lcm(DIVISOR, channels // groups)),))
+
+
+def _res2net(block: Bottle2neck, name: str) -> None:
+    """The channels are split into pieces, which are concatenated again; see ``SlimBottle2neck`` for the split."""
+    pieces = (Segment(block.convs[0].in_channels),) * block.scales
+    _divide(block.conv1, outputs=pieces)
+    _divide(block.conv3, inputs=pieces)
+    if isinstance(block.norm1, SlimBatchNorm2d):
+        block.norm1.divide(pieces)
+    elif isinstance(block.conv1, SlimConv2d):
+        raise ValueError(
+            f'{name} (Bottle2neck) slims with batch norms only, but has {type(block.norm1).__name__}: choose norm_cfg '
+            'BN or SyncBN'
+        )
+
+
+def _inverted_residual(block: InvertedResidual, name: str) -> None:
+    """The inside is a multiple of the active input channels, as in the authors' MobileNetV2."""
+    if not block.with_expand_conv:
+        return
+    inside, outside = block.expand_conv.out_channels, block.expand_conv.in_channels
+    if inside % outside == 0:
+        expanded = (Segment(inside, DIVISOR * (inside // outside)),)
+        _divide(block.expand_conv.conv, outputs=expanded)
+        if block.with_se:
+            _divide(block.se.conv2.conv, outputs=expanded)
+
+
+RULES: dict[type[nn.Module], Callable[[nn.Module, str], None]] = {
+    SplitAttentionConv2d: _split_attention,
+    CSPLayer: _csp_layer,
+    SPPBottleneck: _spp,
+    ResNeXtBottleneck: _resnext,
+    Bottle2neck: _res2net,
+    InvertedResidual: _inverted_residual,
+}
+
+
+def _divide(conv: nn.Module, **segments: tuple[Segment, ...]) -> None:
+    if isinstance(conv, SlimConv2d):
+        conv.divide(**segments)

@@ -1,0 +1,130 @@
+"""A built detector becomes slimmable in place, with its own parameters, and stock again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mmdet.models.backbones.res2net import Bottle2neck
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmmutual.layers import Slimmable, can_slim, check_ratios, slim_layer_, unslim_layer_
+
+from .backbones import SlimBottle2neck
+from .dry_run import check_narrow
+from .layout import lay_out
+from .rules import COMPLETE, STOCK, divide_inputs, outputs_of
+
+FilterFn = Callable[[nn.Module, str], bool]
+BLOCKS = {Bottle2neck: SlimBottle2neck}  # blocks that count channels themselves
+
+
+def make_slimmable_(model: nn.Module, widths: Sequence[float], filter_fn: FilterFn | None = None) -> None:
+    """Make the backbone of a built model slimmable, and what follows it ready for fewer channels, in place.
+
+    The layers of the backbone slim. Those of the neck take the channels that arrive and give all of theirs, so the
+    heads stay as they are; without a neck the heads' layers do that. Batch norms in neck and heads keep statistics for
+    each width too. Each layer remains the same object: parameters, names in the checkpoint, training flags, hooks and
+    sharing stay. Layers that are slimmable already stay as they are.
+
+    Args:
+        model: An mmdet detector or another model with a ``backbone``, or a backbone alone.
+        widths: Width multipliers above 0 and at most 1 that batch norms keep statistics for, in any order.
+        filter_fn: Called with each layer that could be converted and its name in the model; False leaves it stock. By
+            default all of the parts above are converted.
+
+    Raises:
+        TypeError: If ``widths`` is no list of numbers.
+        ValueError: If ``widths`` is out of range, if the model consists of several models, or if a layer that does not
+            slim would get fewer channels than it takes, with its name. The model is as before then.
+
+    Example:
+        >>> mmmutual.make_slimmable_(model, widths=(1.0, 0.5))
+        >>> mmmutual.set_width(model, 0.5)
+    """
+    widths = check_ratios(widths)
+    backbone = _backbone_of(model)
+    inside = set(backbone.modules())
+    how = outputs_of(backbone)
+    follows = _follows(model)
+    converted: list[nn.Module] = []
+    try:
+        for name, layer in model.named_modules():
+            if isinstance(layer, Slimmable) or not can_slim(layer):
+                continue
+            norm = isinstance(layer, _BatchNorm)
+            if not norm and how.get(layer) == STOCK:
+                continue
+            if layer not in inside and not follows(name, norm):
+                continue
+            if filter_fn is not None and not filter_fn(layer, name):
+                continue
+            grouped = getattr(layer, 'groups', 1) > 1
+            slim_out = layer in inside and how.get(layer) != COMPLETE
+            slim_layer_(layer, widths, slim_out=slim_out or grouped)
+            converted.append(layer)
+        _swap_blocks(backbone, BLOCKS)
+        lay_out(backbone)
+        for neck in _necks(model):
+            divide_inputs(neck)
+        check_narrow(model, min(widths))
+    except Exception:
+        for layer in converted:
+            unslim_layer_(layer)
+        _swap_blocks(backbone, {slim: stock for stock, slim in BLOCKS.items()})
+        raise
+
+
+def undo_slimmable_(model: nn.Module) -> None:
+    """Make the layers that :func:`make_slimmable_` converted stock again, in place: the network of width 1.0.
+
+    The statistics of the other widths are dropped. Layers that were built slimmable stay so.
+
+    Args:
+        model: A model after :func:`make_slimmable_`; any other stays as it is.
+    """
+    for layer in model.modules():
+        unslim_layer_(layer)
+    _swap_blocks(model, {slim: stock for stock, slim in BLOCKS.items()})
+
+
+def _swap_blocks(model: nn.Module, classes: dict[type[nn.Module], type[nn.Module]]) -> None:
+    """Give the blocks of these classes their counterpart's."""
+    for block in model.modules():
+        if type(block) in classes:
+            block.__class__ = classes[type(block)]
+
+
+def _backbone_of(model: nn.Module) -> nn.Module:
+    """The backbone, or the model itself if it is none that has one."""
+    backbone = getattr(model, 'backbone', None)
+    if isinstance(backbone, nn.Module):
+        return backbone
+    nested = [name for name, _ in model.named_modules() if name.endswith('.backbone')]
+    if nested:
+        raise ValueError(
+            f'{type(model).__name__} consists of several models: its backbones are {", ".join(nested)}. Make the one '
+            'that is trained slimmable by itself'
+        )
+    return model
+
+
+def _necks(model: nn.Module) -> list[nn.Module]:
+    """The neck, or each of several in a row."""
+    neck = getattr(model, 'neck', None)
+    if isinstance(neck, (nn.Sequential, nn.ModuleList)):
+        return list(neck)
+    return [neck] if isinstance(neck, nn.Module) else []
+
+
+def _follows(model: nn.Module) -> Callable[[str, bool], bool]:
+    """Which layers behind the backbone are converted, by their name and whether they are a batch norm."""
+    first = _necks(model)[:1]
+    takes_levels = bool(first) and any(can_slim(layer) for layer in first[0].modules())
+    parts = [name for name, _ in model.named_children() if name.endswith('head') and not name.startswith('teacher')]
+
+    def follows(name: str, norm: bool) -> bool:
+        part = name.split('.')[0]
+        return part == 'neck' or (part in parts and (norm or not takes_levels))
+
+    return follows

@@ -1,0 +1,36 @@
+"""Any mmdet detector as a config: the stock one, built and made slimmable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmdet.registry import MODELS
+from torch import nn
+
+from .make_slimmable import make_slimmable_
+
+
+@MODELS.register_module('SlimmableDetector')
+def build_slimmable_detector(detector: str | type[nn.Module], widths: Sequence[float], **config) -> nn.Module:
+    """Build a stock detector and make it slimmable.
+
+    In a config it stands where the detector's ``type`` does; everything else in ``model`` stays as it is::
+
+        model = dict(type='SlimmableDetector', detector='DINO', widths=(1.0, 0.5), backbone=..., ...)
+
+    The result is the stock detector, an object of its class, with its names in the checkpoint.
+
+    Args:
+        detector: The detector's own ``type``.
+        widths: Width multipliers above 0 and at most 1 that batch norms keep statistics for, in any order.
+        **config: All other arguments of that detector.
+
+    Returns:
+        The detector.
+
+    Raises:
+        ValueError: As :func:`make_slimmable_`.
+    """
+    model = MODELS.build(dict(type=detector, **config))
+    make_slimmable_(model, widths)
+    return model

@@ -1,0 +1,242 @@
+"""Built models made slimmable in place, and stock again."""
+
+import copy
+
+import pytest
+import torch
+from mmcv.cnn.bricks import ContextBlock
+from mmcv.ops import ModulatedDeformConv2dPack
+from mmdet.models.backbones import Res2Net, ResNet
+from mmdet.models.necks import FPN
+from mmdet.registry import MODELS
+from torch import nn
+
+import mmmutual
+from mmmutual.layers import (
+    SlimBatchNorm2d,
+    SlimConv2d,
+    SlimGroupNorm,
+    SlimLinear,
+    Slimmable,
+    SlimSyncBatchNorm2d,
+    can_slim,
+    slim_layer_,
+    unslim_layer_,
+)
+
+WIDTHS = (1.0, 0.5)
+
+
+class Net(nn.Module):
+    """The parts of a detector: a neck, and a head whose batch norm keeps statistics of its own."""
+
+    def __init__(self, **options) -> None:
+        super().__init__()
+        self.backbone = ResNet(18, norm_eval=False, base_channels=16, **options)
+        self.neck = FPN([16, 32, 64, 128], 8, 4)
+        self.bbox_head = nn.Sequential(nn.Conv2d(8, 16, 3), nn.BatchNorm2d(16))
+
+    def extract_feat(self, x):
+        return self.neck(self.backbone(x))
+
+    def forward(self, x):
+        return self.bbox_head(self.extract_feat(x)[0])
+
+
+@pytest.fixture
+def images():
+    return torch.rand(2, 3, 64, 64)
+
+
+def randomize(model: nn.Module) -> None:
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.weight, 0.5, 1.0)
+            nn.init.normal_(norm.running_mean, std=0.1)
+
+
+def widths_of_levels(model: nn.Module, images: torch.Tensor) -> list[int]:
+    """Channels of the levels of a backbone at width 0.5."""
+    mmmutual.set_width(model, 0.5)
+    model.train()
+    return [level.size(1) for level in model(images)]
+
+
+def test_width_one_is_stock_with_the_very_same_parameters(images):
+    model = Net()
+    model.eval()
+    randomize(model)
+    model.backbone.conv1.weight.requires_grad = False
+    model.backbone.layer1.train()
+    parameters, state, modes = list(model.parameters()), dict(model.state_dict()), [m.training for m in model.modules()]
+    expected = copy.deepcopy(model)(images)
+    mmmutual.make_slimmable_(model, WIDTHS)
+    assert all(ours is theirs for ours, theirs in zip(model.parameters(), parameters, strict=True))
+    assert [m.training for m in model.modules()] == modes
+    after = model.state_dict()
+    assert set(after) - set(state) == {key for key in after if key.endswith('_at_0_5')}
+    assert all(after[key].data_ptr() == value.data_ptr() for key, value in state.items())
+    assert torch.equal(model(images), expected)
+
+
+def test_the_backbone_slims_the_neck_takes_it_and_the_head_is_stock(images):
+    model = Net()
+    model.train()
+    mmmutual.make_slimmable_(model, WIDTHS)
+    mmmutual.set_width(model, 0.5)
+    assert [level.size(1) for level in model.backbone(images)] == [8, 16, 32, 64]
+    assert [level.size(1) for level in model.extract_feat(images)] == [8] * 4
+    assert model(images).size(1) == 16
+    head = model.bbox_head
+    assert (type(head[0]), type(head[1])) == (nn.Conv2d, SlimBatchNorm2d)
+    assert head[1].running_mean.abs().sum() == 0 < head[1].running_mean_at_0_5.abs().sum()
+
+
+def test_a_narrow_network_uses_the_first_channels(images):
+    """Against mmdet's own ResNet of half the channels."""
+    model = ResNet(18, base_channels=16, norm_eval=False)
+    randomize(model)
+    mmmutual.make_slimmable_(model, WIDTHS)
+    narrow = ResNet(18, base_channels=8, stem_channels=8, norm_eval=False)
+    for ours, theirs in zip(model.parameters(), narrow.parameters(), strict=True):
+        theirs.data = ours.data[tuple(slice(size) for size in theirs.shape)].clone()
+    mmmutual.set_width(model, 0.5)
+    model.train()
+    narrow.train()
+    for ours, theirs in zip(model(images), narrow(images)):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_twice_is_once_and_undo_leaves_no_trace(images):
+    model = Net()
+    model.eval()
+    classes, attributes = [type(m) for m in model.modules()], [set(vars(m)) for m in model.modules()]
+    state, expected = model.state_dict(), model(images)
+    mmmutual.make_slimmable_(model, WIDTHS)
+    layers = [module for module in model.modules() if isinstance(module, Slimmable)]
+    mmmutual.make_slimmable_(model, WIDTHS)
+    assert layers == [module for module in model.modules() if isinstance(module, Slimmable)]
+    assert len([key for key in model.state_dict() if key.startswith('backbone.bn1.running_mean')]) == 2
+    mmmutual.use_width(model, 0.5).__enter__()
+    mmmutual.undo_slimmable_(model)
+    mmmutual.undo_slimmable_(model)
+    assert [type(m) for m in model.modules()] == classes
+    assert [set(vars(m)) for m in model.modules()] == attributes
+    assert list(model.state_dict()) == list(state)
+    assert torch.equal(model(images), expected)
+
+
+def test_a_shared_layer_stays_shared():
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3))
+    model.append(model[1])
+    mmmutual.make_slimmable_(model, WIDTHS)
+    assert model[2] is model[1] and isinstance(model[1], SlimConv2d)
+    assert len(list(model.parameters())) == 4
+
+
+def test_the_filter_decides_by_layer_and_name():
+    seen = {}
+
+    def without_heads(layer, name):
+        seen[name] = layer
+        return not name.startswith('bbox_head')
+
+    model = Net()
+    mmmutual.make_slimmable_(model, WIDTHS, without_heads)
+    assert {'backbone.conv1', 'backbone.bn1', 'neck.lateral_convs.0.conv', 'bbox_head.1'} <= set(seen)
+    assert 'bbox_head.0' not in seen and seen['backbone.conv1'] is model.backbone.conv1
+    assert type(model.bbox_head[1]) is nn.BatchNorm2d and type(model.neck.lateral_convs[0].conv) is SlimConv2d
+    with pytest.raises(ValueError, match=r'its layer neck\.lateral_convs\.0\.conv \(Conv2d\) does not take'):
+        mmmutual.make_slimmable_(Net(), WIDTHS, lambda layer, name: name.startswith('backbone'))
+
+
+def test_a_layer_that_cannot_slim_is_named_and_the_model_is_as_before():
+    model = Net()
+    model.backbone.layer3[0].conv1 = ModulatedDeformConv2dPack(32, 64, 3, stride=2, padding=1)
+    classes = [type(m) for m in model.modules()]
+    with pytest.raises(ValueError, match=r'Net cannot slim: its layer backbone\.layer3\.0\.conv1'):
+        mmmutual.make_slimmable_(model, WIDTHS)
+    assert [type(m) for m in model.modules()] == classes
+
+
+def test_several_models_are_refused():
+    model = nn.Module()
+    model.teacher, model.student = Net(), Net()
+    with pytest.raises(ValueError, match=r'Module consists of several models: .* teacher\.backbone, student\.backbone'):
+        mmmutual.make_slimmable_(model, WIDTHS)
+
+
+def test_a_deformable_convolution_gets_all_channels_and_the_rest_slims(images):
+    model = ResNet(
+        50, dcn=dict(type='DCNv2', deform_groups=1), stage_with_dcn=(False, False, False, True), norm_eval=False
+    )
+    mmmutual.make_slimmable_(model, WIDTHS)
+    block = model.layer4[0]
+    assert (block.conv1.slim_out, block.conv3.slim_out) == (False, True)
+    assert type(block.conv2) is ModulatedDeformConv2dPack and type(block.conv2.conv_offset) is nn.Conv2d
+    assert widths_of_levels(model, images) == [128, 256, 512, 1024]
+
+
+@pytest.mark.parametrize('position', ['after_conv2', 'after_conv3'])
+def test_a_context_block_slims(position, images):
+    plugins = [dict(cfg=dict(type='ContextBlock', ratio=1 / 4), stages=(False, True, False, False), position=position)]
+    model = ResNet(50, plugins=plugins, norm_eval=False)
+    assert any(isinstance(module, ContextBlock) for module in model.modules())
+    mmmutual.make_slimmable_(model, WIDTHS)
+    assert widths_of_levels(model, images) == [128, 256, 512, 1024]
+
+
+def test_res2net_splits_the_active_channels_and_undoes(images):
+    model = Res2Net(depth=50, scales=4, base_width=26, deep_stem=True, avg_down=True, norm_eval=False)
+    model.eval()
+    classes, expected = [type(m) for m in model.modules()], model(images)
+    mmmutual.make_slimmable_(model, WIDTHS)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(model(images), expected))
+    assert widths_of_levels(model, images) == [128, 256, 512, 1024]
+    mmmutual.undo_slimmable_(model)
+    assert [type(m) for m in model.modules()] == classes
+
+
+@pytest.mark.parametrize(
+    ('stock', 'slim'),
+    [
+        (nn.Conv2d(8, 16, 3), SlimConv2d),
+        (nn.Linear(8, 16), SlimLinear),
+        (nn.BatchNorm2d(8), SlimBatchNorm2d),
+        (nn.SyncBatchNorm(8), SlimSyncBatchNorm2d),
+        (nn.GroupNorm(2, 8), SlimGroupNorm),
+    ],
+)
+def test_each_layer_has_a_counterpart(stock, slim):
+    kind, attributes = type(stock), set(vars(stock))
+    slim_layer_(stock, WIDTHS)
+    assert type(stock) is slim and str(stock)
+    unslim_layer_(stock)
+    assert type(stock) is kind and set(vars(stock)) == attributes
+
+
+def test_other_layers_have_none():
+    assert not can_slim(ModulatedDeformConv2dPack(8, 8, 3))
+    with pytest.raises(ValueError, match='LayerNorm has no slimmable counterpart; these have one: .*Conv2d'):
+        slim_layer_(nn.LayerNorm(8), WIDTHS)
+
+
+def test_a_bad_width_is_refused():
+    with pytest.raises(ValueError, match='each of widths must be above 0 and at most 1'):
+        mmmutual.make_slimmable_(Net(), (1.0, 2.0))
+
+
+def test_a_detector_from_a_config_is_the_stock_class():
+    config = dict(
+        type='SlimmableDetector',
+        detector='RetinaNet',
+        widths=WIDTHS,
+        backbone=dict(type='ResNet', depth=18, norm_eval=False),
+        neck=dict(type='FPN', in_channels=[64, 128, 256, 512], out_channels=16, num_outs=5),
+        bbox_head=dict(type='RetinaHead', num_classes=2, in_channels=16, feat_channels=16),
+    )
+    model = MODELS.build(config)
+    assert type(model).__name__ == 'RetinaNet'
+    model.train()
+    mmmutual.set_width(model, 0.5)
+    assert [level.size(1) for level in model.extract_feat(torch.rand(1, 3, 64, 64))] == [16] * 5
