@@ -1,8 +1,28 @@
 """What sub-networks cost and reach: multiply-adds, tables, plots."""
 
+from .controller import LatencyController
 from .flops import count_grid, count_multiply_adds
-from .plot import plot_subnets
-from .report import write_report
+from .latency import Latency, device_name, measure_latency
+from .parameters import count_parameters
+from .plot import plot_front, plot_subnets
+from .query_table import Cell, QueryTable
+from .report import write_query_report, write_report
 from .table import format_table, main_metrics
 
-__all__ = ['count_grid', 'count_multiply_adds', 'format_table', 'main_metrics', 'plot_subnets', 'write_report']
+__all__ = [
+    'Cell',
+    'Latency',
+    'LatencyController',
+    'QueryTable',
+    'count_grid',
+    'count_multiply_adds',
+    'count_parameters',
+    'device_name',
+    'format_table',
+    'main_metrics',
+    'measure_latency',
+    'plot_front',
+    'plot_subnets',
+    'write_query_report',
+    'write_report',
+]

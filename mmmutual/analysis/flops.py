@@ -7,16 +7,14 @@ RoIAlign and NMS do not. Counting runs on meta tensors: shapes only, no arithmet
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmmutual.layers import check_ratios, use_width
 
-Size = tuple[int, int]  # height, width in pixels
+from .meta import Size, meta_copy, run_on_meta
 
 
 def count_multiply_adds(model: nn.Module, size: Size) -> dict[str, int]:
@@ -44,29 +42,15 @@ def count_multiply_adds(model: nn.Module, size: Size) -> dict[str, int]:
     """
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise ValueError(f'size must be height and width in pixels, such as (600, 1000), but got {size!r}')
-    meta = _meta_copy(model).eval()
     counts: dict[str, int] = {}
 
     def count(part: str, function: Callable, *args):
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            try:
-                result = function(*args)
-            except (NotImplementedError, RuntimeError, TypeError) as error:
-                raise ValueError(
-                    f'cannot count {part} ({type(getattr(meta, part, function)).__name__}) of '
-                    f'{type(model).__name__}: {error}'
-                ) from error
+        with FlopCounterMode(display=False) as counter:
+            result = function(*args)
         counts[part] = counts.get(part, 0) + counter.get_total_flops() // 2
         return result
 
-    features = count('backbone', meta.backbone, torch.empty(1, 3, *size, device='meta'))
-    if getattr(meta, 'neck', None) is not None:
-        features = count('neck', meta.neck, features)
-    for part in ('rpn_head', 'bbox_head', 'mask_head'):
-        if getattr(meta, part, None) is not None:
-            count(part, getattr(meta, part), features)
-    if hasattr(meta, 'roi_head'):
-        _count_roi_head(meta, count)
+    run_on_meta(meta_copy(model), size, count)
     counts['total'] = sum(counts.values())
     return counts
 
@@ -87,29 +71,3 @@ def count_grid(model: nn.Module, widths: Sequence[float], sizes: Iterable[Size])
         with use_width(model, width):
             counts.update({(width, size): count_multiply_adds(model, size)['total'] for size in sizes})
     return counts
-
-
-def _count_roi_head(model: nn.Module, count: Callable) -> None:
-    roi_head, test_cfg = model.roi_head, model.test_cfg
-    rois = {'bbox': test_cfg.rpn.max_per_img, 'mask': test_cfg.rcnn.max_per_img}
-    for kind, number in rois.items():
-        heads = getattr(roi_head, f'{kind}_head', None)
-        if heads is None:
-            continue
-        extractors = getattr(roi_head, f'{kind}_roi_extractor')
-        heads = heads if isinstance(heads, nn.ModuleList) else [heads]
-        extractors = extractors if isinstance(extractors, nn.ModuleList) else [extractors] * len(heads)
-        for head, extractor in zip(heads, extractors):
-            feature = torch.empty(number, extractor.out_channels, *extractor.roi_layers[0].output_size, device='meta')
-            if roi_head.with_shared_head:
-                feature = count('shared_head', roi_head.shared_head, feature)
-            count(f'{kind}_head', head, feature)
-
-
-def _meta_copy(model: nn.Module) -> nn.Module:
-    """A copy whose tensors have shapes but no values; the weights are not duplicated on the way."""
-    memo: dict[int, Tensor] = {}
-    for tensor in (*model.parameters(), *model.buffers()):
-        shape = tensor.detach().to('meta')
-        memo[id(tensor)] = nn.Parameter(shape, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else shape
-    return copy.deepcopy(model, memo)

@@ -1,4 +1,4 @@
-"""The files an evaluation leaves: the table of sub-networks as JSON, and its plot."""
+"""The files that evaluations leave: tables as JSON or CSV, and their plots."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .plot import plot_subnets
+from .plot import plot_front, plot_subnets
+from .query_table import QueryTable
+
+FRONTS = {'multiply_adds': 'front_multiply_adds.png', 'latency_ms': 'front_latency.png'}
 
 
 def write_report(rows: Sequence[Mapping[str, float]], folder: str | Path) -> dict[str, Path]:
@@ -26,3 +29,18 @@ def write_report(rows: Sequence[Mapping[str, float]], folder: str | Path) -> dic
     if rows and 'multiply_adds' in rows[0]:
         paths['plot'] = plot_subnets(rows, folder / 'subnets.png')
     return paths
+
+
+def write_query_report(table: QueryTable, path: str | Path) -> list[Path]:
+    """Write a query table as CSV and its fronts as plots, beside its JSON file.
+
+    Args:
+        table: The table.
+        path: The JSON file; the CSV has its name, the plots are ``front_multiply_adds.png`` and ``front_latency.png``.
+
+    Returns:
+        The paths.
+    """
+    path = Path(path)
+    table.write_csv(path.with_suffix('.csv'))
+    return [path.with_suffix('.csv'), *(plot_front(table, cost, path.with_name(FRONTS[cost])) for cost in table.costs)]

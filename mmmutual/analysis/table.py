@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from terminaltables import AsciiTable
 
-TITLES = {'width': 'width', 'scale': 'scale', 'multiply_adds': 'multiply-adds'}
+TITLES = {'multiply_adds': 'multiply-adds', 'latency_ms': 'ms (median)', 'latency_p90_ms': 'ms (p90)'}
+COUNTS = ('multiply_adds', 'parameters')
 METRICS = {'bbox_mAP': 'box mAP', 'segm_mAP': 'mask mAP'}
 
 
@@ -20,25 +21,37 @@ def format_table(rows: Sequence[Mapping[str, float]]) -> str:
     """Format rows as a table for the terminal.
 
     Args:
-        rows: One mapping for each sub-network, all with the same keys: ``width``, ``scale``, ``multiply_adds``
-            (a count; printed in G, billions, or in M, millions) and metrics.
+        rows: One mapping for each sub-network: ``width``, ``scale``, counts such as ``multiply_adds`` (printed in G,
+            billions, or in M, millions), latencies in milliseconds, and metrics. Texts are printed as they are, what a
+            row lacks as ``-``.
 
     Returns:
         The lines of the table.
     """
     if not rows:
         return 'no sub-network was evaluated'
-    keys = list(rows[0])
+    keys = list(dict.fromkeys(key for row in rows for key in row))
     lines = [[TITLES.get(key, key) for key in keys]]
-    lines += [[_format(key, row[key]) for key in keys] for row in rows]
+    lines += [[_format(key, row.get(key)) for key in keys] for row in rows]
     table = AsciiTable(lines)
     table.justify_columns = {column: 'right' for column in range(len(keys))}
     return table.table
 
 
-def _format(key: str, value: float) -> str:
+def format_count(value: float) -> str:
+    """A count in G (billions), M (millions) or in full."""
+    if value >= 1e9:
+        return f'{value / 1e9:.2f} G'
+    return f'{value / 1e6:.1f} M' if value >= 1e6 else f'{value:g}'
+
+
+def _format(key: str, value: float | str | None) -> str:
+    if value is None:
+        return '-'
+    if isinstance(value, str):
+        return value
     if key in ('width', 'scale'):
         return f'{value:g}'
-    if key == 'multiply_adds':
-        return f'{value / 1e9:.2f} G' if value >= 1e9 else f'{value / 1e6:.1f} M'
-    return f'{value:.3f}'
+    if key in COUNTS:
+        return format_count(value)
+    return f'{value:.1f}' if key.endswith('_ms') else f'{value:.3f}'

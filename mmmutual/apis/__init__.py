@@ -1,7 +1,24 @@
 """What programs call."""
 
 from .checkpoint import check_architecture, read_checkpoint
+from .inferencer import AdaptiveInferencer
 from .launch import clear_errors, prepare
-from .show import show_widths
+from .mutual_config import config_name, format_changes, load_config, make_mutual, write_mutual
+from .query_table import fill_query_table
+from .show import draw_instances, show_widths
 
-__all__ = ['check_architecture', 'clear_errors', 'prepare', 'read_checkpoint', 'show_widths']
+__all__ = [
+    'AdaptiveInferencer',
+    'check_architecture',
+    'clear_errors',
+    'config_name',
+    'draw_instances',
+    'fill_query_table',
+    'format_changes',
+    'load_config',
+    'make_mutual',
+    'prepare',
+    'read_checkpoint',
+    'show_widths',
+    'write_mutual',
+]

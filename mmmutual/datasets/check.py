@@ -35,6 +35,20 @@ def check_data(config: Mapping, splits: tuple[str, ...] = ('train', 'val', 'test
                 _check_annotations(*paths, f'{split}_dataloader', help_text, check_images=is_coco is not None)
 
 
+def annotation_files(config: Mapping, split: str) -> list[str]:
+    """Paths of the annotation files that a data loader reads, as far as they should be on the local disk.
+
+    Args:
+        config: An MMDetection config.
+        split: ``'train'``, ``'val'`` or ``'test'``.
+
+    Returns:
+        Each path once, in the config's order.
+    """
+    paths = [_paths(dataset) for dataset in _datasets(config.get(f'{split}_dataloader'))]
+    return list(dict.fromkeys(path[0] for path in paths if path is not None))
+
+
 def _datasets(node) -> Iterator[Mapping]:
     """All data set configs with an annotation file, also those inside wrappers."""
     if isinstance(node, Mapping):

@@ -88,6 +88,17 @@ def test_the_model_is_left_as_it_was(detector):
     assert grid[1.0, (600, 1000)] > grid[0.5, (600, 1000)] > grid[0.5, (300, 500)]
 
 
+def test_a_whole_grid(detector):
+    """Each of 28 cells costs less than its wider and its larger neighbour."""
+    widths, sizes = (1.0, 0.9, 0.8, 0.7, 0.5, 0.4, 0.25), [(600, 1000), (480, 800), (360, 600), (240, 400)]
+    grid = count_grid(detector, widths, sizes)
+    assert list(grid) == [(width, size) for width in widths for size in sizes]
+    for wide, narrow in zip(widths, widths[1:]):
+        assert all(grid[wide, size] > grid[narrow, size] for size in sizes)
+    for large, small in zip(sizes, sizes[1:]):
+        assert all(grid[width, large] > grid[width, small] for width in widths)
+
+
 @pytest.mark.parametrize('size', [(600,), (600, -1), (600.0, 1000), (0, 3)])
 def test_wrong_size(size, detector):
     with pytest.raises(ValueError, match='size must be height and width in pixels'):

@@ -168,14 +168,24 @@ class SubnetValLoop(_SubnetLoop, ValLoop):
 
 @LOOPS.register_module()
 class SubnetTestLoop(_SubnetLoop, TestLoop):
-    """MMEngine's test loop over many sub-networks; the arguments are those of the base class."""
+    """MMEngine's test loop over many sub-networks.
+
+    Args:
+        *args: As the base class.
+        report: Whether to write the table (JSON) and the plot beside the log.
+        **kwargs: As the base class.
+    """
 
     mode = 'test'
 
+    def __init__(self, *args, report: bool = True, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.report = report
+
     def run(self) -> dict[str, float]:
-        """Evaluate all sub-networks, and write their table (JSON) and plot beside the log."""
+        """Evaluate all sub-networks, and report."""
         metrics = super().run()
-        if is_main_process():
+        if self.report and is_main_process():
             for kind, path in write_report(self.rows(), self.runner.log_dir).items():
                 self.runner.logger.info(f'{kind}: {path}')
         return metrics

@@ -1,0 +1,71 @@
+"""A detector's parts run on meta tensors: shapes only, no arithmetic."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+Size = tuple[int, int]  # height, width in pixels
+RunPart = Callable[..., object]  # (name of the part, function, *arguments), returns the function's result
+
+
+def run_on_meta(meta: nn.Module, size: Size, run: RunPart) -> None:
+    """Run backbone, neck and heads on one image, at the active width.
+
+    A two-stage detector runs on as many proposals and detections as its ``test_cfg`` allows.
+
+    Args:
+        meta: An mmdet detector as :func:`meta_copy` returns it.
+        size: Height and width of the network's input in pixels.
+        run: Called for each part as ``run(part, function, *args)``; it has to call the function and return the result.
+
+    Raises:
+        ValueError: For a detector with a part that runs neither on feature maps nor on RoI features, or with an
+            operator that has no shape-only form.
+    """
+
+    @torch.no_grad()
+    def checked(part: str, function: Callable, *args):
+        try:
+            return run(part, function, *args)
+        except (NotImplementedError, RuntimeError, TypeError) as error:
+            kind = type(getattr(meta, part, function)).__name__
+            raise ValueError(f'cannot count {part} ({kind}) of {type(meta).__name__}: {error}') from error
+
+    features = checked('backbone', meta.backbone, torch.empty(1, 3, *size, device='meta'))
+    if getattr(meta, 'neck', None) is not None:
+        features = checked('neck', meta.neck, features)
+    for part in ('rpn_head', 'bbox_head', 'mask_head'):
+        if getattr(meta, part, None) is not None:
+            checked(part, getattr(meta, part), features)
+    if hasattr(meta, 'roi_head'):
+        _run_roi_head(meta, checked)
+
+
+def _run_roi_head(model: nn.Module, run: RunPart) -> None:
+    roi_head, test_cfg = model.roi_head, model.test_cfg
+    rois = {'bbox': test_cfg.rpn.max_per_img, 'mask': test_cfg.rcnn.max_per_img}
+    for kind, number in rois.items():
+        heads = getattr(roi_head, f'{kind}_head', None)
+        if heads is None:
+            continue
+        extractors = getattr(roi_head, f'{kind}_roi_extractor')
+        heads = heads if isinstance(heads, nn.ModuleList) else [heads]
+        extractors = extractors if isinstance(extractors, nn.ModuleList) else [extractors] * len(heads)
+        for head, extractor in zip(heads, extractors):
+            feature = torch.empty(number, extractor.out_channels, *extractor.roi_layers[0].output_size, device='meta')
+            if roi_head.with_shared_head:
+                feature = run('shared_head', roi_head.shared_head, feature)
+            run(f'{kind}_head', head, feature)
+
+
+def meta_copy(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose tensors have shapes but no values; the weights are not duplicated on the way."""
+    memo: dict[int, Tensor] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        shape = tensor.detach().to('meta')
+        memo[id(tensor)] = nn.Parameter(shape, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else shape
+    return copy.deepcopy(model, memo).eval()

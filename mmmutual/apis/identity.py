@@ -1,0 +1,71 @@
+"""What a table of results belongs to: hashes of the checkpoint, the settings and the data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmmutual.datasets.check import annotation_files
+
+SETTINGS = ('model', 'test_dataloader', 'test_evaluator')
+WHAT = {'checkpoint_sha256': 'checkpoint', 'config_sha256': 'model, test data or evaluator', 'data_sha256': 'data'}
+
+
+def identity(config: Config, checkpoint: str | Path) -> dict[str, str | None]:
+    """Hashes of all that the metrics of an evaluation depend on.
+
+    Args:
+        config: An MMDetection config.
+        checkpoint: The weights.
+
+    Returns:
+        SHA-256 of the checkpoint file, of the settings for the model, the test data and the evaluator, and of the
+        annotation files; the last is None if they are not there.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+    """
+    if not Path(checkpoint).is_file():
+        raise FileNotFoundError(f'there is no checkpoint file {checkpoint} on this machine')
+    settings = {name: config.get(name) for name in SETTINGS}
+    settings['fp16'] = config.test_cfg.get('fp16', False)
+    text = json.dumps(Config(settings).to_dict(), sort_keys=True, default=str)
+    files = annotation_files(config, 'test')
+    return dict(
+        checkpoint_sha256=_sha256([checkpoint]),
+        config_sha256=hashlib.sha256(text.encode()).hexdigest(),
+        data_sha256=_sha256(files) if all(Path(file).is_file() for file in files) else None,
+    )
+
+
+def check_identity(context: Mapping, expected: Mapping[str, str | None], path: str | Path) -> None:
+    """Check that a query table belongs to a checkpoint, its settings and its data.
+
+    Args:
+        context: Of the table.
+        expected: As :func:`identity` returns it; what is None is not compared.
+        path: The table's file, for the message.
+
+    Raises:
+        ValueError: If it belongs to others.
+    """
+    for name, what in WHAT.items():
+        if expected[name] is not None and context.get(name) != expected[name]:
+            raise ValueError(
+                f'the query table {path} was written for another {what} (config {context["config"]}, checkpoint '
+                f'{context["checkpoint"]}, {context["created"]}), so it cannot be continued. Write it anew with '
+                '--force, or a second one with --out'
+            )
+
+
+def _sha256(paths: Sequence[str | Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, 'rb') as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,66 @@
+"""Tell what each sub-network costs and reaches: python tools/analysis_tools/query_table.py CONFIG CHECKPOINT."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+from mmmutual.analysis import QueryTable, format_table, write_query_report
+from mmmutual.apis import clear_errors, config_name, fill_query_table, load_config
+
+NAMES = {'multiply_adds': 'multiply-adds', 'latency_ms': 'ms'}
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description='Evaluate, count and time a grid of sub-networks; find the best one')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--widths', nargs='+', type=float, help='width multipliers; default: those of test_cfg')
+    parser.add_argument('--scales', nargs='+', type=float, help='input scales; default: those of test_cfg, or 1.0')
+    parser.add_argument('--budget-flops', type=float, help='print the best sub-network within these multiply-adds')
+    parser.add_argument('--budget-ms', type=float, help='print the best sub-network within this median latency')
+    parser.add_argument('--metric', help="what is best: 'mask mAP' (default where there is one), 'box mAP'")
+    parser.add_argument('--repeats', type=int, default=30, help='timed runs of each sub-network; default: 30')
+    parser.add_argument('--remeasure', action='store_true', help='measure the latency again, on another device say')
+    parser.add_argument('--force', action='store_true', help='start anew instead of going on with the table there is')
+    parser.add_argument('-o', '--out', help='the table; default: work_dirs/NAME_OF_CONFIG/query_table/table.json')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override settings of the config'
+    )
+    return parser.parse_args()
+
+
+def show(table: QueryTable, metric: str | None) -> str:
+    """The table for the terminal, with the fronts that a cell is on."""
+    fronts = {NAMES[cost]: table.front(cost, metric) for cost in table.costs}
+    rows = [
+        {**row, 'front': ' and '.join(name for name, front in fronts.items() if cell in front)}
+        for row, cell in zip(table.rows(), table.cells)
+    ]
+    return format_table(rows)
+
+
+def main() -> None:
+    """Fill the table, write the report, answer the budget."""
+    args = parse_args()
+    with clear_errors():
+        config = load_config(args.config)
+        config.merge_from_dict(args.cfg_options or {})
+        config.work_dir = config.get('work_dir') or f'./work_dirs/{config_name(args.config)}'
+        path = Path(args.out or Path(config.work_dir) / 'query_table' / 'table.json')
+        table = fill_query_table(
+            config, args.checkpoint, path, args.widths, args.scales, args.repeats, args.force, args.remeasure
+        )
+        print(show(table, args.metric))
+        context = table.context
+        print(f'ms on {context["device"]}, threads: {context["threads"]}, batch size: {context["batch_size"]}')
+        print('\n'.join(f'written: {file}' for file in (path, *write_query_report(table, path))))
+        if args.budget_flops is not None or args.budget_ms is not None:
+            print(f'best within the budget: {table.best(args.budget_flops, args.budget_ms, args.metric)}')
+
+
+if __name__ == '__main__':
+    main()
