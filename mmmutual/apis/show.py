@@ -56,11 +56,11 @@ def show_widths(
     for row, batch in zip(axes, batches):
         truth = batch['data_samples'][0]
         image = mmcv.imread(truth.img_path, channel_order='rgb')
-        pictures = [_draw(visualizer, image, truth.gt_instances, score_thr)]
+        pictures = [draw_instances(visualizer, image, truth.gt_instances, score_thr)]
         for width in widths:
             with use_width(model, width):
                 prediction = model.test_step(batch)[0].cpu()
-            pictures.append(_draw(visualizer, image, prediction.pred_instances, score_thr))
+            pictures.append(draw_instances(visualizer, image, prediction.pred_instances, score_thr))
         for axis, picture in zip(row, pictures):
             axis.imshow(picture)
             axis.set_axis_off()
@@ -72,8 +72,10 @@ def show_widths(
     return path
 
 
-def _draw(visualizer: DetLocalVisualizer, image: np.ndarray, instances: InstanceData, score_thr: float) -> np.ndarray:
-    """The image (H, W, 3) with the instances on it, enlarged by a whole factor if it is small."""
+def draw_instances(
+    visualizer: DetLocalVisualizer, image: np.ndarray, instances: InstanceData, score_thr: float
+) -> np.ndarray:
+    """The image (H, W, 3) in RGB with the instances on it, enlarged by a whole factor if it is small."""
     factor = max(1, PIXELS // max(image.shape[:2]))
     large = image.repeat(factor, 0).repeat(factor, 1)
     drawn = InstanceData(labels=instances.labels, bboxes=_tensor(instances.bboxes) * factor)

@@ -1,0 +1,162 @@
+"""Detect within a budget: python demo/adaptive_demo.py [IMAGE, FOLDER or VIDEO ...] --budget-ms 20, or --web."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmdet.apis.det_inferencer import IMG_EXTENSIONS
+from rich.progress import track
+
+from mmmutual.apis import AdaptiveInferencer, clear_errors, draw_instances
+
+CONFIG = Path('configs/mutual_mask_rcnn_r18_shapes.py')
+WORK_DIR = Path('work_dirs/mutual_mask_rcnn_r18_shapes')
+IMAGES = Path('data/shapes/val')  # all three: what `make demo` leaves
+VIDEO_EXTENSIONS = ('.mp4', '.avi', '.mov', '.mkv', '.webm')
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description='Detect objects with the sub-network that fits a budget')
+    parser.add_argument('inputs', nargs='*', type=Path, default=[IMAGES], help=f'images, folders, videos ({IMAGES})')
+    parser.add_argument('--config', type=Path, default=CONFIG, help=f'config file ({CONFIG})')
+    parser.add_argument('--checkpoint', type=Path, help=f'checkpoint file (the last one in {WORK_DIR})')
+    parser.add_argument('--table', type=Path, help=f'query table ({WORK_DIR}/query_table/table.json, if there is one)')
+    parser.add_argument('--budget-ms', type=float, help='highest latency in the query table, milliseconds')
+    parser.add_argument('--budget-flops', type=float, help='most multiply-adds for one image, for example 250e6')
+    parser.add_argument('--target-ms', type=float, help='measured latency to hold, milliseconds')
+    parser.add_argument('--width', type=float, help='width multiplier')
+    parser.add_argument('--scale', type=float, help='input scale')
+    parser.add_argument('--score-thr', type=float, default=0.5, help='leave detections below this score out (0.5)')
+    parser.add_argument('--device', help="'cpu' or 'cuda:0', for example; default: a GPU if there is one")
+    parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/adaptive_demo'), help='where pictures go')
+    parser.add_argument('--web', action='store_true', help='open a page with a budget slider instead')
+    parser.add_argument('--port', type=int, default=7860, help='of the page (7860)')
+    return parser.parse_args()
+
+
+def load(args: argparse.Namespace) -> AdaptiveInferencer:
+    """The inferencer, from the files given or from those that ``make demo`` leaves."""
+    checkpoint, table = args.checkpoint, args.table
+    if checkpoint is None:
+        pointer = WORK_DIR / 'last_checkpoint'
+        if args.config != CONFIG or not pointer.is_file():
+            raise FileNotFoundError('no checkpoint: give --checkpoint, or train the example with `make demo`')
+        checkpoint = Path(pointer.read_text().strip())
+        default_table = WORK_DIR / 'query_table' / 'table.json'
+        table = table or (default_table if default_table.is_file() else None)
+    return AdaptiveInferencer(args.config, checkpoint, device=args.device, show_progress=False, table=table)
+
+
+def find(inputs: list[Path]) -> list[Path]:
+    """Images and videos, those of folders in the order of names."""
+    files = []
+    for path in inputs:
+        if not path.exists():
+            raise FileNotFoundError(f'there is no {path} on this machine')
+        found = sorted(path.iterdir()) if path.is_dir() else [path]
+        found = [file for file in found if file.suffix.lower() in (*IMG_EXTENSIONS, *VIDEO_EXTENSIONS)]
+        if not found:
+            raise ValueError(
+                f'{path} is or has no image or video; known are {", ".join((*IMG_EXTENSIONS, *VIDEO_EXTENSIONS))}'
+            )
+        files += found
+    return files
+
+
+def detect(inferencer: AdaptiveInferencer, image: np.ndarray, score_thr: float, **wish) -> tuple[np.ndarray, dict]:
+    """Detect on one image.
+
+    Args:
+        inferencer: The detector.
+        image: (H, W, 3) in BGR.
+        score_thr: Detections below this score are left out.
+        **wish: As the inferencer's call, for example ``budget_ms``.
+
+    Returns:
+        The image in RGB with its detections, small ones enlarged; and the cell that ran, with its latency.
+    """
+    result = inferencer(image, return_datasamples=True, **wish)
+    instances = result['predictions'][0].cpu().pred_instances
+    picture = draw_instances(inferencer.visualizer, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), instances, score_thr)
+    return np.ascontiguousarray(picture), result['cells'][0]
+
+
+def caption(picture: np.ndarray, cell: dict) -> np.ndarray:
+    """The picture with a line of text below: the cell and its latency."""
+    text = f'width {cell["width"]:g}  scale {cell["scale"]:g}  {cell["latency_ms"]:.1f} ms'
+    height = max(24, picture.shape[0] // 20)
+    strip = np.zeros((height, picture.shape[1], 3), np.uint8)
+    size = height / 40
+    cv2.putText(strip, text, (6, round(height * 0.7)), cv2.FONT_HERSHEY_SIMPLEX, size, (255,) * 3, 1, cv2.LINE_AA)
+    return np.vstack((picture, strip))
+
+
+def read_image(path: Path) -> np.ndarray:
+    """An image file as (H, W, 3) in BGR."""
+    image = cv2.imread(str(path))
+    if image is None:
+        raise ValueError(f'{path} cannot be read as an image')
+    return image
+
+
+def read_video(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
+    """The frames of a video, each (H, W, 3) in BGR."""
+    while True:
+        there, frame = capture.read()
+        if not there:
+            return
+        yield frame
+
+
+def run_video(inferencer: AdaptiveInferencer, path: Path, out: Path, score_thr: float, **wish) -> None:
+    """Detect on each frame of a video, and write the pictures as a video."""
+    capture = cv2.VideoCapture(str(path))
+    total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    writer = None
+    for frame in track(read_video(capture), f'{path.name:24}', total if total > 0 else None):
+        picture, cell = detect(inferencer, frame, score_thr, **wish)
+        picture = caption(picture, cell)
+        if writer is None:
+            codec, rate = cv2.VideoWriter_fourcc(*'mp4v'), capture.get(cv2.CAP_PROP_FPS) or 25
+            writer = cv2.VideoWriter(str(out), codec, rate, picture.shape[1::-1])
+        writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if writer is None:
+        raise ValueError(f'{path} cannot be read as a video')
+    writer.release()
+
+
+def run(inferencer: AdaptiveInferencer, args: argparse.Namespace) -> None:
+    """Detect on all images and videos, and write the pictures."""
+    files = find(args.inputs)
+    wish = {name: getattr(args, name) for name in ('budget_ms', 'budget_flops', 'target_ms', 'width', 'scale')}
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    images = [file for file in files if file.suffix.lower() in IMG_EXTENSIONS]
+    for file in track(images, f'{"images":24}', disable=not images):
+        picture, cell = detect(inferencer, read_image(file), args.score_thr, **wish)
+        cv2.imwrite(str(args.out_dir / f'{file.stem}.jpg'), cv2.cvtColor(caption(picture, cell), cv2.COLOR_RGB2BGR))
+    for file in files:
+        if file not in images:
+            run_video(inferencer, file, args.out_dir / f'{file.stem}.mp4', args.score_thr, **wish)
+    print(f'pictures: {args.out_dir}')
+
+
+def main() -> None:
+    """Load, then detect or open the page."""
+    args = parse_args()
+    with clear_errors():
+        if args.web:
+            from web import check_gradio, serve
+
+            check_gradio()
+            serve(load(args), find(args.inputs), args.score_thr, args.port)
+        else:
+            run(load(args), args)
+
+
+if __name__ == '__main__':
+    main()
