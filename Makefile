@@ -25,7 +25,7 @@ $(RUN):
 	$(PYTHON) -m venv $(VENV)
 
 # The compiled operators of mmcv take 5 to 15 minutes once; pip keeps the built wheel.
-$(READY): requirements/build.txt requirements/torch.txt requirements/$(STACK).txt requirements/tests.txt setup.py | $(RUN)
+$(READY): requirements/build.txt requirements/torch.txt requirements/$(STACK).txt requirements/tests.txt requirements/deploy.txt setup.py | $(RUN)
 	@if $(RUN) -c 'import torch, mmengine, mmcv.ops, mmdet' 2>/dev/null; then \
 		echo 'The stack is in $(VENV) already'; \
 	else \

@@ -10,9 +10,9 @@ ROOT = Path(__file__).parent
 
 
 def requirements(name: str) -> list[str]:
-    """Lines of requirements/NAME.txt without comments."""
+    """Lines of requirements/NAME.txt without comments and options."""
     lines = (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines()
-    return [line for line in lines if line and not line.startswith('#')]
+    return [line for line in lines if line and not line.startswith(('#', '-'))]
 
 
 def version() -> str:
@@ -47,8 +47,10 @@ setup(
     cmdclass={'build_py': BuildWithConfigs},
     python_requires='>=3.10',
     extras_require={
+        'demo': requirements('demo'),
         'onedl': requirements('onedl'),
         'openmmlab': requirements('openmmlab'),
-        'tests': requirements('tests'),
+        'deploy': requirements('deploy'),
+        'tests': requirements('tests') + requirements('deploy'),
     },
 )

@@ -1,0 +1,92 @@
+"""What a detector computes, as named tensors: for comparing two detectors and for ONNX."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from mmdet.structures import DetDataSample
+from torch import Tensor, nn
+
+DENSE_HEADS = ('rpn_head', 'bbox_head', 'mask_head')
+Size = tuple[int, int]
+
+
+class DenseOutputs(nn.Module):
+    """Backbone, neck and dense head of a detector: all before boxes are chosen.
+
+    ``forward`` takes a preprocessed image (N, 3, H, W) and gives the tensors in the order of ``names(...)``: the levels
+    of the neck as ``neck_0``, ``neck_1`` and so on, then the maps of the dense head, as ``rpn_head_0_2`` for output 0
+    (the scores, of an RPN) on level 2.
+
+    Args:
+        detector: An mmdet detector.
+    """
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Features and head maps of an image (N, 3, H, W)."""
+        return tuple(self.named(image).values())
+
+    def named(self, image: Tensor) -> dict[str, Tensor]:
+        """The same under their names."""
+        features = self.detector.extract_feat(image)
+        outputs = dict(_flatten('neck', features))
+        for part in DENSE_HEADS:
+            if getattr(self.detector, part, None) is not None:
+                outputs.update(_flatten(part, getattr(self.detector, part)(features)))
+        return outputs
+
+
+@torch.no_grad()
+def largest_difference(first: nn.Module, second: nn.Module, size: Size = (128, 160)) -> float:
+    """Run two detectors on a random image and compare all that they compute.
+
+    Args:
+        first: A detector, in evaluation mode.
+        second: Another one.
+        size: Height and width of the image in pixels.
+
+    Returns:
+        The largest difference of feature and head maps and of predictions, relative to the largest value of a tensor
+        where that is above 1; 0.0 if all are equal bit for bit, infinity if shapes or numbers of boxes differ.
+    """
+    image = torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return tensor_difference(_all_outputs(first, image), _all_outputs(second, image))
+
+
+def tensor_difference(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> float:
+    """The largest difference of tensors of the same names, as :func:`largest_difference` gives it."""
+    if ours.keys() != theirs.keys() or any(ours[name].shape != theirs[name].shape for name in ours):
+        return float('inf')
+    largest = 0.0
+    for name, value in ours.items():
+        if torch.equal(value, theirs[name]):
+            continue
+        difference = (value.double() - theirs[name].double()).abs().max().item()
+        difference /= max(1.0, theirs[name].double().abs().max().item())
+        largest = max(largest, difference) if difference == difference else float('inf')
+    return largest
+
+
+def _all_outputs(detector: nn.Module, image: Tensor) -> dict[str, Tensor]:
+    size = tuple(image.shape[1:])
+    meta = dict(img_id=0, img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0))
+    batch = dict(inputs=[image], data_samples=[DetDataSample(metainfo=meta)])
+    predicted = detector.test_step(copy.deepcopy(batch))[0].pred_instances
+    outputs = DenseOutputs(detector).named(detector.data_preprocessor(batch, False)['inputs'])
+    return {**outputs, **{f'predicted_{name}': value for name, value in predicted.items()}}
+
+
+def _flatten(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+    """Tensors in nested tuples and lists, with their places in the names."""
+    if isinstance(value, Tensor):
+        yield name, value
+    else:
+        for index, item in enumerate(value):
+            yield from _flatten(f'{name}_{index}', item)

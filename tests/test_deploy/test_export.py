@@ -1,0 +1,195 @@
+"""Exported detectors where mmmutual is not installed, against the sub-networks that they come from."""
+
+import json
+
+import pytest
+import torch
+from deployed import META, detector_config, run_without_mmmutual, trained
+from mmdet.apis import inference_detector, init_detector
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from tiny import build_runner
+from torch import nn
+
+import mmmutual
+from mmmutual.apis import read_checkpoint
+from mmmutual.deploy import export as export_module
+from mmmutual.deploy import export_subnet, largest_difference
+from mmmutual.engine import scale_pipeline
+from mmmutual.layers import SlimBatchNorm2d
+
+KINDS = {'mask': (0.5, 0.5), 'faster': (0.25, 1.0), 'retinanet': (0.75, 1.0), 'full': (1.0, 1.0)}
+PREDICT = """
+import json
+from pathlib import Path
+import torch
+from mmdet.apis import inference_detector, init_detector
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+image, *folders = sys.argv[1:]
+for folder in map(Path, folders):
+    detector = init_detector(str(folder / 'detector.py'), str(folder / 'detector.pth'), device='cpu')
+    result = dict(inference_detector(detector, image).pred_instances.items())
+    torch.save(dict(result=result, meta=detector.dataset_meta), folder / 'predictions.pth')
+config = Config.fromfile(Path(folders[0]) / 'detector.py')
+config.update(work_dir='tested', load_from=str(Path(folders[0]) / 'detector.pth'))
+Path('metrics.json').write_text(json.dumps(Runner.from_cfg(config).test()))
+assert not any(name.split('.')[0] == 'mmmutual' for name in sys.modules)
+"""
+
+
+@pytest.fixture(scope='module')
+def exported(tiny_data, tmp_path_factory):
+    """Configs, models and exports of each kind, and what stock mmdet predicts with these."""
+    folder = tmp_path_factory.mktemp('exported')
+    sources = {}
+    for kind, (width, scale) in KINDS.items():
+        config = detector_config(kind, tiny_data, folder / 'work')
+        model = trained(config, folder / kind / 'source.pth')
+        meta = read_checkpoint(folder / kind / 'source.pth')['meta']
+        sources[kind] = (config, model, export_subnet(config, model, width, scale, folder / kind, meta))
+    image = next((tiny_data / 'val').glob('*.png'))
+    run_without_mmmutual(PREDICT, image, *(folder / kind for kind in KINDS), cwd=folder)
+    return folder, image, sources
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_predictions_without_mmmutual_are_the_subnetworks_bit_for_bit(kind, exported):
+    folder, image, sources = exported
+    width, scale = KINDS[kind]
+    config = sources[kind][0]
+    config.test_dataloader = scale_pipeline(config.test_dataloader, scale)
+    dynamic = init_detector(config, str(folder / kind / 'source.pth'), device='cpu')
+    with mmmutual.use_width(dynamic, width):
+        expected = inference_detector(dynamic, str(image)).pred_instances
+    stock = torch.load(folder / kind / 'predictions.pth', weights_only=False)
+    assert len(expected) == 5 and set(stock['result']) == set(expected.keys())
+    for name, value in expected.items():
+        assert torch.equal(value, stock['result'][name]), name
+    assert stock['meta']['classes'] == META['classes']
+    assert sources[kind][2].difference == 0.0
+
+
+def test_stock_evaluation_gives_the_subnetworks_map(exported, tiny_data, tmp_path):
+    folder, _, _ = exported
+    config = detector_config('mask', tiny_data, tmp_path)
+    config.update(load_from=str(folder / 'mask' / 'source.pth'), log_level='ERROR')
+    config.test_cfg = dict(type='SubnetTestLoop', widths=(0.5,), scales=(0.5,))
+    assert build_runner(config).test() == json.loads((folder / 'metrics.json').read_text())
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_size_and_parameters_are_those_of_the_narrow_network(kind, exported, tmp_path):
+    folder, _, sources = exported
+    ratio = KINDS[kind][0]
+    config, model, result = sources[kind]
+    narrow = Config(config.to_dict()).model
+    backbone, neck = narrow['backbone'], narrow['neck']
+    del backbone['widths']
+    backbone.update(type='ResNet', base_channels=int(32 * ratio))
+    neck.update(type='FPN', in_channels=[int(channels * ratio) for channels in neck['in_channels']])
+    narrow = MODELS.build(narrow)
+    count = [sum(parameter.numel() for parameter in module.parameters()) for module in (narrow, result.detector, model)]
+    assert count[0] == count[1] <= count[2]
+    assert (count[1] < count[2]) == (ratio < 1)
+    checkpoint = read_checkpoint(result.checkpoint_path)
+    assert {name: value.shape for name, value in checkpoint['state_dict'].items()} == {
+        name: value.shape for name, value in narrow.state_dict().items()
+    }
+    torch.save(narrow.state_dict(), tmp_path / 'narrow.pth')
+    assert abs(result.checkpoint_path.stat().st_size - (tmp_path / 'narrow.pth').stat().st_size) < 10_000
+    assert checkpoint['meta'] == dict(dataset_meta=META, subnet=dict(zip(('width', 'scale'), KINDS[kind])))
+    assert sorted(path.name for path in (folder / kind).iterdir()) == [
+        'detector.pth', 'detector.py', 'predictions.pth', 'source.pth'
+    ]  # fmt: skip
+
+
+def test_statistics_are_those_of_the_width(exported):
+    _, model, result = exported[2]['mask']
+    state = result.detector.state_dict()
+    for name in ('backbone.bn1', 'backbone.layer2.0.downsample.1', 'backbone.layer4.1.bn2'):
+        norm = model.get_submodule(name)
+        mean, var, tracked = norm.statistics(0.5)
+        kept = norm.num_features // 2
+        assert torch.equal(state[f'{name}.running_mean'], mean[:kept])
+        assert torch.equal(state[f'{name}.running_var'], var[:kept])
+        assert not torch.equal(mean, norm.running_mean)
+
+
+def test_the_model_is_left_as_it_was(exported, tmp_path):
+    config, model, _ = exported[2]['mask']
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    mmmutual.set_width(model, 0.25)
+    export_subnet(config, model.train(), 0.5, 1.0, tmp_path)
+    assert mmmutual.get_width(model) == 0.25 and model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_batch_norm_in_a_head(tiny_data, tmp_path):
+    config = detector_config('mask', tiny_data, tmp_path)
+    config.model.roi_head.mask_head.update(norm_cfg=dict(type='SlimBN', widths=(1.0, 0.75, 0.5, 0.25)))
+    config.model.roi_head.mask_head.update(conv_cfg=dict(type='SlimConv2d', slim_out=False))
+    model = trained(config, tmp_path / 'source.pth')
+    result = export_subnet(config, model, 0.5, 1.0, tmp_path)
+    assert result.difference == 0.0
+    norms = [layer for layer in result.detector.roi_head.mask_head.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert norms and not any(isinstance(layer, SlimBatchNorm2d) for layer in norms)
+    source = model.roi_head.mask_head.convs[0].bn.statistics(0.5)[0]
+    assert torch.equal(norms[0].running_mean, source)
+
+
+def test_statistics_that_are_not_there(tiny_data, tmp_path):
+    config = detector_config('faster', tiny_data, tmp_path)
+    with pytest.raises(ValueError, match=r'width 0\.5 has no batch-norm statistics yet: they exist for \[1\.0\]'):
+        export_subnet(config, MODELS.build(config.model), 0.5, 1.0, tmp_path / 'out')
+    config.model.backbone.widths = (1.0, 0.25)
+    with pytest.raises(ValueError, match=r'width 0\.5 has no batch-norm statistics: this model keeps them for'):
+        export_subnet(config, MODELS.build(config.model), 0.5, 1.0, tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_layer_that_is_not_the_first_part_of_another(exported, tmp_path):
+    config, model, _ = exported[2]['faster']
+    config = Config(config.to_dict())
+    config.model.rpn_head.feat_channels = 32
+    with pytest.raises(
+        ValueError, match=r'cannot cut rpn_head\.rpn_conv\.weight \(32, 48, 3, 3\).* has \(48, 48, 3, 3\)'
+    ):
+        export_subnet(config, model, 0.5, 1.0, tmp_path)
+
+
+def test_nothing_is_written_where_outputs_differ(exported, tmp_path, monkeypatch):
+    config, model, result = exported[2]['mask']
+    cut = export_module.narrow_state_dict
+
+    def wrong(*args):
+        state = cut(*args)
+        state['backbone.bn1.running_mean'] = state['backbone.bn1.running_mean'] + 0.1
+        return state
+
+    monkeypatch.setattr(export_module, 'narrow_state_dict', wrong)
+    with pytest.raises(ValueError, match='does not compute what the sub-network of width 0.5 does'):
+        export_subnet(config, model, 0.5, 1.0, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_broken_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / 'detector.pth'
+    path.write_text('old')
+
+    def fail(partial):
+        partial.write_text('half')
+        raise OSError('no space left')
+
+    with pytest.raises(OSError, match='no space left'):
+        export_module.write_whole(path, fail)
+    assert path.read_text() == 'old' and [each.name for each in tmp_path.iterdir()] == ['detector.pth']
+
+
+def test_differences_are_seen(exported):
+    _, model, result = exported[2]['retinanet']
+    with mmmutual.use_width(model.eval(), 0.75):
+        assert largest_difference(model, result.detector) == 0.0
+    with mmmutual.use_width(model, 0.5):
+        assert largest_difference(model, result.detector) > 1e-3

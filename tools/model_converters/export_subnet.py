@@ -1,0 +1,88 @@
+"""Write a sub-network as a stock mmdet detector: python .../export_subnet.py CONFIG CHECKPOINT --width 0.5."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config, DictAction
+from torch import nn
+
+from mmmutual.apis import check_architecture, clear_errors, read_checkpoint
+from mmmutual.deploy import export_onnx, export_subnet, input_size
+from mmmutual.deploy.onnx_export import check_onnx
+from mmmutual.engine import Subnet
+from mmmutual.layers import check_ratio
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description='Write a sub-network as a stock mmdet config and checkpoint, which load where mmmutual is not '
+        'installed; on request its backbone, neck and dense head as ONNX too'
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--width', type=float, required=True, help='width multiplier')
+    parser.add_argument('--scale', type=float, default=1.0, help='input scale; default: 1.0')
+    parser.add_argument('--format', choices=['mmdet', 'onnx'], default='mmdet', help='onnx writes both')
+    parser.add_argument(
+        '--input-size',
+        nargs=2,
+        type=int,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='fixed input size of the ONNX file in pixels; default: the padded size of test images',
+    )
+    parser.add_argument('-o', '--out-dir', help='default: WORK_DIR/export/w0.5_s1, with the width and the scale')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override settings of the config'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Load, export, report."""
+    args = parse_args()
+    with clear_errors():
+        width, scale = check_ratio(args.width), check_ratio(args.scale, 'scale')
+        if args.format == 'onnx':
+            check_onnx()
+        config = Config.fromfile(args.config)
+        config.merge_from_dict(args.cfg_options or {})
+        checkpoint = read_checkpoint(args.checkpoint)
+        register_all_modules(init_default_scope=True)
+        model = MODELS.build(config.model)
+        check_architecture(model, checkpoint, args.checkpoint)
+        state = {key.removeprefix('module.'): value for key, value in checkpoint['state_dict'].items()}
+        model.load_state_dict(state, strict=False)
+        work_dir = Path(config.get('work_dir') or f'./work_dirs/{Path(args.config).stem}')
+        out_dir = Path(args.out_dir) if args.out_dir else work_dir / 'export' / str(Subnet(width, scale))
+        exported = export_subnet(config, model, width, scale, out_dir, checkpoint.get('meta'))
+        print(f'config: {exported.config_path}')
+        print(f'checkpoint: {exported.checkpoint_path}, {megabytes(exported.checkpoint_path)}')
+        print(f'source: {args.checkpoint}, {megabytes(Path(args.checkpoint))}')
+        print(f'parameters: {parameters(exported.detector)}, of {parameters(model)} at full width')
+        same = 'equal bit for bit' if exported.difference == 0 else f'differ by {exported.difference:.1e}'
+        print(f'checked: outputs of the sub-network and of the stock detector {same}')
+        if args.format == 'onnx':
+            size = tuple(args.input_size) if args.input_size else input_size(exported.config)
+            path = out_dir / 'dense.onnx'
+            difference = export_onnx(exported.detector, path, size, dict(width=width, scale=scale))
+            print(f'onnx: {path}, {megabytes(path)}, input 1 x 3 x {size[0]} x {size[1]}')
+            print(f'checked: outputs of onnxruntime and of PyTorch differ by {difference:.1e}')
+
+
+def megabytes(path: Path) -> str:
+    """Size of a file."""
+    return f'{path.stat().st_size / 1e6:.1f} MB'
+
+
+def parameters(model: nn.Module) -> str:
+    """Number of parameters in millions."""
+    return f'{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.2f} M'
+
+
+if __name__ == '__main__':
+    main()
