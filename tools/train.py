@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
+import sys
 
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmmutual.apis import clear_errors, prepare, read_checkpoint
+from mmmutual.apis import clear_errors, config_name, format_changes, load_config, make_mutual, prepare, read_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line; the options are those of mmdet's tools/train.py."""
     parser = argparse.ArgumentParser(description='Train a detector')
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or one that a package brings along: mmdet::NAME')
+    parser.add_argument('--mutual', action='store_true', help='make the config mutual first, and print what changes')
     parser.add_argument('--work-dir', help='where logs and checkpoints go; default: work_dirs/NAME_OF_CONFIG')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
@@ -40,11 +41,13 @@ def parse_args() -> argparse.Namespace:
 
 def read_config(args: argparse.Namespace) -> Config:
     """The config with the command line's settings in it."""
-    config = Config.fromfile(args.config)
+    config = load_config(args.config)
+    if args.mutual:
+        config = _mutual(config)
     config.launcher = args.launcher
     if args.cfg_options is not None:
         config.merge_from_dict(args.cfg_options)
-    config.work_dir = args.work_dir or config.get('work_dir') or f'./work_dirs/{Path(args.config).stem}'
+    config.work_dir = args.work_dir or config.get('work_dir') or f'./work_dirs/{config_name(args.config)}'
     if args.amp:
         config.optim_wrapper.type = 'AmpOptimWrapper'
         config.optim_wrapper.loss_scale = 'dynamic'
@@ -56,6 +59,14 @@ def read_config(args: argparse.Namespace) -> Config:
         config.resume = True
         config.load_from = None if args.resume == 'auto' else args.resume
     return config
+
+
+def _mutual(stock: Config) -> Config:
+    """The config made mutual, after the first process printed what changes."""
+    mutual = make_mutual(stock)
+    if int(os.environ.get('RANK', 0)) == 0:
+        print(format_changes(stock, mutual, color=sys.stdout.isatty()), flush=True)
+    return mutual
 
 
 def check_start(config: Config) -> None:

@@ -1,0 +1,146 @@
+"""Configs made mutual are what a person would write."""
+
+import re
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+
+import mmmutual
+from mmmutual.apis import config_name, format_changes, load_config, make_mutual, write_mutual
+
+RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
+WIDTHS, SCALES = (1.0, 0.5, 0.25), (1.0, 0.6)
+
+
+@pytest.fixture(scope='module')
+def retinanet() -> Config:
+    return load_config(RETINANET)
+
+
+@pytest.fixture(scope='module')
+def mutual(retinanet) -> Config:
+    return make_mutual(retinanet, WIDTHS, SCALES)
+
+
+def test_the_page_in_the_docs_shows_what_the_tool_makes(root, tmp_path):
+    """The config written by hand in docs/make_mutual.md and the tool's give the same settings."""
+    page = (root / 'docs' / 'make_mutual.md').read_text()
+    by_hand, by_tool = re.findall(r'```py\n(.*?)```', page, re.DOTALL)[:2]
+    (tmp_path / 'by_hand.py').write_text(by_hand)
+    stock = load_config(RETINANET)
+    made = make_mutual(stock)
+    write_mutual(RETINANET, stock, made, tmp_path / 'by_tool.py')
+    assert (tmp_path / 'by_tool.py').read_text() == by_tool
+    hand, tool = (Config.fromfile(tmp_path / f'{name}.py').to_dict() for name in ('by_hand', 'by_tool'))
+    for name in ('widths', 'scales'):
+        hand.pop(name)
+    assert hand == tool == made.to_dict()
+    assert format_changes(stock, made) == re.search(r'```text\n(.*?)\n```', page, re.DOTALL)[1]
+
+
+def test_the_stock_config_does_not_change(retinanet, mutual):
+    assert retinanet.model.backbone.type == 'ResNet'
+    assert retinanet.val_cfg.type == 'ValLoop'
+    assert 'custom_hooks' not in retinanet
+    assert mutual.train_dataloader == retinanet.train_dataloader
+    assert mutual.param_scheduler == retinanet.param_scheduler
+
+
+def test_the_result_builds_and_switches(mutual):
+    mutual.model.backbone.init_cfg = None
+    model = MODELS.build(mutual.model)
+    mmmutual.set_width(model, 0.25)
+    assert [level.shape[1] for level in model.backbone(torch.rand(1, 3, 64, 64))] == [64, 128, 256, 512]
+
+
+def test_a_detector_without_slimmable_classes_is_wrapped():
+    stock = load_config('mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py')
+    stock.model.neck.norm_cfg = stock.model.backbone.norm_cfg = dict(type='BN')
+    stock.model.backbone.init_cfg = None
+    made = make_mutual(stock, WIDTHS, SCALES)
+    assert made.model.type == 'SlimmableDetector' and made.model.detector == 'RTMDet'
+    assert {**made.model, 'type': 'RTMDet'}.keys() - {'detector', 'widths'} == stock.model.keys()
+    model = MODELS.build(made.model)
+    assert type(model).__name__ == 'RTMDet'
+    assert set(MODELS.build(stock.model).state_dict()) <= set(model.state_dict())
+
+
+def test_hooks_are_added_to_those_there_are(retinanet):
+    stock = load_config(RETINANET)
+    stock.custom_hooks = [dict(type='NumClassCheckHook')]
+    hooks = [hook['type'] for hook in make_mutual(stock, WIDTHS, SCALES).custom_hooks]
+    assert hooks == ['NumClassCheckHook', 'MutualLearningHook', 'BNCalibrationHook']
+    changes = format_changes(stock, make_mutual(stock, WIDTHS, SCALES))
+    assert "+ custom_hooks[1]: {'type': 'MutualLearningHook'" in changes and 'NumClassCheckHook' not in changes
+
+
+def test_own_settings_are_kept():
+    stock = load_config(RETINANET)
+    stock.optim_wrapper.clip_grad = dict(max_norm=1)
+    stock.custom_imports = dict(imports=['json'], allow_failed_imports=True)
+    stock.test_dataloader.dataset.pipeline = [dict(type='LoadImageFromFile')]  # nothing to scale
+    made = make_mutual(stock, WIDTHS, SCALES)
+    assert made.optim_wrapper.clip_grad == dict(max_norm=1)
+    assert made.custom_imports == dict(imports=['json', 'mmmutual'], allow_failed_imports=True)
+    assert 'scales' not in made.test_cfg
+
+
+def test_changes_are_marked_and_coloured(retinanet, mutual):
+    lines = format_changes(retinanet, mutual).splitlines()
+    assert '~ model.backbone.type: ResNet -> SlimmableResNet' in lines
+    assert '~ model.backbone.norm_eval: True -> False' in lines
+    assert '+ model.backbone.widths: (1.0, 0.5, 0.25)' in lines
+    assert '\033[32m+ model.backbone.widths: (1.0, 0.5, 0.25)\033[0m' in format_changes(retinanet, mutual, color=True)
+
+
+def test_a_config_by_path_is_written_relative_to_it(root, tmp_path):
+    (tmp_path / 'in').mkdir()
+    stock_path = tmp_path / 'in' / 'stock.py'
+    stock_path.write_text(f'_base_ = {RETINANET!r}\n')
+    stock = load_config(str(stock_path))
+    write_mutual(str(stock_path), stock, make_mutual(stock, WIDTHS, SCALES), tmp_path / 'out' / 'mutual.py')
+    assert (tmp_path / 'out' / 'mutual.py').read_text().startswith("_base_ = '../in/stock.py'\n")
+    assert Config.fromfile(tmp_path / 'out' / 'mutual.py').model.backbone.widths == WIDTHS
+
+
+def test_a_dict_may_replace_none(tmp_path):
+    (tmp_path / 'stock.py').write_text(
+        f'_base_ = {RETINANET!r}\ncustom_imports = None\noptim_wrapper = dict(clip_grad=None)\n'
+    )
+    stock = load_config(str(tmp_path / 'stock.py'))
+    made = make_mutual(stock, WIDTHS, SCALES)
+    write_mutual(str(tmp_path / 'stock.py'), stock, made, tmp_path / 'mutual.py')
+    assert Config.fromfile(tmp_path / 'mutual.py').to_dict() == made.to_dict()
+    assert made.optim_wrapper.clip_grad == dict(max_norm=35, norm_type=2)
+
+
+def test_names():
+    assert config_name(RETINANET) == config_name('some/retinanet_r50_fpn_1x_coco.py') == 'retinanet_r50_fpn_1x_coco'
+
+
+@pytest.mark.parametrize(
+    ('name', 'text'),
+    [
+        (
+            'mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py',
+            r'several models \(detector\)',
+        ),
+        ('mmdet::nowhere/nothing.py', 'there is no config mmdet::nowhere/nothing.py'),
+    ],
+)
+def test_what_cannot_be_made_mutual(name, text):
+    with pytest.raises((ValueError, FileNotFoundError), match=text):
+        make_mutual(load_config(name))
+
+
+def test_wrong_arguments(retinanet, mutual):
+    with pytest.raises(ValueError, match='each of widths must be above 0 and at most 1'):
+        make_mutual(retinanet, widths=(2.0, 1.0))
+    with pytest.raises(ValueError, match='scales is empty'):
+        make_mutual(retinanet, scales=())
+    with pytest.raises(ValueError, match='mutual already: it has a MutualLearningHook'):
+        make_mutual(mutual)
+    with pytest.raises(ValueError, match='has no model'):
+        make_mutual(Config(dict(a=1)))

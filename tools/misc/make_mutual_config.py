@@ -1,0 +1,36 @@
+"""Make a config mutual: python tools/misc/make_mutual_config.py mmdet::FOLDER/NAME.py -o OUT."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from mmmutual.apis import clear_errors, format_changes, load_config, make_mutual, write_mutual
+from mmmutual.apis.mutual_config import SCALES, WIDTHS
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description='Make a config mutual')
+    parser.add_argument('config', help='path of a config, or mmdet::NAME')
+    parser.add_argument('--widths', nargs='+', type=float, default=WIDTHS, help='width multipliers to train')
+    parser.add_argument('--scales', nargs='+', type=float, default=SCALES, help='input scales to train and evaluate')
+    parser.add_argument('-o', '--out', metavar='FILE.py', help='where the mutual config goes; default: only show it')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print what changes, and write the config."""
+    args = parse_args()
+    with clear_errors():
+        stock = load_config(args.config)
+        mutual = make_mutual(stock, args.widths, args.scales)
+        if args.out:
+            write_mutual(args.config, stock, mutual, args.out)
+    print(format_changes(stock, mutual, color=sys.stdout.isatty()))
+    if args.out:
+        print(f'config: {args.out}')
+
+
+if __name__ == '__main__':
+    main()
