@@ -8,17 +8,18 @@ from pathlib import Path
 
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config, DictAction
+from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmmutual.apis import check_architecture, clear_errors, prepare, read_checkpoint
+from mmmutual.apis import check_architecture, clear_errors, config_name, load_config, prepare, read_checkpoint
 from mmmutual.engine import SubnetTestLoop
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line; beside widths and scales the options are those of mmdet's tools/test.py."""
     parser = argparse.ArgumentParser(description="Evaluate a detector's sub-networks")
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or one that a package brings along: mmdet::NAME')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--widths', nargs='+', type=float, help='width multipliers; default: those in the config')
     parser.add_argument('--scales', nargs='+', type=float, help='input scales; default: those in the config')
@@ -37,11 +38,11 @@ def parse_args() -> argparse.Namespace:
 
 def read_config(args: argparse.Namespace) -> Config:
     """The config with the command line's settings in it."""
-    config = Config.fromfile(args.config)
+    config = load_config(args.config)
     config.launcher = args.launcher
     if args.cfg_options is not None:
         config.merge_from_dict(args.cfg_options)
-    config.work_dir = args.work_dir or config.get('work_dir') or f'./work_dirs/{Path(args.config).stem}'
+    config.work_dir = args.work_dir or config.get('work_dir') or f'./work_dirs/{config_name(args.config)}'
     config.load_from = args.checkpoint
     for name, values in (('widths', args.widths), ('scales', args.scales)):
         if values is not None:
@@ -68,9 +69,10 @@ def main() -> None:
         checkpoint = read_checkpoint(args.checkpoint)
         prepare(config, splits=('test',))
         runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
-        check_architecture(runner.model, checkpoint, args.checkpoint)
-        runner.load_or_resume()
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        check_architecture(model, checkpoint, args.checkpoint)
         if isinstance(runner.test_loop, SubnetTestLoop):
+            model.load_state_dict(checkpoint['state_dict'], strict=False)  # statistics; the runner loads in its turn
             runner.test_loop.check_widths()
     runner.test()
 

@@ -18,7 +18,8 @@ def read_checkpoint(path: str | Path) -> dict:
         path: A local file as MMEngine or ``torch.save`` writes it.
 
     Returns:
-        Its content, with the weights under ``'state_dict'``.
+        Its content, with the weights under ``'state_dict'``; the ``module.`` that a distributed model puts before their
+        names is taken off.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -34,10 +35,14 @@ def read_checkpoint(path: str | Path) -> dict:
             f'numbers ({_reason(error)}). Use another one, or resume from the one before'
         ) from error
     if isinstance(content, Mapping) and isinstance(content.get('state_dict'), Mapping):
-        return dict(content)
+        return {**content, 'state_dict': _bare(content['state_dict'])}
     if isinstance(content, Mapping) and content and all(isinstance(value, Tensor) for value in content.values()):
-        return {'state_dict': dict(content)}
+        return {'state_dict': _bare(content)}
     raise ValueError(f"the checkpoint {path} holds no weights: it has no 'state_dict'")
+
+
+def _bare(state: Mapping) -> dict:
+    return {name.removeprefix('module.'): value for name, value in state.items()}
 
 
 def _reason(error: Exception) -> str:
@@ -57,7 +62,7 @@ def check_architecture(model: nn.Module, checkpoint: Mapping, path: str | Path) 
     Raises:
         ValueError: If parameters are missing or have other shapes.
     """
-    state = {key.removeprefix('module.'): value for key, value in checkpoint['state_dict'].items()}
+    state = checkpoint['state_dict']
     expected = dict(model.named_parameters())
     missing = [name for name in expected if name not in state]
     other = [

@@ -271,10 +271,12 @@ class TestArchitecture:
     def test_equal(self):
         assert check_architecture(layers(), content(), 'a.pth') is None
 
-    def test_prefix_of_parallel_models(self):
-        check_architecture(layers(), checkpoint_of(nn.DataParallel(layers())), 'a.pth')
+    def test_prefix_of_parallel_models(self, path):
+        torch.save(checkpoint_of(nn.DataParallel(layers())), path)
+        check_architecture(layers(), read_checkpoint(path), path)
         inner = nn.ModuleDict({'neck': nn.ModuleDict({'module': layers()})})  # only the first prefix goes
-        check_architecture(inner, checkpoint_of(inner), 'a.pth')
+        torch.save(checkpoint_of(inner), path)
+        check_architecture(inner, read_checkpoint(path), path)
 
     def test_more_than_the_model_has(self):
         check_architecture(layers(), checkpoint_of(layers(), head__weight=torch.ones(2)), 'a.pth')

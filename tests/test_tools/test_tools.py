@@ -58,6 +58,15 @@ def test_test_prints_the_table_and_writes_table_and_plot(setting):
     }  # fmt: skip
 
 
+def test_test_evaluates_under_an_ema_hook(setting):
+    config = Config.fromfile(setting / 'config.py')
+    config.custom_hooks.append(dict(type='EMAHook'))
+    config.dump(setting / 'ema.py')
+    result = tool('test.py', 'ema.py', 'work/epoch_1.pth', '--widths', 0.5, '--scales', 1.0, cwd=setting)
+    assert result.returncode == 0, result.stderr
+    assert '|   0.5 |     1 |' in result.stdout + result.stderr
+
+
 def test_calibrate_adds_widths_that_test_then_knows(setting):
     result = tool(
         'misc/calibrate.py',
@@ -99,6 +108,28 @@ def test_show_widths_draws_a_picture(setting):
     assert (setting / 'work' / 'widths.png').stat().st_size > 10_000
     result = tool('analysis_tools/show_widths.py', 'config.py', 'work/epoch_1.pth', '--images', 4, cwd=setting)
     assert (result.returncode, 'error: --images 4: the test data has 4 images' in result.stderr) == (1, True)
+
+
+def test_a_stock_config_trains_with_one_option(setting):
+    config = Config.fromfile(setting / 'config.py')
+    config.model.backbone = {**config.model.backbone, 'type': 'ResNet'}
+    config.model.backbone.pop('widths')
+    config.model.neck.type = 'FPN'
+    config.custom_imports, config.custom_hooks = None, []
+    config.val_cfg, config.test_cfg = dict(type='ValLoop'), dict(type='TestLoop')
+    config.log_processor = dict(type='LogProcessor', by_epoch=True)
+    config.train_cfg.val_interval = 1
+    config.dump(setting / 'stock.py')
+    result = tool('train.py', 'stock.py', '--mutual', '--work-dir', 'mutual', cwd=setting)
+    assert result.returncode == 0, result.stderr
+    assert '~ model.backbone.type: ResNet -> SlimmableResNet' in result.stdout
+    assert '|   0.5 |     1 |' in result.stdout + result.stderr
+    result = tool('misc/make_mutual_config.py', 'stock.py', '-o', 'made.py', '--widths', 1, 0.25, cwd=setting)
+    assert result.returncode == 0, result.stderr
+    assert 'config: made.py' in result.stdout
+    assert Config.fromfile(setting / 'made.py').model.backbone.widths == (1.0, 0.25)
+    result = tool('train.py', 'mmdet::nowhere/nothing.py', '--mutual', cwd=setting)
+    assert result.returncode == 1 and 'error: there is no config mmdet::nowhere/nothing.py' in result.stderr
 
 
 def test_wrong_options_are_one_sentence(setting):
