@@ -213,7 +213,8 @@ def _swap_model(config: Config, widths: tuple[float, ...]) -> None:
 def _thaw(part: Mapping) -> None:
     """Train norms and stem: frozen ones have neither statistics nor weights that suit narrow networks."""
     kind = MODELS.get(part['type']) if isinstance(part['type'], str) else part['type']
-    options = inspect.signature(kind).parameters if kind else {}
+    bases = inspect.getmro(kind) if kind else ()  # a subclass may pass them on as **kwargs
+    options = {name for base in bases for name in inspect.signature(base.__init__).parameters}
     for name, value in (('norm_eval', False), ('frozen_stages', -1)):
         if name in options:
             part[name] = value

@@ -67,6 +67,17 @@ def test_a_detector_without_slimmable_classes_is_wrapped():
     assert set(MODELS.build(stock.model).state_dict()) <= set(model.state_dict())
 
 
+@pytest.mark.parametrize(
+    'name', ['res2net/faster-rcnn_res2net-101_fpn_2x_coco', 'detectors/cascade-rcnn_r50-sac_1x_coco']
+)
+def test_frozen_parts_are_thawed(name):
+    stock = load_config(f'mmdet::{name}.py')
+    stock.model.backbone.init_cfg = None
+    backbone = make_mutual(stock, WIDTHS, SCALES).model.backbone
+    assert (backbone.norm_eval, backbone.frozen_stages) == (False, -1)
+    assert stock.model.backbone.norm_eval
+
+
 def test_hooks_are_added_to_those_there_are(retinanet):
     stock = load_config(RETINANET)
     stock.custom_hooks = [dict(type='NumClassCheckHook')]
