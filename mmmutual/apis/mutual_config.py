@@ -6,6 +6,7 @@ import copy
 import inspect
 import os
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,14 @@ def load_config(name: str) -> Config:
     Raises:
         FileNotFoundError: If there is no such config.
     """
-    if '::' not in name:
+    package, found, path = name.rpartition('::')
+    if not found:
         return Config.fromfile(name)
-    try:
-        return Config.fromstring(f'_base_ = {name!r}', '.py')
-    except (OSError, AssertionError, KeyError, ValueError, ImportError) as error:
-        raise FileNotFoundError(
-            f'there is no config {name} ({error}). An example is mmdet::yolox/yolox_s_8xb8-300e_coco.py'
-        ) from error
+    spec = find_spec(package) if package.isidentifier() else None
+    path = Path(spec.origin).parent / '.mim' / 'configs' / path if spec else Path(path)
+    if spec is None or not path.is_file():
+        raise FileNotFoundError(f'there is no config {name}. An example is mmdet::yolox/yolox_s_8xb8-300e_coco.py')
+    return Config.fromfile(path)
 
 
 def config_name(name: str) -> str:
@@ -74,7 +75,7 @@ def make_mutual(config: Config, widths: Sequence[float] = WIDTHS, scales: Sequen
         raise ValueError('the config has no model, so there is nothing to make mutual')
     hooks = list(config.get('custom_hooks') or [])
     if any(_kind(hook) == 'MutualLearningHook' for hook in hooks):
-        raise ValueError('the config is mutual already: it has a MutualLearningHook')
+        raise ValueError('the config is mutual already: it has a MutualLearningHook. Use it as it is')
     mutual = copy.deepcopy(config)
     _swap_model(mutual, widths)
     mutual.custom_hooks = [
@@ -199,6 +200,7 @@ def _swap_model(config: Config, widths: tuple[float, ...]) -> None:
     for part in (backbone, model.get('roi_head', {}).get('shared_head')):
         if part:
             _thaw(part)
+    _use_torch_norm(model)
     detector = MODELS.build(copy.deepcopy(model))  # building changes a config
     make_slimmable_(detector, widths)
     if _has_classes(model, detector):
@@ -208,6 +210,18 @@ def _swap_model(config: Config, widths: tuple[float, ...]) -> None:
             model.neck.widths = widths
     else:
         model.update(type='SlimmableDetector', detector=model.type, widths=widths)
+
+
+def _use_torch_norm(node: Any) -> None:
+    """Let torch's synchronised batch norm, which slims, stand for mmcv's."""
+    if isinstance(node, Mapping):
+        if node.get('type') == 'MMSyncBN':
+            node['type'] = 'SyncBN'
+        for value in node.values():
+            _use_torch_norm(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            _use_torch_norm(value)
 
 
 def _thaw(part: Mapping) -> None:

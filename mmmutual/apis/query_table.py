@@ -70,10 +70,13 @@ def fill_query_table(
         FileNotFoundError: If the checkpoint or the data is missing.
         TypeError: If widths or scales are not numbers.
         ValueError: If the file is damaged or belongs to another checkpoint, config or data; if widths or scales are
-            out of range or unknown to the model; if its multiply-adds cannot be counted; or if ``repeats`` is below 1.
+            out of range or unknown to the model; if its multiply-adds cannot be counted; if ``repeats`` is below 1; or
+            if ``path`` does not end in .json.
     """
     if repeats < 1:
         raise ValueError(f'repeats must be at least 1, but got {repeats}')
+    if Path(path).suffix != '.json':  # a slip must not overwrite some other file
+        raise ValueError(f'the query table is a JSON file: give a path that ends in .json, not {path}')
     widths = check_ratios(widths or config.test_cfg.get('widths') or ())
     scales = check_ratios(scales or config.test_cfg.get('scales') or (1.0,), 'scales')
     expected = identity(config, checkpoint)

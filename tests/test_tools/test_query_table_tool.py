@@ -275,6 +275,14 @@ def test_without_resize(setting, tmp_path):
         fill(setting, tmp_path / 'table.json', config, scales=(1.0,))
 
 
+def test_another_file_is_not_overwritten(setting, tmp_path):
+    notes = tmp_path / 'notes.md'
+    notes.write_text('mine')
+    with pytest.raises(ValueError, match=r'give a path that ends in .json, not .*notes.md'):
+        fill(setting, notes, force=True)
+    assert notes.read_text() == 'mine'
+
+
 def test_no_checkpoint(setting, tmp_path):
     with pytest.raises(FileNotFoundError, match='there is no checkpoint file .*absent.pth'):
         fill(setting, tmp_path / 'table.json', checkpoint='absent.pth')
