@@ -36,9 +36,9 @@ def identity(config: Config, checkpoint: str | Path) -> dict[str, str | None]:
     text = json.dumps(Config(settings).to_dict(), sort_keys=True, default=str)
     files = annotation_files(config, 'test')
     return dict(
-        checkpoint_sha256=_sha256([checkpoint]),
+        checkpoint_sha256=sha256([checkpoint]),
         config_sha256=hashlib.sha256(text.encode()).hexdigest(),
-        data_sha256=_sha256(files) if all(Path(file).is_file() for file in files) else None,
+        data_sha256=sha256(files) if all(Path(file).is_file() for file in files) else None,
     )
 
 
@@ -62,7 +62,8 @@ def check_identity(context: Mapping, expected: Mapping[str, str | None], path: s
             )
 
 
-def _sha256(paths: Sequence[str | Path]) -> str:
+def sha256(paths: Sequence[str | Path]) -> str:
+    """SHA-256 of files, one after the other."""
     digest = hashlib.sha256()
     for path in paths:
         with open(path, 'rb') as file:

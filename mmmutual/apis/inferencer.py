@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import torch
 from mmdet.apis import DetInferencer
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose
+from mmengine.logging import print_log
 from torch import nn
 
 from mmmutual.analysis import LatencyController, QueryTable
@@ -20,6 +22,7 @@ from mmmutual.engine import Subnet, scale_pipeline
 from mmmutual.layers import check_ratio, set_width
 
 from .checkpoint import check_architecture, read_checkpoint
+from .identity import sha256
 
 WAYS = 'width and scale, budget_flops and budget_ms, or target_ms'
 
@@ -77,6 +80,13 @@ class AdaptiveInferencer(DetInferencer):
         self.controller: LatencyController | None = None
         self._lock = threading.RLock()
         super().__init__(model, str(weights), device, scope, palette, show_progress)
+        if self.table is not None and self.table.context['checkpoint_sha256'] != sha256([weights]):
+            print_log(
+                f'the query table was made for another checkpoint ({self.table.context["checkpoint"]}) than {weights}: '
+                'its metrics are not those of this one',
+                logger='current',
+                level=logging.WARNING,
+            )
         self._switch(Subnet(1.0, 1.0))
 
     def __call__(

@@ -1,5 +1,6 @@
 """AdaptiveInferencer on a tiny detector with random weights."""
 
+import hashlib
 import json
 import threading
 
@@ -255,3 +256,13 @@ def test_nothing_in_a_checkpoint_is_executed(setting, tmp_path, capsys):
     with pytest.raises(ValueError, match='damaged or holds objects other than weights'):
         make(setting, weights=tmp_path / 'harmful.pth')
     assert 'executed' not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('same', [True, False])
+def test_a_table_of_another_checkpoint_is_told(same, setting, monkeypatch):
+    messages = []
+    monkeypatch.setattr('mmmutual.apis.inferencer.print_log', lambda message, **kwargs: messages.append(message))
+    digest = hashlib.sha256((setting / 'model.pth').read_bytes()).hexdigest() if same else 'another'
+    make(setting, table=table(checkpoint_sha256=digest, checkpoint='epoch_3.pth'))
+    assert len(messages) == (0 if same else 1)
+    assert same or 'the query table was made for another checkpoint (epoch_3.pth)' in messages[0]
