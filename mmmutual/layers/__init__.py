@@ -3,6 +3,7 @@
 from .batch_norm import SlimBatchNorm2d
 from .channels import active_channels
 from .conv import SlimConv2d
+from .conv_ws import SlimConvWS2d
 from .group_norm import SlimGroupNorm
 from .linear import SlimLinear
 from .segments import Segment
@@ -16,6 +17,7 @@ __all__ = [
     'Segment',
     'SlimBatchNorm2d',
     'SlimConv2d',
+    'SlimConvWS2d',
     'SlimGroupNorm',
     'SlimLinear',
     'SlimSyncBatchNorm2d',

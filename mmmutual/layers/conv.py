@@ -88,6 +88,12 @@ class SlimConv2d(Slimmable, nn.Conv2d):
         if self.padding_mode != 'zeros':
             x = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             padding = 0
+        return self._convolve(x, weight, bias, padding, groups)
+
+    def _convolve(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int | tuple[int, ...], groups: int
+    ) -> Tensor:
+        """Convolve with what is active."""
         return F.conv2d(x, weight, bias, self.stride, padding, self.dilation, groups)
 
     def _active_groups(self, channels_in: int) -> int:

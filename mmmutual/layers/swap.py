@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmcv.cnn.bricks import wrappers
+from mmcv.cnn.bricks.conv_ws import ConvWS2d
 from mmengine.utils.dl_utils.parrots_wrapper import SyncBatchNorm
 from torch import nn
 
 from .batch_norm import STATISTICS, SlimBatchNorm2d
 from .conv import SlimConv2d
+from .conv_ws import SlimConvWS2d
 from .group_norm import SlimGroupNorm
 from .linear import SlimLinear
 from .sync_batch_norm import SlimSyncBatchNorm2d
@@ -23,6 +25,7 @@ from .width import Slimmable
 COUNTERPARTS: dict[type[nn.Module], type[Slimmable]] = {
     nn.Conv2d: SlimConv2d,
     wrappers.Conv2d: SlimConv2d,
+    ConvWS2d: SlimConvWS2d,
     nn.Linear: SlimLinear,
     wrappers.Linear: SlimLinear,
     nn.BatchNorm2d: SlimBatchNorm2d,
@@ -79,7 +82,7 @@ def unslim_layer_(layer: nn.Module) -> None:
 def _donor(layer: nn.Module, slim_out: bool) -> nn.Module:
     """A slimmable layer without memory, for the attributes that the stock layer lacks."""
     kind = COUNTERPARTS[type(layer)]
-    if kind is SlimConv2d:
+    if issubclass(kind, SlimConv2d):
         sizes = (layer.in_channels, layer.out_channels, layer.kernel_size)
         return kind(*sizes, groups=layer.groups, slim_out=slim_out, device='meta')
     if kind is SlimLinear:

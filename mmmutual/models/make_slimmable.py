@@ -63,6 +63,7 @@ def make_slimmable_(model: nn.Module, widths: Sequence[float], filter_fn: Filter
             slim_out = layer in inside and how.get(layer) != COMPLETE
             slim_layer_(layer, widths, slim_out=slim_out or grouped)
             converted.append(layer)
+        _check_slims(backbone)
         _swap_blocks(backbone, BLOCKS)
         lay_out(backbone)
         for neck in _necks(model):
@@ -86,6 +87,15 @@ def undo_slimmable_(model: nn.Module) -> None:
     for layer in model.modules():
         unslim_layer_(layer)
     _swap_blocks(model, {slim: stock for stock, slim in BLOCKS.items()})
+
+
+def _check_slims(backbone: nn.Module) -> None:
+    """Raise if every layer of the backbone gives all of its outputs."""
+    if any(getattr(layer, 'slim_out', False) for layer in backbone.modules()):
+        return
+    stock = [(name, layer) for name, layer in backbone.named_modules() if layer._parameters and not can_slim(layer)]
+    found = f', its layer {stock[0][0]} ({type(stock[0][1]).__name__}) among them' if stock else ''
+    raise ValueError(f'{type(backbone).__name__} cannot slim: no convolution of it slims{found}')
 
 
 def _swap_blocks(model: nn.Module, classes: dict[type[nn.Module], type[nn.Module]]) -> None:

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from mmcv.cnn.bricks import ContextBlock
+from mmcv.cnn.bricks.conv_ws import ConvWS2d
 from mmcv.ops import ModulatedDeformConv2dPack
 from mmdet.models.backbones import Res2Net, ResNet
 from mmdet.models.necks import FPN
@@ -15,6 +16,7 @@ import mmmutual
 from mmmutual.layers import (
     SlimBatchNorm2d,
     SlimConv2d,
+    SlimConvWS2d,
     SlimGroupNorm,
     SlimLinear,
     Slimmable,
@@ -159,6 +161,23 @@ def test_a_layer_that_cannot_slim_is_named_and_the_model_is_as_before():
     assert [type(m) for m in model.modules()] == classes
 
 
+def test_a_backbone_of_which_nothing_slims_is_refused():
+    model = ResNet(18, norm_cfg=dict(type='GN', num_groups=8), conv_cfg=dict(type='ConvAWS'))
+    with pytest.raises(ValueError, match=r'ResNet cannot slim: no convolution .* its layer conv1 \(ConvAWS2d\)'):
+        mmmutual.make_slimmable_(model, WIDTHS)
+
+
+def test_weights_are_standardised_over_the_active_ones(images):
+    conv = ConvWS2d(3, 16, 3, eps=1e-3)
+    expected = conv(images)
+    slim_layer_(conv, WIDTHS)
+    assert torch.equal(conv(images), expected)
+    mmmutual.set_width(conv, 0.5)
+    narrow = ConvWS2d(2, 8, 3, eps=1e-3)
+    narrow.weight.data, narrow.bias.data = conv.weight.data[:8, :2], conv.bias.data[:8]
+    torch.testing.assert_close(conv(images[:, :2]), narrow(images[:, :2].contiguous()))
+
+
 def test_several_models_are_refused():
     model = nn.Module()
     model.teacher, model.student = Net(), Net()
@@ -201,6 +220,7 @@ def test_res2net_splits_the_active_channels_and_undoes(images):
     ('stock', 'slim'),
     [
         (nn.Conv2d(8, 16, 3), SlimConv2d),
+        (ConvWS2d(8, 16, 3), SlimConvWS2d),
         (nn.Linear(8, 16), SlimLinear),
         (nn.BatchNorm2d(8), SlimBatchNorm2d),
         (nn.SyncBatchNorm(8), SlimSyncBatchNorm2d),
