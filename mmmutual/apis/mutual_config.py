@@ -46,7 +46,10 @@ def load_config(name: str) -> Config:
     path = Path(spec.origin).parent / '.mim' / 'configs' / path if spec else Path(path)
     if spec is None or not path.is_file():
         raise FileNotFoundError(f'there is no config {name}. An example is mmdet::yolox/yolox_s_8xb8-300e_coco.py')
-    return Config.fromfile(path)
+    try:
+        return Config.fromstring(f'_base_ = {name!r}', '.py')  # as a config that inherits from it
+    except ValueError:  # MMEngine takes no folder such as gn+ws in such a name
+        return Config.fromfile(path)
 
 
 def config_name(name: str) -> str:

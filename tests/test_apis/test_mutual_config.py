@@ -68,7 +68,7 @@ def test_a_detector_without_slimmable_classes_is_wrapped():
 
 
 @pytest.mark.parametrize(
-    'name', ['res2net/faster-rcnn_res2net-101_fpn_2x_coco', 'detectors/cascade-rcnn_r50-sac_1x_coco']
+    'name', ['res2net/faster-rcnn_res2net-101_fpn_2x_coco', 'tridentnet/tridentnet_r50-caffe_1x_coco']
 )
 def test_frozen_parts_are_thawed(name):
     stock = load_config(f'mmdet::{name}.py')
