@@ -7,9 +7,9 @@ VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STACK ?= onedl
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
-# Of the demo. On 2 free cores two threads take three quarters of the time of one; where other programs use the cores,
-# threads that spin for each other stall, and THREADS=1 is faster.
-THREADS ?= 2
+# Of the demo. On 2 free cores THREADS=2 takes three quarters of the time of one thread. But threads spin while they wait
+# for each other: beside other programs on the same cores two of them took more than ten times as long.
+THREADS ?= 1
 
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.mmmutual-$(STACK)
