@@ -1,4 +1,4 @@
-# make demo   from a fresh clone to a trained, evaluated detector (10 to 12 minutes on 2 CPU cores after the installation)
+# make demo   from a fresh clone to a trained, evaluated detector (10 to 15 minutes on 2 CPU cores after the installation)
 # make test   the tests
 # VENV=path   use an environment of your own, or set one up elsewhere; one that has the stack keeps it
 
