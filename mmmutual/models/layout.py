@@ -1,13 +1,16 @@
-"""How the channels divide inside mmdet's blocks that concatenate, split or group them.
+"""How the channels divide inside mmdet's and mmpretrain's blocks that concatenate, split or group them.
 
 A layer sees a tensor, not where it comes from. So the layers around a concatenation, a split or a grouped convolution
-are told the segments of their channels, by a rule for each such block of mmdet.
+are told the segments of their channels, by a rule for each such block.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
 from mmdet.models.backbones.csp_darknet import SPPBottleneck
 from mmdet.models.backbones.res2net import Bottle2neck
@@ -21,7 +24,7 @@ from mmmutual.layers.channels import DIVISOR
 
 
 def lay_out(model: nn.Module) -> None:
-    """Tell the slimmable layers inside mmdet's blocks the segments of their channels, in place.
+    """Tell the slimmable layers inside such blocks the segments of their channels, in place.
 
     Layers that are not slimmable stay as they are, so a stock model does not change.
 
@@ -31,13 +34,21 @@ def lay_out(model: nn.Module) -> None:
     Raises:
         ValueError: For a block that cannot slim.
     """
+    rules = {**RULES, **of_mmpretrain('RULES')}
     for name, module in model.named_modules():
-        for kind, rule in RULES.items():
+        for kind, rule in rules.items():
             if isinstance(module, kind):
                 rule(module, name)
 
 
-def _split_attention(block: SplitAttentionConv2d, name: str) -> None:
+def of_mmpretrain(table: str) -> dict[type[nn.Module], Any]:
+    """A table of :mod:`.mmpretrain_blocks`; empty unless mmpretrain, which takes seconds to import, is in use."""
+    if 'mmpretrain.models' not in sys.modules:
+        return {}
+    return getattr(import_module('.mmpretrain_blocks', __package__), table)
+
+
+def split_attention(block: SplitAttentionConv2d, name: str) -> None:
     """Its radix lies across the groups, so the first groups are no narrower block."""
     if any(isinstance(layer, SlimConv2d) for layer in block.modules()):
         raise ValueError(f'{name} (SplitAttentionConv2d) cannot slim: choose ResNet, ResNetV1d or ResNeXt for ResNeSt')
@@ -46,29 +57,29 @@ def _split_attention(block: SplitAttentionConv2d, name: str) -> None:
 def _csp_layer(block: CSPLayer, name: str) -> None:
     """The main and the short branch are concatenated."""
     both = (Segment(block.main_conv.out_channels), Segment(block.short_conv.out_channels))
-    _divide(block.final_conv.conv, inputs=both)
+    divide(block.final_conv.conv, inputs=both)
     if block.channel_attention:
-        _divide(block.attention.fc, inputs=both, outputs=both)
+        divide(block.attention.fc, inputs=both, outputs=both)
 
 
 def _spp(block: SPPBottleneck, name: str) -> None:
     """Poolings of different sizes are concatenated."""
-    _divide(block.conv2.conv, inputs=(Segment(block.conv1.out_channels),) * (len(block.poolings) + 1))
+    divide(block.conv2.conv, inputs=(Segment(block.conv1.out_channels),) * (len(block.poolings) + 1))
 
 
-def _resnext(block: ResNeXtBottleneck, name: str) -> None:
+def resnext(block: ResNeXtBottleneck, name: str) -> None:
     """The first convolution feeds whole groups."""
     groups = getattr(block.conv2, 'groups', 1)
     if groups > 1:
         channels = block.conv1.out_channels
-        _divide(block.conv1, outputs=(Segment(channels, math.lcm(DIVISOR, channels // groups)),))
+        divide(block.conv1, outputs=(Segment(channels, math.lcm(DIVISOR, channels // groups)),))
 
 
-def _res2net(block: Bottle2neck, name: str) -> None:
+def res2net(block: Bottle2neck, name: str) -> None:
     """The channels are split into pieces, which are concatenated again; see ``SlimBottle2neck`` for the split."""
     pieces = (Segment(block.convs[0].in_channels),) * block.scales
-    _divide(block.conv1, outputs=pieces)
-    _divide(block.conv3, inputs=pieces)
+    divide(block.conv1, outputs=pieces)
+    divide(block.conv3, inputs=pieces)
     if isinstance(block.norm1, SlimBatchNorm2d):
         block.norm1.divide(pieces)
     elif isinstance(block.conv1, SlimConv2d):
@@ -82,24 +93,29 @@ def _inverted_residual(block: InvertedResidual, name: str) -> None:
     """The inside is a multiple of the active input channels, as in the authors' MobileNetV2."""
     if not block.with_expand_conv:
         return
-    inside, outside = block.expand_conv.out_channels, block.expand_conv.in_channels
-    if inside % outside == 0:
-        expanded = (Segment(inside, DIVISOR * (inside // outside)),)
-        _divide(block.expand_conv.conv, outputs=expanded)
-        if block.with_se:
-            _divide(block.se.conv2.conv, outputs=expanded)
+    inside = expanded(block.expand_conv.conv)
+    divide(block.expand_conv.conv, outputs=inside)
+    if block.with_se:
+        divide(block.se.conv2.conv, outputs=inside)
+
+
+def expanded(conv: nn.Conv2d) -> tuple[Segment]:
+    """What a convolution gives that multiplies the channels: the same multiple of the active ones, if it is whole."""
+    factor, rest = divmod(conv.out_channels, conv.in_channels)
+    return (Segment(conv.out_channels, DIVISOR if rest else DIVISOR * factor),)
 
 
 RULES: dict[type[nn.Module], Callable[[nn.Module, str], None]] = {
-    SplitAttentionConv2d: _split_attention,
+    SplitAttentionConv2d: split_attention,
     CSPLayer: _csp_layer,
     SPPBottleneck: _spp,
-    ResNeXtBottleneck: _resnext,
-    Bottle2neck: _res2net,
+    ResNeXtBottleneck: resnext,
+    Bottle2neck: res2net,
     InvertedResidual: _inverted_residual,
 }
 
 
-def _divide(conv: nn.Module, **segments: tuple[Segment, ...]) -> None:
+def divide(conv: nn.Module, **segments: tuple[Segment, ...]) -> None:
+    """Tell a convolution its segments if it is slimmable."""
     if isinstance(conv, SlimConv2d):
         conv.divide(**segments)

@@ -56,8 +56,8 @@ class SlimmableRegNet(SlimmableBackbone, RegNet):
     """mmdet's RegNet, slimmable: a narrow block has fewer groups of the same size, and at least one."""
 
 
-class SlimBottle2neck(Bottle2neck):
-    """mmdet's Res2Net block, which splits the active channels: each of its pieces slims."""
+class SplitsActiveChannels:
+    """First base of a Res2Net block: it splits the active channels, so each of its pieces slims."""
 
     @property
     def width(self) -> int:
@@ -67,6 +67,10 @@ class SlimBottle2neck(Bottle2neck):
     @width.setter
     def width(self, channels: int) -> None:
         self.__dict__['width'] = channels
+
+
+class SlimBottle2neck(SplitsActiveChannels, Bottle2neck):
+    """mmdet's Res2Net block, which splits the active channels."""
 
 
 @MODELS.register_module()
