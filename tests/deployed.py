@@ -35,7 +35,13 @@ else:
 
 
 def detector_config(kind: str, data: Path, work_dir: Path) -> Config:
-    """Mask R-CNN, Faster R-CNN or RetinaNet on the tiny data, every box kept."""
+    """Mask R-CNN, Faster R-CNN or RetinaNet on the tiny data, every box kept; 'whole' ones slim as a whole."""
+    if kind.startswith('whole_'):
+        config = detector_config(kind.removeprefix('whole_'), data, work_dir)
+        model = config.model
+        model.update(type='SlimmableDetector', detector=model.type, widths=model.backbone.widths, slim='detector')
+        model.neck.update(slim_out=True, norm_cfg=dict(type='GN', num_groups=6))
+        return config
     if kind == 'retinanet':
         config = tiny_retinanet(data, work_dir)
         config.model.test_cfg.update(score_thr=0.0, max_per_img=5)

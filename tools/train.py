@@ -11,14 +11,30 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmmutual.apis import clear_errors, config_name, format_changes, load_config, make_mutual, prepare, read_checkpoint
+from mmmutual.apis import (
+    clear_errors,
+    config_name,
+    format_changes,
+    join_processes,
+    load_config,
+    make_mutual,
+    prepare,
+    read_checkpoint,
+)
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line; the options are those of mmdet's tools/train.py."""
     parser = argparse.ArgumentParser(description='Train a detector')
     parser.add_argument('config', help='config file, or one that a package brings along: mmdet::NAME')
-    parser.add_argument('--mutual', action='store_true', help='make the config mutual first, and print what changes')
+    parser.add_argument(
+        '--mutual',
+        nargs='?',
+        const='backbone',
+        choices=PARTS,
+        help="make the config mutual first, and print what changes; what slims: 'backbone', as in the paper (default), "
+        "or the whole 'detector'",
+    )
     parser.add_argument('--work-dir', help='where logs and checkpoints go; default: work_dirs/NAME_OF_CONFIG')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
@@ -43,7 +59,7 @@ def read_config(args: argparse.Namespace) -> Config:
     """The config with the command line's settings in it."""
     config = load_config(args.config)
     if args.mutual:
-        config = _mutual(config)
+        config = _mutual(config, args.mutual)
     config.launcher = args.launcher
     if args.cfg_options is not None:
         config.merge_from_dict(args.cfg_options)
@@ -61,9 +77,9 @@ def read_config(args: argparse.Namespace) -> Config:
     return config
 
 
-def _mutual(stock: Config) -> Config:
+def _mutual(stock: Config, slim: str) -> Config:
     """The config made mutual, after the first process printed what changes."""
-    mutual = make_mutual(stock)
+    mutual = make_mutual(stock, slim=slim)
     if int(os.environ.get('RANK', 0)) == 0:
         print(format_changes(stock, mutual, color=sys.stdout.isatty()), flush=True)
     return mutual
@@ -91,6 +107,7 @@ def main() -> None:
         config = read_config(args)
         check_start(config)
         prepare(config, splits=('train', 'val'))
+        join_processes(config)
         runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
     runner.train()
 

@@ -42,10 +42,11 @@ def run_on_meta(meta: nn.Module, size: Size, run: RunPart) -> None:
         if getattr(meta, part, None) is not None:
             checked(part, getattr(meta, part), features)
     if hasattr(meta, 'roi_head'):
-        _run_roi_head(meta, checked)
+        _run_roi_head(meta, features[0].size(1), checked)
 
 
-def _run_roi_head(model: nn.Module, run: RunPart) -> None:
+def _run_roi_head(model: nn.Module, channels: int, run: RunPart) -> None:
+    """Run the RoI heads on features of ``channels`` channels, those of a level."""
     roi_head, test_cfg = model.roi_head, model.test_cfg
     rois = {'bbox': test_cfg.rpn.max_per_img, 'mask': test_cfg.rcnn.max_per_img}
     for kind, number in rois.items():
@@ -56,7 +57,9 @@ def _run_roi_head(model: nn.Module, run: RunPart) -> None:
         heads = heads if isinstance(heads, nn.ModuleList) else [heads]
         extractors = extractors if isinstance(extractors, nn.ModuleList) else [extractors] * len(heads)
         for head, extractor in zip(heads, extractors):
-            feature = torch.empty(number, extractor.out_channels, *extractor.roi_layers[0].output_size, device='meta')
+            concatenates = getattr(extractor, 'aggregation', None) == 'concat'
+            size = (extractor.out_channels if concatenates else channels, *extractor.roi_layers[0].output_size)
+            feature = torch.empty(number, *size, device='meta')
             if roi_head.with_shared_head:
                 feature = run('shared_head', roi_head.shared_head, feature)
             run(f'{kind}_head', head, feature)

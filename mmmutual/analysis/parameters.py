@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mmmutual.layers import SlimConv2d, SlimLinear, Slimmable
+from mmmutual.layers import SlimConv2d, SlimConvTranspose2d, SlimLinear, Slimmable
 
 from .meta import Size, meta_copy, run_on_meta
 
@@ -55,6 +55,9 @@ def _active(layer: nn.Module, x: Tensor, output: Tensor) -> int:
     if isinstance(layer, SlimLinear):
         features_in, features_out = x.size(-1), output.size(-1)
         return features_out * (features_in + (layer.bias is not None))
+    if isinstance(layer, SlimConvTranspose2d):
+        per_pair = layer.weight[0, 0].numel()
+        return output.size(1) * (x.size(1) * per_pair + (layer.bias is not None))
     if isinstance(layer, SlimConv2d):
         per_filter = layer.weight[0].numel() // layer.weight.size(1)
         channels_in = x.size(1) if layer.groups == 1 else layer.weight.size(1)  # per group, which stays fixed

@@ -53,11 +53,12 @@ def families() -> dict[str, str]:
     return found
 
 
-def check_config(name: str) -> None:
+def check_config(name: str, slim: str = 'backbone') -> None:
     """Make a config mutual and compare it with stock.
 
     Args:
         name: As ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
+        slim: What slims: ``'backbone'`` or ``'detector'``.
 
     Raises:
         ValueError: If it cannot be made mutual, or for the first thing that is not as it should be.
@@ -65,7 +66,7 @@ def check_config(name: str) -> None:
     MMLogger.get_instance('mmengine', log_level='ERROR')
     config = shrink(load_config(name))
     size, scales = image_size(config)
-    mutual_config = make_mutual(config, WIDTHS, scales)
+    mutual_config = make_mutual(config, WIDTHS, scales, slim)
     _thaw_alike(config.model, mutual_config.model)
     torch.manual_seed(0)
     stock, mutual = MODELS.build(config.model), MODELS.build(mutual_config.model)
@@ -277,17 +278,18 @@ def write_table(results: Mapping[str, Mapping], path: str | Path) -> None:
     Path(path).write_text('\n'.join([*lines, '']))
 
 
-def outcome(name: str) -> str:
+def outcome(name: str, slim: str = 'backbone') -> str:
     """Check a config in a process of its own, which gives its memory back.
 
     Args:
         name: As ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
+        slim: What slims: ``'backbone'`` or ``'detector'``.
 
     Returns:
         Why it does not pass; nothing if it does.
     """
     ours, theirs = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context('fork').Process(target=_report, args=(name, theirs))
+    process = multiprocessing.get_context('fork').Process(target=_report, args=(name, slim, theirs))
     process.start()
     theirs.close()
     if not ours.poll(TIMEOUT):
@@ -301,9 +303,9 @@ def outcome(name: str) -> str:
         process.join()
 
 
-def _report(name: str, pipe: Connection) -> None:
+def _report(name: str, slim: str, pipe: Connection) -> None:
     try:
-        check_config(name)
+        check_config(name, slim)
     except Exception as error:  # the table lists whatever a config fails with
         traceback.print_exc()
         line = (str(error).splitlines() or [''])[0]

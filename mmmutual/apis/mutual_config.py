@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmmutual.engine import SandwichSampler, scale_pipeline
-from mmmutual.models import make_slimmable_
+from mmmutual.models import check_part, make_slimmable_
 
 WIDTHS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 SCALES = (1.0, 0.8, 0.6, 0.4)
@@ -57,13 +57,19 @@ def config_name(name: str) -> str:
     return Path(name.split('::')[-1]).stem
 
 
-def make_mutual(config: Config, widths: Sequence[float] = WIDTHS, scales: Sequence[float] = SCALES) -> Config:
+def make_mutual(
+    config: Config,
+    widths: Sequence[float] = WIDTHS,
+    scales: Sequence[float] = SCALES,
+    slim: str = 'backbone',
+) -> Config:
     """Make a config mutual: backbone, neck and norms swapped, hooks and loops added, all else kept.
 
     Args:
         config: A config of a detector.
         widths: Width multipliers above 0 and at most 1 to train, in any order.
         scales: Input scales above 0 and at most 1, in any order.
+        slim: What slims: the ``'backbone'``, as in the paper, or the whole ``'detector'``.
 
     Returns:
         A new config; the one given does not change.
@@ -80,7 +86,7 @@ def make_mutual(config: Config, widths: Sequence[float] = WIDTHS, scales: Sequen
     if any(_kind(hook) == 'MutualLearningHook' for hook in hooks):
         raise ValueError('the config is mutual already: it has a MutualLearningHook. Use it as it is')
     mutual = copy.deepcopy(config)
-    _swap_model(mutual, widths)
+    _swap_model(mutual, widths, check_part(slim))
     mutual.custom_hooks = [
         *hooks,
         dict(type='MutualLearningHook', widths=widths, scales=scales),
@@ -191,7 +197,7 @@ def _code(value: Any, indent: int = 0) -> str:
     return '\n'.join([brackets[0], *lines, ' ' * indent + brackets[1]])
 
 
-def _swap_model(config: Config, widths: tuple[float, ...]) -> None:
+def _swap_model(config: Config, widths: tuple[float, ...], slim: str) -> None:
     """Swap in the slimmable counterparts, or the wrapper that converts what is built."""
     model = config.model
     init_default_scope(config.get('default_scope') or 'mmdet')
@@ -205,8 +211,10 @@ def _swap_model(config: Config, widths: tuple[float, ...]) -> None:
             _thaw(part)
     _use_torch_norm(model)
     detector = MODELS.build(copy.deepcopy(model))  # building changes a config
-    make_slimmable_(detector, widths)
-    if _has_classes(model, detector):
+    make_slimmable_(detector, widths, slim=slim)
+    if slim == 'detector':
+        model.update(type='SlimmableDetector', detector=model.type, widths=widths, slim=slim)
+    elif _has_classes(model, detector):
         backbone.update(type=f'Slimmable{backbone.type}', widths=widths)
         model.neck.type = f'Slimmable{model.neck.type}'
         if model.neck.type != 'SlimmableFPN' or _norms(detector.neck):

@@ -13,14 +13,16 @@ from mmengine.registry import Registry
 from mmmutual.engine import scale_pipeline
 from mmmutual.layers import check_ratio
 
+from .stock_heads import stock_detector
 from .stock_parts import stock_fpn, stock_resnet
 
-PARTS = {'SlimmableResNet': stock_resnet, 'SlimmableFPN': stock_fpn}
+PARTS = {'SlimmableDetector': stock_detector, 'SlimmableResNet': stock_resnet, 'SlimmableFPN': stock_fpn}
 RENAMED = {  # stock name, and arguments that it does not have
     'SlimBN': ('BN', ('widths',)),
     'SlimSyncBN': ('SyncBN', ('widths',)),
     'SlimGN': ('GN', ()),
     'SlimConv2d': ('Conv2d', ('slim_out',)),
+    'SlimConvTranspose2d': ('deconv', ('slim_out',)),
     'SlimLinear': ('Linear', ('slim_out',)),
     'SubnetValLoop': ('ValLoop', ('widths', 'scales')),
     'SubnetTestLoop': ('TestLoop', ('widths', 'scales')),
@@ -106,7 +108,7 @@ def _check_all_stock(node: Any, path: str = '') -> None:
         if _kind(node) in _own_names():
             raise ValueError(
                 f'{path} is a {_kind(node)}, which has no stock counterpart: only detectors made slimmable with '
-                f'{" and ".join(PARTS)} can be exported'
+                f'{" and ".join(list(PARTS)[1:])} can be exported'
             )
         for key, value in node.items():
             _check_all_stock(value, f'{path}.{key}' if path else str(key))

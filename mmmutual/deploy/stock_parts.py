@@ -11,6 +11,8 @@ from torch import nn
 from mmmutual.layers import SlimConv2d, SlimGroupNorm, active_channels
 from mmmutual.layers.channels import DIVISOR
 
+from .stock_heads import narrow_groups
+
 BASE_CHANNELS = 64  # of mmdet's ResNet
 
 
@@ -39,7 +41,7 @@ def stock_resnet(cfg: Mapping, width: float) -> dict:
     if stock.get('stem_channels') is not None:
         stock['stem_channels'] = stock['stem_channels'] * narrow // base
     if 'num_groups' in stock.get('norm_cfg', {}):
-        stock['norm_cfg'] = {**stock['norm_cfg'], 'num_groups': stock['norm_cfg']['num_groups'] * narrow // base}
+        stock['norm_cfg'] = narrow_groups(stock['norm_cfg'], base, narrow)
     return stock
 
 
@@ -56,6 +58,10 @@ def stock_fpn(cfg: Mapping, width: float) -> dict:
     in_channels = [active_channels(channels, width) for channels in cfg['in_channels']]
     stock = {**cfg, 'type': 'FPN', 'in_channels': in_channels}
     stock.pop('widths', None)
+    if stock.pop('slim_out', False):
+        stock['out_channels'] = active_channels(cfg['out_channels'], width)
+        if stock.get('norm_cfg') is not None:
+            stock['norm_cfg'] = narrow_groups(stock['norm_cfg'], cfg['out_channels'], stock['out_channels'])
     return stock
 
 

@@ -3,12 +3,13 @@
 from .batch_norm import SlimBatchNorm2d
 from .channels import active_channels
 from .conv import SlimConv2d
+from .conv_transpose import SlimConvTranspose2d
 from .conv_ws import SlimConvWS2d
 from .group_norm import SlimGroupNorm
 from .linear import SlimLinear
 from .segments import Segment
 from .statistics import PooledStatistics
-from .swap import can_slim, slim_layer_, unslim_layer_
+from .swap import can_slim, slim_layer_, slim_outputs_, unslim_layer_
 from .sync_batch_norm import SlimSyncBatchNorm2d
 from .width import Slimmable, check_ratio, check_ratios, get_width, set_width, slimmable_layers, use_width
 
@@ -17,6 +18,7 @@ __all__ = [
     'Segment',
     'SlimBatchNorm2d',
     'SlimConv2d',
+    'SlimConvTranspose2d',
     'SlimConvWS2d',
     'SlimGroupNorm',
     'SlimLinear',
@@ -29,6 +31,7 @@ __all__ = [
     'get_width',
     'set_width',
     'slim_layer_',
+    'slim_outputs_',
     'slimmable_layers',
     'unslim_layer_',
     'use_width',

@@ -15,10 +15,13 @@ from mmengine.utils.dl_utils.parrots_wrapper import SyncBatchNorm
 from torch import nn
 
 from .batch_norm import STATISTICS, SlimBatchNorm2d
+from .channels import DIVISOR
 from .conv import SlimConv2d
+from .conv_transpose import SlimConvTranspose2d
 from .conv_ws import SlimConvWS2d
 from .group_norm import SlimGroupNorm
 from .linear import SlimLinear
+from .segments import Segment
 from .sync_batch_norm import SlimSyncBatchNorm2d
 from .width import Slimmable
 
@@ -26,6 +29,8 @@ COUNTERPARTS: dict[type[nn.Module], type[Slimmable]] = {
     nn.Conv2d: SlimConv2d,
     wrappers.Conv2d: SlimConv2d,
     ConvWS2d: SlimConvWS2d,
+    nn.ConvTranspose2d: SlimConvTranspose2d,
+    wrappers.ConvTranspose2d: SlimConvTranspose2d,
     nn.Linear: SlimLinear,
     wrappers.Linear: SlimLinear,
     nn.BatchNorm2d: SlimBatchNorm2d,
@@ -37,6 +42,8 @@ COUNTERPARTS: dict[type[nn.Module], type[Slimmable]] = {
 
 def can_slim(layer: nn.Module) -> bool:
     """Whether a layer is slimmable or of exactly a class that has a slimmable counterpart; a subclass may do more."""
+    if isinstance(layer, nn.ConvTranspose2d) and layer.groups > 1:
+        return False
     return isinstance(layer, Slimmable) or type(layer) in COUNTERPARTS
 
 
@@ -79,10 +86,22 @@ def unslim_layer_(layer: nn.Module) -> None:
         vars(layer).pop(name, None)
 
 
+def slim_outputs_(layer: nn.Module, divisor: int = DIVISOR) -> None:
+    """Let the output of a slimmable layer slim that has given all of its channels so far, in place.
+
+    Args:
+        layer: A slimmable convolution, transposed convolution or linear layer.
+        divisor: The active outputs are a multiple of it.
+    """
+    layer.slim_out = True
+    if not isinstance(layer, SlimLinear):
+        layer.divide(outputs=[Segment(layer.out_channels, divisor)])
+
+
 def _donor(layer: nn.Module, slim_out: bool) -> nn.Module:
     """A slimmable layer without memory, for the attributes that the stock layer lacks."""
     kind = COUNTERPARTS[type(layer)]
-    if issubclass(kind, SlimConv2d):
+    if issubclass(kind, (SlimConv2d, SlimConvTranspose2d)):
         sizes = (layer.in_channels, layer.out_channels, layer.kernel_size)
         return kind(*sizes, groups=layer.groups, slim_out=slim_out, device='meta')
     if kind is SlimLinear:

@@ -5,48 +5,64 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mmdet.models.backbones.res2net import Bottle2neck
+from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmmutual.layers import Slimmable, can_slim, check_ratios, slim_layer_, unslim_layer_
+from mmmutual.layers import Slimmable, can_slim, check_ratios, slim_layer_, slim_outputs_, unslim_layer_
 
 from .backbones import SlimBottle2neck
-from .dry_run import check_narrow
-from .layout import lay_out
+from .dataflow import Dataflow
+from .dry_run import ERRORS, check_narrow, run_levels, run_whole, running
+from .layout import lay_out, of_mmpretrain
+from .roi_extractors import SlimmableGenericRoIExtractor, SlimmableSingleRoIExtractor
 from .rules import COMPLETE, STOCK, divide_inputs, outputs_of
 
 FilterFn = Callable[[nn.Module, str], bool]
+PARTS = ('backbone', 'detector')
 BLOCKS = {Bottle2neck: SlimBottle2neck}  # blocks that count channels themselves
+EXTRACTORS = {SingleRoIExtractor: SlimmableSingleRoIExtractor, GenericRoIExtractor: SlimmableGenericRoIExtractor}
 
 
-def make_slimmable_(model: nn.Module, widths: Sequence[float], filter_fn: FilterFn | None = None) -> None:
-    """Make the backbone of a built model slimmable, and what follows it ready for fewer channels, in place.
+def make_slimmable_(
+    model: nn.Module, widths: Sequence[float], filter_fn: FilterFn | None = None, slim: str = 'backbone'
+) -> None:
+    """Make a built model slimmable, in place.
 
-    The layers of the backbone slim. Those of the neck take the channels that arrive and give all of theirs, so the
-    heads stay as they are; without a neck the heads' layers do that. Batch norms in neck and heads keep statistics for
-    each width too. Each layer remains the same object: parameters, names in the checkpoint, training flags, hooks and
-    sharing stay. Layers that are slimmable already stay as they are.
+    With ``slim='backbone'``, as in the paper, the layers of the backbone slim. Those of the neck take the channels that
+    arrive and give all of theirs, so the heads stay as they are; without a neck the heads' layers do that.
+
+    With ``slim='detector'`` neck and heads slim too: a layer whose output feeds others slims on both sides, a layer
+    whose output is a prediction on its input only. What feeds what is seen in a run on a small image
+    (:class:`~mmmutual.models.dataflow.Dataflow`). Layers that run in training only take what arrives and give all.
+
+    Batch norms keep statistics for each width, those of neck and heads too. Each layer remains the same object:
+    parameters, names in the checkpoint, training flags, hooks and sharing stay. Layers that are slimmable already stay
+    as they are.
 
     Args:
         model: An mmdet detector or another model with a ``backbone``, or a backbone alone.
         widths: Width multipliers above 0 and at most 1 that batch norms keep statistics for, in any order.
         filter_fn: Called with each layer that could be converted and its name in the model; False leaves it stock. By
             default all of the parts above are converted.
+        slim: ``'backbone'`` or ``'detector'``.
 
     Raises:
         TypeError: If ``widths`` is no list of numbers.
-        ValueError: If ``widths`` is out of range, if the model consists of several models, or if a layer that does not
-            slim would get fewer channels than it takes, with its name. The model is as before then.
+        ValueError: If ``widths`` or ``slim`` is out of range, if the model consists of several models, if a layer that
+            does not slim would get fewer channels than it takes, with its name, or if the whole detector does not run.
+            The model is as before then.
 
     Example:
         >>> mmmutual.make_slimmable_(model, widths=(1.0, 0.5))
         >>> mmmutual.set_width(model, 0.5)
     """
     widths = check_ratios(widths)
+    whole = check_part(slim) == 'detector'
     backbone = _backbone_of(model)
     inside = set(backbone.modules())
-    how = outputs_of(backbone)
-    follows = _follows(model)
+    how = outputs_of(model)
+    follows = _every_head(model) if whole else _follows(model)
     converted: list[nn.Module] = []
     try:
         for name, layer in model.named_modules():
@@ -64,16 +80,38 @@ def make_slimmable_(model: nn.Module, widths: Sequence[float], filter_fn: Filter
             slim_layer_(layer, widths, slim_out=slim_out or grouped)
             converted.append(layer)
         _check_slims(backbone)
-        _swap_blocks(backbone, BLOCKS)
-        lay_out(backbone)
+        _swap_blocks(backbone, {**BLOCKS, **of_mmpretrain('BLOCKS')})
+        lay_out(model if whole else backbone)
         for neck in _necks(model):
-            divide_inputs(neck)
-        check_narrow(model, min(widths))
+            divide_inputs(neck, complete=not whole)
+        if whole:
+            _swap_blocks(model, EXTRACTORS)
+            _slim_hidden(model, {layer for layer in converted if layer not in inside and how.get(layer) != COMPLETE})
+        check_narrow(model, min(widths), run_whole if whole else run_levels)
     except Exception:
         for layer in converted:
             unslim_layer_(layer)
-        _swap_blocks(backbone, {slim: stock for stock, slim in BLOCKS.items()})
+        _unswap_blocks(model)
         raise
+
+
+def check_part(slim: str) -> str:
+    """Validate what slims.
+
+    Args:
+        slim: ``'backbone'`` or ``'detector'``.
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if slim not in PARTS:
+        raise ValueError(
+            f"slim must be 'backbone', as in the paper, or 'detector', neck and heads too, but got {slim!r}"
+        )
+    return slim
 
 
 def undo_slimmable_(model: nn.Module) -> None:
@@ -86,7 +124,28 @@ def undo_slimmable_(model: nn.Module) -> None:
     """
     for layer in model.modules():
         unslim_layer_(layer)
-    _swap_blocks(model, {slim: stock for stock, slim in BLOCKS.items()})
+    _unswap_blocks(model)
+
+
+def _slim_hidden(model: nn.Module, candidates: set[nn.Module]) -> None:
+    """Let the outputs of those layers slim that feed layers which can take it."""
+    flow = Dataflow(model)
+    try:
+        with running(model), flow.recording():
+            run_whole(model)
+    except ERRORS as error:
+        raise ValueError(
+            f"{type(model).__name__} runs on no plain image, so what its heads' layers feed cannot be seen "
+            f"({str(error).splitlines()[0]}). Choose slim='backbone'"
+        ) from error
+    for name, layer in model.named_modules():
+        if layer in flow.idle and not can_slim(layer):
+            raise ValueError(
+                f'{type(model).__name__} cannot slim as a whole: its layer {name} ({type(layer).__name__}) runs in '
+                "training only and takes all of its channels. Choose slim='backbone'"
+            )
+    for layer, divisor in flow.hidden(candidates).items():
+        slim_outputs_(layer, divisor)
 
 
 def _check_slims(backbone: nn.Module) -> None:
@@ -103,6 +162,11 @@ def _swap_blocks(model: nn.Module, classes: dict[type[nn.Module], type[nn.Module
     for block in model.modules():
         if type(block) in classes:
             block.__class__ = classes[type(block)]
+
+
+def _unswap_blocks(model: nn.Module) -> None:
+    swapped = {**BLOCKS, **EXTRACTORS, **of_mmpretrain('BLOCKS')}
+    _swap_blocks(model, {slim: stock for stock, slim in swapped.items()})
 
 
 def _backbone_of(model: nn.Module) -> nn.Module:
@@ -125,6 +189,11 @@ def _necks(model: nn.Module) -> list[nn.Module]:
     if isinstance(neck, (nn.Sequential, nn.ModuleList)):
         return list(neck)
     return [neck] if isinstance(neck, nn.Module) else []
+
+
+def _every_head(model: nn.Module) -> Callable[[str, bool], bool]:
+    """All that is behind the backbone, but for teachers."""
+    return lambda name, norm: not name.startswith('teacher')
 
 
 def _follows(model: nn.Module) -> Callable[[str, bool], bool]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mmcv.cnn.bricks import ContextBlock, GeneralizedAttention
+from mmcv.cnn.bricks import ContextBlock, GeneralizedAttention, NonLocal2d
 from mmdet.models.backbones import resnet
 from mmdet.models.backbones.res2net import Bottle2neck
 from mmdet.models.layers import CSPLayer
@@ -45,48 +45,58 @@ def generalized_attention(block: GeneralizedAttention) -> dict[str, str]:
     return {name: COMPLETE for name in layers if name != 'proj_conv'}
 
 
+def non_local(block: NonLocal2d) -> dict[str, str]:
+    """It counts on the channels inside; the last convolution gives as many as came in."""
+    return {name: COMPLETE for name in ('g', 'theta', 'phi') if hasattr(block, name)}
+
+
 PLUGINS = (ContextBlock, GeneralizedAttention)
 RULES: dict[type[nn.Module], Callable[[nn.Module], dict[str, str]]] = {
     resnet.Bottleneck: bottleneck,
     Bottle2neck: lambda block: {},  # a Bottleneck by name, but all of it slims
     ContextBlock: context_block,
     GeneralizedAttention: generalized_attention,
+    NonLocal2d: non_local,
 }
 
 
-def outputs_of(backbone: nn.Module) -> dict[nn.Module, str]:
-    """Which parts of a backbone stay stock and which of its layers give all of their outputs.
+def outputs_of(model: nn.Module) -> dict[nn.Module, str]:
+    """Which parts of a model stay stock and which of its layers give all of their outputs.
 
     Args:
-        backbone: A stock backbone.
+        model: A stock backbone or detector.
 
     Returns:
         ``STOCK`` or ``COMPLETE`` for the modules that do not simply slim.
     """
     found: dict[nn.Module, str] = {}
-    for block in backbone.modules():
+    for block in model.modules():
         rule = next((RULES[kind] for kind in type(block).__mro__ if kind in RULES), None)
         if rule is None or found.get(block) == STOCK:
             continue
         for name, how in rule(block).items():
             part = block.get_submodule(name)
-            found.update(dict.fromkeys(part.modules() if how == STOCK else [part], how))
+            found.update(dict.fromkeys(part.modules(), how))
     return found
 
 
-def divide_inputs(neck: nn.Module) -> None:
+def divide_inputs(neck: nn.Module, complete: bool = True) -> None:
     """Tell the convolutions of a neck that take a concatenation with a backbone's level its segments.
 
     Args:
         neck: A neck, or one of several, whose convolutions are slimmable.
+        complete: Whether the neck's own convolutions give all of their outputs.
     """
+    own = Segment.complete if complete else Segment
     if isinstance(neck, YOLOV3Neck):
         for index in range(1, neck.num_scales):
-            segments = [Segment.complete(neck.out_channels[index]), Segment(neck.in_channels[index])]
+            segments = [own(neck.out_channels[index]), Segment(neck.in_channels[index])]
             getattr(neck, f'detect{index + 1}').conv1.conv.divide(segments)
     elif isinstance(neck, (YOLOXPAFPN, CSPNeXtPAFPN)):
         for block, channels in zip(neck.top_down_blocks, reversed(neck.in_channels[:-1])):
-            _divide_csp(block, [Segment.complete(channels), Segment(channels)])
+            _divide_csp(block, [own(channels), Segment(channels)])
+        for block, channels in zip(neck.bottom_up_blocks, neck.in_channels[:-1]):
+            _divide_csp(block, [own(channels)] * 2)
     elif isinstance(neck, HRFPN):
         neck.reduction_conv.conv.divide([Segment(channels) for channels in neck.in_channels])
 

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from mmdet.registry import MODELS
 from torch import nn
 
-from .make_slimmable import make_slimmable_
+from .make_slimmable import check_part, make_slimmable_
 
 
 @MODELS.register_module('SlimmableDetector')
-def build_slimmable_detector(detector: str | type[nn.Module], widths: Sequence[float], **config) -> nn.Module:
+def build_slimmable_detector(
+    detector: str | type[nn.Module], widths: Sequence[float], slim: str = 'backbone', **config
+) -> nn.Module:
     """Build a stock detector and make it slimmable.
 
     In a config it stands where the detector's ``type`` does; everything else in ``model`` stays as it is::
@@ -23,6 +25,7 @@ def build_slimmable_detector(detector: str | type[nn.Module], widths: Sequence[f
     Args:
         detector: The detector's own ``type``.
         widths: Width multipliers above 0 and at most 1 that batch norms keep statistics for, in any order.
+        slim: ``'backbone'``, as in the paper, or ``'detector'``: neck and heads too.
         **config: All other arguments of that detector.
 
     Returns:
@@ -31,6 +34,7 @@ def build_slimmable_detector(detector: str | type[nn.Module], widths: Sequence[f
     Raises:
         ValueError: As :func:`make_slimmable_`.
     """
+    check_part(slim)
     model = MODELS.build(dict(type=detector, **config))
-    make_slimmable_(model, widths)
+    make_slimmable_(model, widths, slim=slim)
     return model

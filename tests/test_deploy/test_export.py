@@ -19,6 +19,7 @@ from mmmutual.engine import scale_pipeline
 from mmmutual.layers import SlimBatchNorm2d
 
 KINDS = {'mask': (0.5, 0.5), 'faster': (0.25, 1.0), 'retinanet': (0.75, 1.0), 'full': (1.0, 1.0)}
+KINDS.update(whole_mask=(0.5, 1.0), whole_retinanet=(0.5, 1.0))
 PREDICT = """
 import json
 from pathlib import Path
@@ -79,12 +80,33 @@ def test_stock_evaluation_gives_the_subnetworks_map(exported, tiny_data, tmp_pat
     assert build_runner(config).test() == json.loads((folder / 'metrics.json').read_text())
 
 
+def narrow_whole(model, ratio: float) -> None:
+    """Neck and heads narrow by their own settings."""
+    model['type'] = model['detector']
+    for name in ('detector', 'widths', 'slim'):
+        del model[name]
+    channels = int(model.neck.out_channels * ratio)
+    del model.neck['slim_out']
+    model.neck.update(out_channels=channels, norm_cfg=dict(type='GN', num_groups=channels // 8))
+    for head in ('rpn_head', 'bbox_head'):
+        if head in model:
+            model[head].update(in_channels=channels, feat_channels=channels)
+    if 'roi_head' in model:
+        for part in model.roi_head.values():
+            if isinstance(part, dict) and 'roi_layer' in part:
+                part.out_channels = channels
+        model.roi_head.bbox_head.update(in_channels=channels, fc_out_channels=int(256 * ratio))
+        model.roi_head.mask_head.update(in_channels=channels, conv_out_channels=channels)
+
+
 @pytest.mark.parametrize('kind', KINDS)
 def test_size_and_parameters_are_those_of_the_narrow_network(kind, exported, tmp_path):
     folder, _, sources = exported
     ratio = KINDS[kind][0]
     config, model, result = sources[kind]
     narrow = Config(config.to_dict()).model
+    if kind.startswith('whole'):
+        narrow_whole(narrow, ratio)
     backbone, neck = narrow['backbone'], narrow['neck']
     del backbone['widths']
     backbone.update(type='ResNet', base_channels=int(32 * ratio))

@@ -41,6 +41,19 @@ def test_narrow_inputs_give_full_outputs_of_a_narrow_stock_fpn(width, extra):
     assert_same_gradients(slim, narrow)
 
 
+@pytest.mark.parametrize('extra', [False, 'on_input', 'on_output'])
+@pytest.mark.parametrize('width', [0.75, 0.5, 0.25])
+def test_with_slim_out_it_is_a_narrow_stock_fpn(width, extra):
+    options = dict(num_outs=5, start_level=1, add_extra_convs=extra)
+    slim = SlimmableFPN(CHANNELS, 32, slim_out=True, norm_cfg=dict(type='GN', num_groups=4), **options).double()
+    norm_cfg = dict(type='GN', num_groups=int(4 * width))
+    narrow = FPN([int(c * width) for c in CHANNELS], int(32 * width), norm_cfg=norm_cfg, **options).double()
+    mmmutual.set_width(slim, width)
+    carry_weights(slim, narrow)
+    for ours, theirs in zip(*(model(levels(width, torch.float64)) for model in (slim, narrow))):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_batch_norms_keep_statistics_for_each_width():
     with pytest.raises(ValueError, match="SlimmableFPN has norm_cfg type 'BN'.*pass widths"):
         SlimmableFPN(CHANNELS, 16, num_outs=4, norm_cfg=dict(type='BN'))

@@ -15,6 +15,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='path of a config, or mmdet::NAME')
     parser.add_argument('--widths', nargs='+', type=float, default=WIDTHS, help='width multipliers to train')
     parser.add_argument('--scales', nargs='+', type=float, default=SCALES, help='input scales to train and evaluate')
+    parser.add_argument(
+        '--slim', default='backbone', help="what slims: 'backbone', as in the paper (default), or the whole 'detector'"
+    )
     parser.add_argument('-o', '--out', metavar='FILE.py', help='where the mutual config goes; default: only show it')
     return parser.parse_args()
 
@@ -24,7 +27,7 @@ def main() -> None:
     args = parse_args()
     with clear_errors():
         stock = load_config(args.config)
-        mutual = make_mutual(stock, args.widths, args.scales)
+        mutual = make_mutual(stock, args.widths, args.scales, args.slim)
         if args.out:
             write_mutual(args.config, stock, mutual, args.out)
     print(format_changes(stock, mutual, color=sys.stdout.isatty()))
