@@ -43,6 +43,7 @@ def rescale_batch(
 
     Raises:
         TypeError: If ``inputs`` is no tensor or ``data_samples`` are no ``DetDataSample``.
+        ValueError: If instances have maps other than masks.
     """
     listed = isinstance(data_samples, Sequence)
     if not (isinstance(inputs, Tensor) and listed and all(isinstance(item, DetDataSample) for item in data_samples)):
@@ -103,6 +104,12 @@ def _rescale_sample(
 def _rescale_instances(
     instances: InstanceData, factor: tuple[float, float], old: Size, new: Size, frame: Size
 ) -> InstanceData:
+    maps = [name for name, value in instances.items() if isinstance(value, Tensor) and value.dim() > 2]
+    if maps:
+        raise ValueError(
+            f'rescaling knows the boxes and masks of instances, but not {maps}, which the data preprocessor made for one '
+            'image size: train with scales=(1.0,)'
+        )
     rescaled = instances.new()
     if 'bboxes' in instances:
         boxes = instances.bboxes

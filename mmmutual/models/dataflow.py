@@ -89,7 +89,7 @@ class Dataflow:
         for members in groups:
             if complete.isdisjoint(members):
                 multiple = math.lcm(*(divisors[member] for member in members))
-                found.update({member: multiple for member in members if member in fed})
+                found.update({member: multiple for member in members if member in fed & candidates})
         return found
 
     def _record(self, layer: nn.Module, args: tuple, kwargs: dict, output: object) -> object:

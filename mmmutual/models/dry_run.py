@@ -1,4 +1,4 @@
-"""Runs a model on a small image: to find the layer that a narrow sub-network does not fit, and to see what feeds what."""
+"""Runs a model on a small image: to find the layer that a narrow network does not fit, and to see what feeds what."""
 
 from __future__ import annotations
 

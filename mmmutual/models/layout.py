@@ -78,15 +78,8 @@ def resnext(block: ResNeXtBottleneck, name: str) -> None:
 def res2net(block: Bottle2neck, name: str) -> None:
     """The channels are split into pieces, which are concatenated again; see ``SlimBottle2neck`` for the split."""
     pieces = (Segment(block.convs[0].in_channels),) * block.scales
-    divide(block.conv1, outputs=pieces)
+    divide_with_norm(block.conv1, block.norm1, pieces, f'{name} (Bottle2neck)')
     divide(block.conv3, inputs=pieces)
-    if isinstance(block.norm1, SlimBatchNorm2d):
-        block.norm1.divide(pieces)
-    elif isinstance(block.conv1, SlimConv2d):
-        raise ValueError(
-            f'{name} (Bottle2neck) slims with batch norms only, but has {type(block.norm1).__name__}: choose norm_cfg '
-            'BN or SyncBN'
-        )
 
 
 def _inverted_residual(block: InvertedResidual, name: str) -> None:
@@ -119,3 +112,14 @@ def divide(conv: nn.Module, **segments: tuple[Segment, ...]) -> None:
     """Tell a convolution its segments if it is slimmable."""
     if isinstance(conv, SlimConv2d):
         conv.divide(**segments)
+
+
+def divide_with_norm(conv: nn.Module, norm: nn.Module, outputs: tuple[Segment, ...], owner: str) -> None:
+    """Tell a convolution and the norm behind it the segments of its output; a batch norm alone can have some."""
+    divide(conv, outputs=outputs)
+    if isinstance(norm, SlimBatchNorm2d):
+        norm.divide(outputs)
+    elif isinstance(conv, SlimConv2d):
+        raise ValueError(
+            f'{owner} slims with batch norms only, but has {type(norm).__name__}: choose norm_cfg BN or SyncBN'
+        )

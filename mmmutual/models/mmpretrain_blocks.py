@@ -16,11 +16,11 @@ from mmpretrain.models.backbones.resnext import Bottleneck as ResNeXtBottleneck
 from mmpretrain.models.backbones.seresnext import SEBottleneck as SEResNeXtBottleneck
 from torch import nn
 
-from mmmutual.layers import Segment, SlimBatchNorm2d, SlimConv2d
+from mmmutual.layers import Segment, SlimConv2d
 from mmmutual.layers.channels import DIVISOR
 
 from .backbones.resnet import SplitsActiveChannels
-from .layout import divide, expanded, res2net, resnext, split_attention
+from .layout import divide, divide_with_norm, expanded, res2net, resnext, split_attention
 
 
 class SlimBottle2neck(SplitsActiveChannels, Bottle2neck):
@@ -36,9 +36,7 @@ def inverted_residual(block: InvertedResidual, name: str) -> None:
 def csp_stage(stage: CSPStage, name: str) -> None:
     """The expanded channels are split into halves, which are concatenated again."""
     halves = (Segment(stage.expand_conv.out_channels // 2),) * 2
-    divide(stage.expand_conv.conv, outputs=halves)
-    if isinstance(stage.expand_conv.norm, SlimBatchNorm2d):
-        stage.expand_conv.norm.divide(halves)
+    divide_with_norm(stage.expand_conv.conv, stage.expand_conv.norm, halves, f'{name} (CSPStage)')
     divide(stage.final_conv.conv, inputs=halves)
 
 

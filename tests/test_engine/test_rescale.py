@@ -311,6 +311,16 @@ def test_box_types_and_proposals(scale):
 SAMPLE = DetDataSample(metainfo=dict(img_shape=(8, 8)))
 
 
+def test_maps_that_it_does_not_know():
+    """BoxInst's data preprocessor compares colours of neighbouring pixels, at one image size."""
+    instances = InstanceData(bboxes=torch.rand(2, 4), pairwise_masks=torch.rand(2, 8, 16, 16))
+    sample = DetDataSample(metainfo=dict(img_shape=(64, 64)), gt_instances=instances)
+    with pytest.raises(
+        ValueError, match=r"boxes and masks of instances, but not \['pairwise_masks'\].*scales=\(1\.0,\)"
+    ):
+        rescale_batch(torch.rand(1, 3, 64, 64), [sample], 0.5)
+
+
 @every_scale
 @pytest.mark.parametrize(
     ('inputs', 'samples', 'text'),

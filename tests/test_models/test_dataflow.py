@@ -130,3 +130,12 @@ def test_what_did_not_run_is_known():
         model(torch.rand(1, 16, 2, 2, requires_grad=True))
     assert flow.idle == {model.b}
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_layers_that_are_no_candidates_stay_as_they_are():
+    model = Net(lambda net, x: net.b(net.a(x)), a=conv(), b=conv())
+    slim_layer_(model.a, (1.0,))  # slims already, as a backbone's does
+    flow = Dataflow(model)
+    with flow.recording():
+        model(torch.rand(1, 16, 2, 2, requires_grad=True))
+    assert flow.hidden({model.b}) == {}
