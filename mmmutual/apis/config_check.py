@@ -251,15 +251,24 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def write_table(results: Mapping[str, Mapping], path: str | Path) -> None:
-    """Write the results as a page of the docs."""
+def write_table(results: Mapping[str, Mapping], path: str | Path, slim: str = 'backbone') -> None:
+    """Write the results as a page of the docs.
+
+    Args:
+        results: ``config`` and ``reason`` of each family, as the tool collects them.
+        path: The Markdown file.
+        slim: What slims: ``'backbone'`` or ``'detector'``.
+    """
     rows = sorted(results.items())
     passed = [name for name, row in rows if not row['reason']]
+    several = [name for name, row in rows if 'no backbone of its own' in row['reason']]
+    whole = slim == 'detector'
     lines = [
-        "# Which of mmdet's detectors can be made mutual",
+        f"# Which of mmdet's detectors {'slim as a whole' if whole else 'can be made mutual'}",
         '',
         "One config of each folder in mmdet's `configs` whose backbone is a ResNet or a relative of it. Data and",
-        'images are shrunk, the architecture is not. Each is made mutual as `tools/train.py --mutual` does.',
+        'images are shrunk, the architecture is not. Each is made mutual as `tools/train.py --mutual'
+        f'{" detector" * whole}` does.',
         '*Passes* means:',
         '',
         "- predictions and losses at width 1.0 equal the stock detector's bit for bit;",
@@ -267,7 +276,9 @@ def write_table(results: Mapping[str, Mapping], path: str | Path) -> None:
         '  stock detector;',
         '- widths 1.0, 0.5 and 0.25 predict.',
         '',
-        f'**{len(passed)} of {len(rows)} pass.** `python tools/misc/check_mmdet_configs.py` regenerates this page.',
+        f'**{len(passed)} of {len(rows)} pass.** {len(several)} of the others consist of several models, which are '
+        'refused.',
+        f'`python tools/misc/check_mmdet_configs.py{" --slim detector" * whole}` regenerates this page.',
         '',
         '| folder | config | result |',
         '|---|---|---|',

@@ -1,4 +1,4 @@
-"""Check one config of each family in mmdet: python tools/misc/check_mmdet_configs.py -o docs/supported_configs.md."""
+"""Check one config of each family in mmdet: python tools/misc/check_mmdet_configs.py."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from mmdet.utils import register_all_modules
 
 from mmmutual.apis.config_check import families, outcome, write_table
+from mmmutual.models import PARTS
 
 
 def parse_args() -> argparse.Namespace:
@@ -19,8 +20,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'families', nargs='*', help='folders in mmdet/.mim/configs to check again; default: those without a result'
     )
-    parser.add_argument('-o', '--out', default='docs/supported_configs.md', help='where the table goes')
-    parser.add_argument('--results', default='work_dirs/supported_configs.json', help='results so far')
+    parser.add_argument(
+        '--slim', choices=PARTS, default='backbone', help="what slims: the backbone (default) or the whole 'detector'"
+    )
+    parser.add_argument('-o', '--out', help='where the table goes; default: docs/supported_configs[_detector].md')
+    parser.add_argument('--results', help='results so far; default: work_dirs/supported_configs_SLIM.json')
     return parser.parse_args()
 
 
@@ -29,19 +33,20 @@ def main() -> None:
     args = parse_args()
     register_all_modules()
     torch.set_num_threads(1)  # the processes are forked
-    path = Path(args.results)
+    path = Path(args.results or f'work_dirs/supported_configs_{args.slim}.json')
+    out = args.out or f'docs/supported_configs{"_detector" * (args.slim == "detector")}.md'
     path.parent.mkdir(parents=True, exist_ok=True)
     results = json.loads(path.read_text()) if path.is_file() else {}
     for family, name in families().items():
         if family not in args.families if args.families else family in results:
             continue
         start = time.time()
-        reason = outcome(name)
+        reason = outcome(name, args.slim)
         results[family] = dict(config=name, reason=reason, seconds=round(time.time() - start))
         print(f'{family}: {name}: {reason or "passes"}', flush=True)
         path.write_text(json.dumps(results, indent=1))
-    write_table(results, args.out)
-    print(f'table: {args.out}')
+    write_table(results, out, args.slim)
+    print(f'table: {out}')
 
 
 if __name__ == '__main__':
