@@ -1,4 +1,5 @@
 # make demo   from a fresh clone to a trained, evaluated detector (10 to 15 minutes on 2 CPU cores after the installation)
+# make demo-whole   trains the example with neck and heads slimmable too, and plots both fronts (as long as make demo)
 # make test   the tests
 # VENV=path   use an environment of your own, or set one up elsewhere; one that has the stack keeps it
 
@@ -16,7 +17,7 @@ READY := $(VENV)/.mmmutual-$(STACK)
 CONFIG := configs/mutual_mask_rcnn_r18_shapes.py
 WORK := work_dirs/mutual_mask_rcnn_r18_shapes
 
-.PHONY: help install demo test lint clean
+.PHONY: help install demo demo-whole test lint clean
 help:
 	@sed -n 's/^# \(make\|VENV\)/\1/p' Makefile
 
@@ -50,6 +51,15 @@ demo: $(READY)
 	$(RUN) tools/analysis_tools/show_widths.py $(CONFIG) $$(cat $(WORK)/last_checkpoint) -o $(WORK)/widths.png
 	$(RUN) tools/test.py $(CONFIG) $$(cat $(WORK)/last_checkpoint) --work-dir $(WORK)
 	@echo 'picture: $(WORK)/widths.png'
+
+demo-whole: export OMP_NUM_THREADS = $(THREADS)
+demo-whole: $(WORK)/last_checkpoint
+	$(RUN) tools/train.py $(CONFIG:.py=_whole.py) --work-dir $(WORK)_whole
+	$(RUN) tools/test.py $(CONFIG:.py=_whole.py) $$(cat $(WORK)_whole/last_checkpoint) --work-dir $(WORK)_whole
+	$(RUN) tools/analysis_tools/compare_fronts.py 'backbone slims=$(WORK)' 'detector slims=$(WORK)_whole' -o $(WORK)_whole/fronts.png
+
+$(WORK)/last_checkpoint:
+	$(MAKE) demo
 
 test: export OMP_NUM_THREADS = 1
 test: $(READY)

@@ -1,5 +1,6 @@
 """What sub-networks cost and reach: multiply-adds, tables, plots."""
 
+from .compare import budgets_of, front, fronts, plot_fronts
 from .controller import LatencyController
 from .flops import count_grid, count_multiply_adds
 from .latency import Latency, device_name, measure_latency
@@ -14,14 +15,18 @@ __all__ = [
     'Latency',
     'LatencyController',
     'QueryTable',
+    'budgets_of',
     'count_grid',
     'count_multiply_adds',
     'count_parameters',
     'device_name',
     'format_table',
+    'front',
+    'fronts',
     'main_metrics',
     'measure_latency',
     'plot_front',
+    'plot_fronts',
     'plot_subnets',
     'write_query_report',
     'write_report',

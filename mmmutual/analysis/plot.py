@@ -16,6 +16,11 @@ MARKER = 3  # half the size of a point that no label may cover, pixels
 NO_METRICS = ('width', 'scale', 'multiply_adds', 'parameters', 'latency_ms', 'latency_p90_ms')
 
 
+def metrics_of(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """The metrics that any of the rows has; where nothing was detected at all there is none."""
+    return [key for key in dict.fromkeys(key for row in rows for key in row) if key not in NO_METRICS]
+
+
 def plot_subnets(rows: Sequence[Mapping[str, float]], path: str | Path, title: str = '') -> Path:
     """Plot each metric of a table of sub-networks over multiply-adds.
 
@@ -29,10 +34,10 @@ def plot_subnets(rows: Sequence[Mapping[str, float]], path: str | Path, title: s
         The path.
 
     Raises:
-        ValueError: If there is no row.
+        ValueError: If there is no row, or no metric.
     """
-    if not rows:
-        raise ValueError('there is no sub-network to plot')
+    if not metrics_of(rows):
+        raise ValueError('there is no sub-network with a metric to plot')
     figure, axes = _panels(rows, title)
     for metric, axis in axes.items():
         _draw_scales(axis, rows, 'multiply_adds', metric, marker='o')
@@ -78,7 +83,7 @@ def plot_front(table: QueryTable, cost: str, path: str | Path) -> Path:
 
 def _panels(rows: Sequence[Mapping[str, float]], title: str) -> tuple[Figure, dict[str, Axes]]:
     """A figure with a panel for each metric."""
-    metrics = [key for key in rows[0] if key not in NO_METRICS]
+    metrics = metrics_of(rows)
     figure = Figure(figsize=(5.2 * len(metrics), 4.2), layout='constrained')
     axes = figure.subplots(1, len(metrics), squeeze=False)[0]
     figure.suptitle(title, fontsize=10)

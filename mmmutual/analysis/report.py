@@ -6,14 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .plot import plot_front, plot_subnets
+from .plot import metrics_of, plot_front, plot_subnets
 from .query_table import QueryTable
 
 FRONTS = {'multiply_adds': 'front_multiply_adds.png', 'latency_ms': 'front_latency.png'}
 
 
 def write_report(rows: Sequence[Mapping[str, float]], folder: str | Path) -> dict[str, Path]:
-    """Write ``subnets.json`` and, if multiply-adds are known, ``subnets.png``.
+    """Write ``subnets.json`` and, if multiply-adds and a metric are known, ``subnets.png``.
 
     Args:
         rows: Sub-networks as :func:`~mmmutual.analysis.format_table` takes them.
@@ -26,7 +26,7 @@ def write_report(rows: Sequence[Mapping[str, float]], folder: str | Path) -> dic
     folder.mkdir(parents=True, exist_ok=True)
     paths = {'table': folder / 'subnets.json'}
     paths['table'].write_text(json.dumps(list(map(dict, rows)), indent=1))
-    if rows and 'multiply_adds' in rows[0]:
+    if metrics_of(rows) and 'multiply_adds' in rows[0]:
         paths['plot'] = plot_subnets(rows, folder / 'subnets.png')
     return paths
 

@@ -107,8 +107,8 @@ def _rescale_instances(
     maps = [name for name, value in instances.items() if isinstance(value, Tensor) and value.dim() > 2]
     if maps:
         raise ValueError(
-            f'rescaling knows the boxes and masks of instances, but not {maps}, which the data preprocessor made for one '
-            'image size: train with scales=(1.0,)'
+            f'rescaling knows the boxes and masks of instances, but not {maps}, which the data preprocessor made for '
+            'one image size: train with scales=(1.0,)'
         )
     rescaled = instances.new()
     if 'bboxes' in instances:

@@ -38,6 +38,9 @@ def test_report(tmp_path):
     assert paths['plot'].read_bytes().startswith(b'\x89PNG')
     without = [{key: value for key, value in row.items() if key != 'multiply_adds'} for row in ROWS]
     assert set(write_report(without, tmp_path)) == {'table'}
+    nothing_found = [{'width': 1.0, 'scale': 1.0, 'multiply_adds': 1e9}]  # CocoMetric gives no metric then
+    assert set(write_report(nothing_found, tmp_path)) == {'table'}
+    assert set(write_report([*nothing_found, *ROWS], tmp_path)) == {'table', 'plot'}
 
 
 def test_plot_has_a_line_for_each_scale(tmp_path, monkeypatch):
@@ -49,5 +52,5 @@ def test_plot_has_a_line_for_each_scale(tmp_path, monkeypatch):
     assert box.get_lines()[0].get_xdata().tolist() == [100.0, 180.6]
     assert box.get_lines()[0].get_ydata().tolist() == [0.38, 0.4]
     assert (box.get_ylabel(), mask.get_ylabel(), box.get_xlabel()) == ('box mAP', 'mask mAP', 'multiply-adds (G)')
-    with pytest.raises(ValueError, match='no sub-network to plot'):
+    with pytest.raises(ValueError, match='no sub-network with a metric to plot'):
         plot_subnets([], tmp_path / 'b.png')

@@ -67,6 +67,21 @@ def test_a_detector_without_slimmable_classes_is_wrapped():
     assert set(MODELS.build(stock.model).state_dict()) <= set(model.state_dict())
 
 
+def test_the_whole_detector_is_one_more_setting(retinanet, mutual):
+    whole = make_mutual(retinanet, WIDTHS, SCALES, slim='detector').to_dict()
+    model, other = whole.pop('model'), mutual.to_dict().pop('model')
+    assert {key: model.pop(key) for key in ('type', 'detector', 'widths', 'slim')} == dict(
+        type='SlimmableDetector', detector='RetinaNet', widths=WIDTHS, slim='detector'
+    )
+    assert (model['backbone']['type'], model['neck']['type']) == ('ResNet', 'FPN')
+    assert model['bbox_head'] == other['bbox_head']
+    rest = mutual.to_dict()
+    del rest['model']
+    assert whole == rest
+    with pytest.raises(ValueError, match="slim must be 'backbone', as in the paper, or 'detector'.* but got 'head'"):
+        make_mutual(retinanet, WIDTHS, SCALES, slim='head')
+
+
 @pytest.mark.parametrize(
     'name', ['res2net/faster-rcnn_res2net-101_fpn_2x_coco', 'tridentnet/tridentnet_r50-caffe_1x_coco']
 )
