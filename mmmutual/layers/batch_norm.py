@@ -46,7 +46,7 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
         super().__init__(num_features, eps, **kwargs)
         self.segments: tuple[Segment, ...] | None = None
         self.pooled: PooledStatistics | None = None
-        self._known_ready: set[float] = set()
+        self._known_ready: dict[float, bool] = {}  # no set: torch.compile would guard all of it, not one width
         for width in check_ratios(widths):
             self.add_width(width)
 
@@ -68,8 +68,8 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
             return
         if self.track_running_stats:
             for name in STATISTICS:
-                self.register_buffer(_buffer_name(name, width), torch.zeros_like(getattr(self, name)))
-            getattr(self, _buffer_name('running_var', width)).fill_(1)
+                self.register_buffer(name + _suffix(width), torch.zeros_like(getattr(self, name)))
+            getattr(self, f'running_var{_suffix(width)}').fill_(1)
         self.widths = tuple(sorted((*self.widths, width), reverse=True))
 
     def check_width(self, width: float) -> None:
@@ -80,10 +80,12 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
                 f'{list(self.widths)}. Use one of these, add {width} to `widths` in the config before training, or '
                 f'calibrate a checkpoint for it with tools/misc/calibrate.py --widths {width}'
             )
+        self.is_ready(width)  # known from here on, so that torch.compile need not break its graph to read a buffer
 
     def statistics(self, width: float) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Running mean (C,), running variance (C,) and number of batches () of a width."""
-        mean, var, tracked = (getattr(self, _buffer_name(name, width), None) for name in STATISTICS)
+        suffix = _suffix(width)
+        mean, var, tracked = [self._buffers.get(name + suffix) for name in STATISTICS]
         return mean, var, tracked
 
     @torch.no_grad()
@@ -112,8 +114,10 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
         if width == 1.0 or not self.track_running_stats or width in self._known_ready:
             return True  # as the stock layer: width 1.0 may always be used
         tracked = self.statistics(width)[2]
-        if tracked.is_meta or tracked.item() > 0:
-            self._known_ready.add(width)  # reading the buffer stops the GPU, so do it once
+        if tracked.is_meta:
+            return True
+        if tracked.item() > 0:
+            self._known_ready[width] = True  # reading the buffer stops the GPU, so do it once
         return width in self._known_ready
 
     def forward(self, x: Tensor) -> Tensor:
@@ -182,7 +186,7 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
     def reset_running_stats(self) -> None:
         """Forget the statistics of every width."""
         super().reset_running_stats()
-        self._known_ready = set()
+        self._known_ready = {}
         if not self.track_running_stats:
             return
         for width in self.widths:
@@ -195,7 +199,7 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
         narrow = f'{prefix}running_mean_at_'
         for key in [key for key in state_dict if key.startswith(narrow)]:
             self.add_width(float(key[len(narrow) :].replace('_', '.')))
-        self._known_ready = set()
+        self._known_ready = {}
         missing: list[str] = []
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, *args)
         absent = [key for key in missing if '_at_' in key[len(prefix) :]]
@@ -209,5 +213,6 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
         return f'{super().extra_repr()}, widths={self.widths}'
 
 
-def _buffer_name(name: str, width: float) -> str:
-    return name if width == 1.0 else f'{name}_at_{width:g}'.replace('.', '_')
+def _suffix(width: float) -> str:
+    """What the names of a width's buffers end in."""
+    return '' if width == 1.0 else f'_at_{width:g}'.replace('.', '_')

@@ -93,10 +93,12 @@ def take(tensor: Tensor, segments: Sequence[Segment], width: float, dim: int = 0
     Returns:
         The tensor with the active channels along ``dim``.
     """
-    if sum(segment.active(width) for segment in segments) == tensor.size(dim):
+    active = [segment.active(width) for segment in segments]
+    if sum(active) == tensor.size(dim):
         return tensor
-    parts = _parts(tensor, segments, width, dim)
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+    if len(active) == 1:
+        return tensor.narrow(dim, 0, active[0])
+    return torch.cat(_parts(tensor, segments, active, dim), dim)
 
 
 @torch.no_grad()
@@ -109,14 +111,14 @@ def put(tensor: Tensor, values: Tensor, segments: Sequence[Segment], width: floa
         segments: The runs of channels.
         width: Width multiplier in (0, 1].
     """
-    parts = _parts(tensor, segments, width, 0)
-    for part, value in zip(parts, values.split([part.size(0) for part in parts])):
+    active = [segment.active(width) for segment in segments]
+    for part, value in zip(_parts(tensor, segments, active, 0), values.split(active)):
         part.copy_(value)
 
 
-def _parts(tensor: Tensor, segments: Sequence[Segment], width: float, dim: int) -> list[Tensor]:
+def _parts(tensor: Tensor, segments: Sequence[Segment], active: Sequence[int], dim: int) -> list[Tensor]:
     parts, start = [], 0
-    for segment in segments:
-        parts.append(tensor.narrow(dim, start, segment.active(width)))
+    for segment, size in zip(segments, active):
+        parts.append(tensor.narrow(dim, start, size))
         start += segment.channels
     return parts

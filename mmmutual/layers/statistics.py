@@ -11,7 +11,8 @@ class PooledStatistics:
     """Mean and variance per channel over everything it has seen.
 
     The result is that of the concatenation of all batches: the spread between the batches is part of the variance, and
-    every pixel counts the same however large its batch was. Accumulates in float64.
+    every pixel counts the same however large its batch was. Sums are in float32 at least within a batch, and in float64
+    over the batches.
     """
 
     def __init__(self) -> None:
@@ -26,9 +27,11 @@ class PooledStatistics:
         Args:
             x: (N, C, *), with the same C at every call.
         """
-        values = x.detach().transpose(0, 1).flatten(1).double()
-        count, mean = values.size(1), values.mean(1)
-        sum_of_squares = (values - mean[:, None]).square().sum(1)
+        values = x.detach().transpose(0, 1).to(torch.promote_types(x.dtype, torch.float32))
+        others = tuple(range(1, x.dim()))
+        mean = values.mean(others, keepdim=True)
+        sum_of_squares = (values - mean).square_().sum(others).double()
+        count, mean = values[0].numel(), mean.flatten().double()
         if self.mean is None:
             self.count, self.mean, self.sum_of_squares = count, mean, sum_of_squares
             return

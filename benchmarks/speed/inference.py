@@ -1,0 +1,111 @@
+"""Inference at each width over the stock detector of that width.
+
+So are, to compare, the authors' kind of layers and convolutions that keep their active weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from mmdet.structures import DetDataSample
+from torch import Tensor, nn
+
+from mmmutual.deploy import largest_difference
+from mmmutual.deploy.outputs import tensor_difference
+from mmmutual.layers import set_width
+
+from .keeping import keeping
+from .networks import per_layer, slimmable, static
+from .options import Options
+from .per_layer import set_per_layer_width
+from .table import Row
+from .timing import quartiles, ratios, take_turns
+
+TARGET = 1.02
+TOLERANCE = 1e-3  # relative to the largest value: a GPU may choose other algorithms
+OTHERS = dict(authors="authors' layers", kept='weights kept')
+
+
+@torch.no_grad()
+def measure(options: Options) -> list[Row]:
+    """Backbone with FPN, then the whole detector, at every width; other layouts and types at one of them."""
+    config = options.config()
+    model = slimmable(config, options.device)
+    authors = per_layer(config, model, model.backbone.widths, options.device)
+    image = torch.randn(1, 3, *options.size, device=options.device)
+    networks = dict(ours=model, authors=authors, kept=keeping(model))
+    rows = []
+    for width in options.widths:
+        networks['static'] = static(config, model, width, options.device)
+        set_per_layer_width(authors, width)
+        for name in ('ours', 'kept'):
+            set_width(networks[name], width)
+        check_same(networks, image)
+        rows += _rows(networks, image, options, width)
+        if width == 0.5:
+            rows += _other_formats(networks, image, options, width)
+    return rows
+
+
+def check_same(networks: dict[str, nn.Module], image: Tensor) -> None:
+    """Raise ``RuntimeError`` unless all networks compute the same."""
+    features = {name: _named(network.extract_feat(image)) for name, network in networks.items()}
+    for name, found in features.items():
+        _check(tensor_difference(features['ours'], found), name)
+    if image.device.type == 'cpu':
+        _check(largest_difference(networks['ours'], networks['static']), 'the detections of static')
+
+
+def _check(difference: float, name: str) -> None:
+    if difference > TOLERANCE:
+        raise RuntimeError(f'the slimmable network differs from {name} by {difference:.1e}, so its time is no use')
+
+
+def _rows(networks: dict[str, nn.Module], image: Tensor, options: Options, width: float) -> list[Row]:
+    rows = []
+    for part, maker in (('backbone and FPN', _features), ('whole detector', detection)):
+        times = take_turns({name: maker(network, image) for name, network in networks.items()}, options.rounds)
+        reference = f'static: {quartiles(times["static"])[1]:.1f} ms'
+        what = f'{part}, width {width:g}'
+        rows.append(Row(what, tuple(ratios(times, 'ours', 'static')), reference, TARGET))
+        rows += [
+            Row(f'{what}, {label}', tuple(ratios(times, name, 'static')), reference) for name, label in OTHERS.items()
+        ]
+    return rows
+
+
+def _other_formats(networks: dict[str, nn.Module], image: Tensor, options: Options, width: float) -> list[Row]:
+    """Backbone and FPN with channels last, and in bfloat16."""
+    pair = {name: networks[name] for name in ('ours', 'static')}
+    rows = []
+    device = torch.device(options.device).type
+    with torch.autocast(device, torch.bfloat16):
+        rows.append(_format_row('bfloat16', pair, image, options, width))
+    for network in pair.values():
+        network.to(memory_format=torch.channels_last)
+    rows.append(_format_row('channels last', pair, image.to(memory_format=torch.channels_last), options, width))
+    for network in pair.values():
+        network.to(memory_format=torch.contiguous_format)
+    return rows
+
+
+def _format_row(name: str, pair: dict[str, nn.Module], image: Tensor, options: Options, width: float) -> Row:
+    times = take_turns({key: _features(network, image) for key, network in pair.items()}, options.rounds)
+    reference = f'static: {quartiles(times["static"])[1]:.1f} ms'
+    return Row(f'backbone and FPN, width {width:g}, {name}', tuple(ratios(times, 'ours', 'static')), reference)
+
+
+def _named(features: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    return {str(index): level.float() for index, level in enumerate(features)}
+
+
+def _features(network: nn.Module, image: Tensor) -> Callable[[], object]:
+    return lambda: network.extract_feat(image)
+
+
+def detection(network: nn.Module, image: Tensor) -> Callable[[], object]:
+    """A call that detects objects in a preprocessed image (1, 3, H, W)."""
+    size = tuple(image.shape[2:])
+    sample = DetDataSample(metainfo=dict(img_id=0, img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0)))
+    return lambda: network.predict(image, [sample.clone()])

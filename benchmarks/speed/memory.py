@@ -1,0 +1,62 @@
+"""The peak memory of a mutual iteration over that of a plain one at full width."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import torch
+from mmdet.utils import register_all_modules
+
+from mmmutual.engine.sampling import Subnet
+
+from .batches import training_batch
+from .iterations import MutualIteration, separate_passes
+from .networks import slimmable
+from .options import Options
+from .table import Row
+
+TARGET = 1.05
+ITERATIONS = 3
+STATUS = Path('/proc/self/status')
+
+
+def measure(options: Options, rounds: int) -> list[Row]:
+    """Each in processes of its own, since a process keeps memory that it has once had."""
+    if options.device == 'cpu' and not STATUS.exists():
+        return []
+    spawn = multiprocessing.get_context('spawn')
+    values, plain = [], 0.0
+    for _ in range(rounds):
+        with spawn.Pool(1, maxtasksperchild=1) as pool:
+            mutual, plain = (pool.apply(peak, (options, kind)) for kind in ('mutual', 'plain'))
+        values.append(mutual / plain)
+    reference = f'plain: {plain:.0f} MB with weights and momentum'
+    return [Row(f'peak memory of a mutual iteration, batch {options.batch_size}', tuple(values), reference, TARGET)]
+
+
+def peak(options: Options, kind: str) -> float:
+    """Megabytes that a few iterations need at most, the model and the optimizer's state included."""
+    torch.set_num_threads(options.threads)
+    register_all_modules(init_default_scope=True)
+    config = options.config()
+    batch = training_batch(options, config)
+    before = 0.0 if options.device == 'cuda' else _status('VmRSS')
+    model = slimmable(config, options.device)
+    if kind == 'mutual':
+        iteration = MutualIteration(model, batch, options.widths)
+    else:
+        iteration = separate_passes({1.0: model}, batch, [Subnet(1.0)])
+    for _ in range(ITERATIONS):
+        iteration()
+    if options.device == 'cuda':
+        return torch.cuda.max_memory_allocated() / 1e6
+    return _status('VmHWM') - before
+
+
+def _status(name: str) -> float:
+    """An entry of the process's status, in megabytes."""
+    for line in STATUS.read_text().splitlines():
+        if line.startswith(f'{name}:'):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise RuntimeError(f'{STATUS} has no {name}')

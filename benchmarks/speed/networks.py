@@ -1,0 +1,64 @@
+"""The slimmable detector and what it is compared with, all with the same random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config, ConfigDict
+from torch import nn
+
+from mmmutual.deploy import narrow_state_dict, stock_config
+from mmmutual.layers import SlimBatchNorm2d, use_width
+
+from .per_layer import use_per_layer_widths_
+
+
+def without_pretraining(config: Config) -> Config:
+    """The config without the checkpoint that its backbone starts from, and without synchronised norms."""
+    config = config.copy()
+    config.model.backbone.init_cfg = None
+    if config.model.backbone.get('norm_cfg', {}).get('type') == 'SyncBN':
+        config.model.backbone.norm_cfg = dict(config.model.backbone.norm_cfg, type='BN')
+    return config
+
+
+def slimmable(config: Config, device: str) -> nn.Module:
+    """The slimmable detector, with statistics at every width, in evaluation mode."""
+    torch.manual_seed(0)
+    model = MODELS.build(config.model)
+    pretend_calibrated(model)
+    model.to(device).eval()
+    return model
+
+
+def pretend_calibrated(model: nn.Module) -> None:
+    """Mark the statistics of every width as ready: the time does not depend on their values."""
+    for layer in model.modules():
+        if isinstance(layer, SlimBatchNorm2d):
+            for width in layer.widths:
+                mean, var, _ = layer.statistics(width)
+                layer.set_statistics(width, mean.clone(), var.clone())
+
+
+def static(config: Config, model: nn.Module, width: float, device: str) -> nn.Module:
+    """The stock detector of a width, with the weights that the slimmable one has at it."""
+    detector = MODELS.build(_stock(config, width))
+    detector.load_state_dict(narrow_state_dict(model, detector, width))
+    detector.to(device).eval()
+    return detector
+
+
+def per_layer(config: Config, model: nn.Module, widths: Sequence[float], device: str) -> nn.Module:
+    """The stock detector with the authors' kind of layers in backbone and neck, with the slimmable one's weights."""
+    detector = MODELS.build(_stock(config, 1.0))
+    with use_width(model, 1.0):
+        detector.load_state_dict(narrow_state_dict(model, detector, 1.0))
+    use_per_layer_widths_(detector, widths)
+    detector.to(device).eval()
+    return detector
+
+
+def _stock(config: Config, width: float) -> ConfigDict:
+    return stock_config({key: config[key] for key in ('model', 'test_dataloader')}, width).model

@@ -1,0 +1,59 @@
+"""Calls timed in turns, in one process, so that a machine's drift favours none of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+Times = dict[str, list[float]]
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Milliseconds of one call; on a GPU until it has done its work."""
+    _wait_for_gpu()
+    start = time.perf_counter()
+    call()
+    _wait_for_gpu()
+    return (time.perf_counter() - start) * 1e3
+
+
+def take_turns(calls: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1) -> Times:
+    """Time each call once a round, in an order that moves on by one from round to round.
+
+    Args:
+        calls: What is timed, under a name each.
+        rounds: Timed rounds.
+        warmup: Rounds before them.
+
+    Returns:
+        Milliseconds of each call, by round.
+    """
+    names, times = list(calls), {name: [] for name in calls}
+    for index in range(warmup + rounds):
+        first = index % len(names)
+        for name in names[first:] + names[:first]:
+            spent = timed(calls[name])
+            if index >= warmup:
+                times[name].append(spent)
+    return times
+
+
+def ratios(times: Mapping[str, Sequence[float]], ours: str, reference: str) -> list[float]:
+    """One call's time over another's in the same round."""
+    return [first / second for first, second in zip(times[ours], times[reference])]
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Lower quartile, median and upper quartile; of a single value three times that."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, middle, high = statistics.quantiles(values, n=4, method='inclusive')
+    return low, middle, high
+
+
+def _wait_for_gpu() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
