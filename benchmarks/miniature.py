@@ -64,12 +64,12 @@ def run_cell(method: str, seed: int, epochs: int, folder: Path) -> None:
     with (folder / 'log.txt').open('a') as log:
         common = [str(ROOT / 'configs' / config), '--work-dir', str(folder)]
         _run([str(ROOT / 'tools' / 'train.py'), *common, '--resume', *settings], log)
-        checkpoint = (folder / 'last_checkpoint').read_text()
-        _run([str(ROOT / 'tools' / 'test.py'), common[0], checkpoint, *common[1:], *settings], log)
+        checkpoint = Path((folder / 'last_checkpoint').read_text())
+        _run([str(ROOT / 'tools' / 'test.py'), common[0], str(checkpoint), *common[1:], *settings], log)
     newest = max(folder.rglob('subnets.json'), key=lambda path: path.stat().st_mtime)
     os.replace(newest, folder / 'rows.json')
     for path in folder.glob('epoch_*.pth'):
-        if str(path) != checkpoint:
+        if path.name != checkpoint.name:
             path.unlink()
 
 
