@@ -46,10 +46,15 @@ def load_config(name: str) -> Config:
     path = Path(spec.origin).parent / '.mim' / 'configs' / path if spec else Path(path)
     if spec is None or not path.is_file():
         raise FileNotFoundError(f'there is no config {name}. An example is mmdet::yolox/yolox_s_8xb8-300e_coco.py')
+    return _inheriting(name) or Config.fromfile(path)
+
+
+def _inheriting(name: str) -> Config | None:
+    """A config that inherits from ``mmdet::...``; None if MMEngine cannot, since it takes no folder such as gn+ws."""
     try:
-        return Config.fromstring(f'_base_ = {name!r}', '.py')  # as a config that inherits from it
-    except ValueError:  # MMEngine takes no folder such as gn+ws in such a name
-        return Config.fromfile(path)
+        return Config.fromstring(f'_base_ = {name!r}', '.py')
+    except ValueError:
+        return None
 
 
 def config_name(name: str) -> str:
@@ -159,11 +164,14 @@ def write_mutual(name: str, stock: Config, mutual: Config, path: str | Path) -> 
         name: How the stock config is called: a path, or a name such as ``mmdet::...``.
         stock: The stock config.
         mutual: What was made of it.
-        path: Where the file goes.
+        path: Where the file goes. Where MMEngine cannot inherit from such a name, all settings go into it.
     """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    if '::' in name and _inheriting(name) is None:
+        mutual.dump(path)
+        return
     base = name if '::' in name else os.path.relpath(name, Path(path).parent).replace(os.sep, '/')
     lines = [f'{key} = {_code(value)}' for key, value in _mergeable(stock, changes(stock, mutual)).items()]
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text('\n'.join([f'_base_ = {base!r}', *lines, '']))
 
 

@@ -67,16 +67,14 @@ def test_a_detector_without_slimmable_classes_is_wrapped():
     assert set(MODELS.build(stock.model).state_dict()) <= set(model.state_dict())
 
 
-def test_the_whole_detector_is_one_more_setting(retinanet, mutual):
-    whole = make_mutual(retinanet, WIDTHS, SCALES, slim='detector').to_dict()
-    model, other = whole.pop('model'), mutual.to_dict().pop('model')
+def test_the_whole_detector_is_one_more_setting(retinanet):
+    whole, rest = (make_mutual(retinanet, WIDTHS, SCALES, slim=slim).to_dict() for slim in ('detector', 'backbone'))
+    model, other = whole.pop('model'), rest.pop('model')
     assert {key: model.pop(key) for key in ('type', 'detector', 'widths', 'slim')} == dict(
         type='SlimmableDetector', detector='RetinaNet', widths=WIDTHS, slim='detector'
     )
     assert (model['backbone']['type'], model['neck']['type']) == ('ResNet', 'FPN')
     assert model['bbox_head'] == other['bbox_head']
-    rest = mutual.to_dict()
-    del rest['model']
     assert whole == rest
     with pytest.raises(ValueError, match="slim must be 'backbone', as in the paper, or 'detector'.* but got 'head'"):
         make_mutual(retinanet, WIDTHS, SCALES, slim='head')
@@ -91,6 +89,14 @@ def test_frozen_parts_are_thawed(name):
     backbone = make_mutual(stock, WIDTHS, SCALES).model.backbone
     assert (backbone.norm_eval, backbone.frozen_stages) == (False, -1)
     assert stock.model.backbone.norm_eval
+
+
+def test_a_config_that_mmengine_cannot_inherit_from_is_written_whole(tmp_path):
+    name = 'mmdet::gn+ws/faster-rcnn_r50_fpn_gn-ws-all_1x_coco.py'
+    stock = load_config(name)
+    made = make_mutual(stock, WIDTHS, SCALES)
+    write_mutual(name, stock, made, tmp_path / 'whole.py')
+    assert Config.fromfile(tmp_path / 'whole.py').to_dict() == made.to_dict()
 
 
 def test_hooks_are_added_to_those_there_are(retinanet):
