@@ -123,5 +123,5 @@ custom_hooks = [
     dict(type='BNCalibrationHook', num_batches=50),
 ]
 log_processor = dict(type='SubnetLogProcessor', window_size=10)
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=2))
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(type='AtomicCheckpointHook', max_keep_ckpts=2))
 randomness = dict(seed=0)

@@ -12,7 +12,15 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmmutual.apis import check_architecture, clear_errors, config_name, load_config, prepare, read_checkpoint
+from mmmutual.apis import (
+    check_architecture,
+    clear_errors,
+    config_name,
+    join_processes,
+    load_config,
+    prepare,
+    read_checkpoint,
+)
 from mmmutual.engine import SubnetTestLoop
 
 
@@ -68,6 +76,7 @@ def main() -> None:
         config = read_config(args)
         checkpoint = read_checkpoint(args.checkpoint)
         prepare(config, splits=('test',))
+        join_processes(config)
         runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         check_architecture(model, checkpoint, args.checkpoint)

@@ -9,18 +9,20 @@ import sys
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from mmmutual.apis import (
     clear_errors,
     config_name,
     format_changes,
     join_processes,
+    latest_checkpoint,
     load_config,
     make_mutual,
     prepare,
     read_checkpoint,
 )
+from mmmutual.models import PARTS
 
 
 def parse_args() -> argparse.Namespace:
@@ -87,9 +89,10 @@ def _mutual(stock: Config, slim: str) -> Config:
 
 def check_start(config: Config) -> None:
     """Read the checkpoint that training starts from, if any, before MMEngine does."""
+    if config.get('resume') and config.get('load_from') is None:
+        config.load_from = latest_checkpoint(config.work_dir)
+        config.resume = config.load_from is not None
     checkpoint = config.get('load_from')
-    if config.get('resume') and checkpoint is None:
-        checkpoint = find_latest_checkpoint(config.work_dir)
     if checkpoint and '://' not in checkpoint:
         content = read_checkpoint(checkpoint)
         if config.get('resume') and not {'meta', 'message_hub'} <= set(content):

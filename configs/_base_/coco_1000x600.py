@@ -38,5 +38,5 @@ val_dataloader = dict(persistent_workers=False, dataset=dict(pipeline=test_pipel
 test_dataloader = val_dataloader
 
 optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))
-default_hooks = dict(checkpoint=dict(save_best='coco/bbox_mAP', max_keep_ckpts=3))
+default_hooks = dict(checkpoint=dict(type='AtomicCheckpointHook', save_best='coco/bbox_mAP', max_keep_ckpts=3))
 randomness = dict(seed=0)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from mmmutual.files import write_whole
 
 SCHEMA = 'mmmutual.query_table'
 VERSION = 1
@@ -27,17 +28,7 @@ def write_atomically(path: str | Path, complete: bool, context: Mapping, cells: 
     """
     content = dict(schema=SCHEMA, version=VERSION, complete=complete, context=dict(context), cells=list(cells))
     text = json.dumps(content, indent=1, allow_nan=False)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        with open(temporary, 'w') as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, lambda part: part.write_text(text))
 
 
 def read_table(path: str | Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """What programs call."""
 
-from .checkpoint import check_architecture, read_checkpoint
+from .checkpoint import check_architecture, latest_checkpoint, read_checkpoint
 from .inferencer import AdaptiveInferencer
-from .launch import clear_errors, prepare
+from .launch import clear_errors, join_processes, prepare
 from .mutual_config import config_name, format_changes, load_config, make_mutual, write_mutual
 from .query_table import fill_query_table
 from .show import draw_instances, show_widths
@@ -15,6 +15,8 @@ __all__ = [
     'draw_instances',
     'fill_query_table',
     'format_changes',
+    'join_processes',
+    'latest_checkpoint',
     'load_config',
     'make_mutual',
     'prepare',

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from mmengine.runner import find_latest_checkpoint
 from torch import Tensor, nn
 
 MAX_NAMED = 3
@@ -25,20 +29,67 @@ def read_checkpoint(path: str | Path) -> dict:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is damaged, holds more than data, or has no weights.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'there is no checkpoint file {path} on this machine')
-    try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # what a damaged file raises depends on the byte
-        raise ValueError(
-            f'the checkpoint {path} cannot be read: it is cut short, damaged or holds objects other than weights and '
-            f'numbers ({_reason(error)}). Use another one, or resume from the one before'
-        ) from error
+    content = read_data(path)
     if isinstance(content, Mapping) and isinstance(content.get('state_dict'), Mapping):
         return {**content, 'state_dict': _bare(content['state_dict'])}
     if isinstance(content, Mapping) and content and all(isinstance(value, Tensor) for value in content.values()):
         return {'state_dict': _bare(content)}
     raise ValueError(f"the checkpoint {path} holds no weights: it has no 'state_dict'")
+
+
+def read_data(path: str | Path) -> Any:
+    """Read whatever data a checkpoint file holds onto the CPU, without executing anything in it.
+
+    Args:
+        path: A local file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged or holds more than data.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'there is no checkpoint file {path} on this machine')
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # what a damaged file raises depends on the byte
+        raise ValueError(
+            f'the checkpoint {path} cannot be read: it is cut short, damaged or holds objects other than weights and '
+            f'numbers ({_reason(error)}). Use another one, or resume from the one before'
+        ) from error
+
+
+def latest_checkpoint(work_dir: str | Path) -> str | None:
+    """The newest whole checkpoint of a work dir.
+
+    Args:
+        work_dir: Where a training wrote.
+
+    Returns:
+        The file that ``last_checkpoint`` names; if that is lost or damaged, the newest other one; None if the training
+        was stopped before there was one.
+
+    Raises:
+        FileNotFoundError: If the file that ``last_checkpoint`` names is lost, and there is no other.
+        ValueError: If it is damaged, and there is no other.
+    """
+    named = find_latest_checkpoint(str(work_dir))  # empty after a kill while it was written
+    others = [path for path in Path(work_dir).glob('*.pth') if re.fullmatch(r'(epoch|iter)_\d+', path.stem)]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    refused = None
+    for path in dict.fromkeys([*([named] if named else []), *map(str, others)]):
+        try:
+            read_checkpoint(path)
+        except (FileNotFoundError, ValueError) as error:
+            print(f'left out: {error}', file=sys.stderr)
+            refused = refused or error
+        else:
+            return path
+    if named:
+        raise refused
+    return None
 
 
 def _bare(state: Mapping) -> dict:

@@ -6,8 +6,18 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
 
 from mmmutual.datasets import check_data
+
+from .checkpoint import read_data
+
+TIMEOUT = 1800  # seconds that processes wait for each other; MMEngine's default
 
 
 @contextmanager
@@ -36,7 +46,7 @@ def prepare(config: Mapping, splits: tuple[str, ...]) -> None:
 
     Raises:
         FileNotFoundError: If data is missing.
-        ValueError: If an annotation file is damaged.
+        ValueError: If an annotation file or a file of initial weights is damaged, or if the weights hold code.
         ImportError: If the initial weights come from torchvision, which is not there.
     """
     if int(os.environ.get('RANK', 0)) > 0:
@@ -44,6 +54,26 @@ def prepare(config: Mapping, splits: tuple[str, ...]) -> None:
     check_data(config, splits)
     if 'train' in splits:  # even if a checkpoint replaces the initial weights: MMEngine loads both
         _check_torchvision(config)
+        for path in _initial_weights(config['model']):
+            read_data(path)
+
+
+def join_processes(config: Config) -> None:
+    """Let the processes of a distributed run find each other where there is no GPU, in place.
+
+    MMEngine's own start, which takes over everywhere else, needs GPUs. How long processes wait for each other is
+    ``env_cfg.dist_cfg.timeout`` of the config, in seconds.
+
+    Args:
+        config: An MMDetection config with a ``launcher``; its ``model_wrapper_cfg`` is changed.
+    """
+    if config.launcher != 'pytorch' or get_device() != 'cpu':
+        return
+    timeout = config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', TIMEOUT)
+    torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
+    stock = dict(broadcast_buffers=False, find_unused_parameters=config.get('find_unused_parameters', False))
+    wrapper = config.get('model_wrapper_cfg') or dict(type='MMDistributedDataParallel', **stock)
+    config.model_wrapper_cfg = {**wrapper, 'device_ids': None}
 
 
 def _check_torchvision(config: Mapping) -> None:
@@ -60,3 +90,15 @@ def _check_torchvision(config: Mapping) -> None:
             'model.backbone.init_cfg.checkpoint=FILE, or do without them (from a checkpoint or random weights) with '
             '--cfg-options model.backbone.init_cfg=None'
         ) from error
+
+
+def _initial_weights(node: object) -> Iterator[str]:
+    """Local files that the parts of a model start from; MMEngine's own reader would run code in them."""
+    if isinstance(node, Mapping):
+        checkpoint = node.get('checkpoint')
+        if node.get('type') == 'Pretrained' and isinstance(checkpoint, str) and Path(checkpoint).is_file():
+            yield checkpoint
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _initial_weights(value)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from mmdet.registry import DATASETS
+
+from .coco_check import check_coco
 
 MAX_NAMED = 3
 
@@ -13,7 +18,8 @@ MAX_NAMED = 3
 def check_data(config: Mapping, splits: tuple[str, ...] = ('train', 'val', 'test')) -> None:
     """Check the annotation files of a config's data loaders and, for a ``CocoDataset``, the images they name.
 
-    Data sets that are not on the local disk are left out.
+    What mmdet leaves out of the latter is counted on the standard error output. Data sets that are not on the local
+    disk are left out.
 
     Args:
         config: An MMDetection config with ``train_dataloader`` and so on. Its ``data_help``, a text, is added to the
@@ -22,7 +28,7 @@ def check_data(config: Mapping, splits: tuple[str, ...] = ('train', 'val', 'test
 
     Raises:
         FileNotFoundError: If an annotation file or an image is missing.
-        ValueError: If an annotation file is not JSON or has no images.
+        ValueError: If an annotation file is not JSON, has no images or a wrong entry, or does not have the classes.
     """
     seen: set[tuple] = set()
     help_text = f'\n{config.get("data_help", "").strip()}'.rstrip()
@@ -32,7 +38,8 @@ def check_data(config: Mapping, splits: tuple[str, ...] = ('train', 'val', 'test
             if paths is not None and paths not in seen:
                 seen.add(paths)
                 is_coco = re.search(r'\bCocoDataset\b', str(dataset.get('type')))
-                _check_annotations(*paths, f'{split}_dataloader', help_text, check_images=is_coco is not None)
+                classes = _classes(dataset) if is_coco else None
+                _check_annotations(*paths, f'{split}_dataloader', help_text, classes)
 
 
 def annotation_files(config: Mapping, split: str) -> list[str]:
@@ -72,16 +79,27 @@ def _paths(dataset: Mapping) -> tuple[str, str] | None:
     return annotations, images
 
 
-def _check_annotations(path: str, images: str, loader: str, help_text: str, check_images: bool) -> None:
+def _classes(dataset: Mapping) -> Sequence[str]:
+    """The classes of a ``CocoDataset``, its own or those of its config."""
+    classes = (dataset.get('metainfo') or {}).get('classes')
+    if classes is not None:
+        return (classes,) if isinstance(classes, str) else classes
+    kind = dataset['type']
+    return (DATASETS.get(kind) if isinstance(kind, str) else kind).METAINFO['classes']
+
+
+def _check_annotations(path: str, images: str, loader: str, help_text: str, classes: Sequence[str] | None) -> None:
+    """Check a file; its entries and images only if the classes are known, those of a ``CocoDataset``."""
     if not os.path.isfile(path):
         raise FileNotFoundError(
             f'{loader}: there is no annotation file {path}. Put it there, or set data_root and ann_file.{help_text}'
         )
-    if not check_images:
+    if classes is None:
         return
     try:
         with open(path, 'rb') as file:
-            names = [os.fspath(image['file_name']) for image in json.load(file)['images']]
+            content = json.load(file)
+            names = [os.fspath(image['file_name']) for image in content['images']]
     except ValueError as error:
         raise ValueError(
             f'{loader}: the annotation file {path} is not JSON ({error}). It may be cut short: fetch it '
@@ -96,20 +114,36 @@ def _check_annotations(path: str, images: str, loader: str, help_text: str, chec
         raise ValueError(
             f'{loader}: the annotation file {path} names no images. Set ann_file to one that does.{help_text}'
         )
-    absent = list(_absent(names, images))
+    try:
+        left_out = check_coco(content, classes, for_training=loader.startswith('train'))
+    except ValueError as error:
+        raise ValueError(f'{loader}: the annotation file {path} has a fault: {error}.{help_text}') from error
+    for reason, count in left_out.items():
+        print(f'{loader}: of {path}, mmdet leaves out {count} annotations {reason}', file=sys.stderr)
+    sizes = _sizes(names, images)
+    absent = [name for name, size in sizes.items() if size is None]
     if absent:
         raise FileNotFoundError(
             f'{loader}: {len(absent)} of the {len(names)} images that {path} names are not in {images or "."}, for '
             f'example {", ".join(absent[:MAX_NAMED])}. Put them there, or set data_prefix.{help_text}'
         )
+    empty = [name for name, size in sizes.items() if size == 0]
+    if empty:
+        raise ValueError(
+            f'{loader}: {len(empty)} of the {len(names)} images that {path} names are empty files, for example '
+            f'{", ".join(empty[:MAX_NAMED])}. Fetch them again.{help_text}'
+        )
 
 
-def _absent(names: Iterable[str], root: str) -> Iterator[str]:
-    """The names that are not below ``root``; each folder is listed once, which is faster than a look for each file."""
-    listings: dict[str, set[str]] = {}
+def _sizes(names: Iterable[str], root: str) -> dict[str, int | None]:
+    """Bytes of each file below ``root``, None if it is not there; each folder is listed once, which is faster."""
+    listings: dict[str, dict[str, os.DirEntry]] = {}
+    sizes: dict[str, int | None] = {}
     for name in names:
         folder, file = os.path.split(os.path.join(root, name))
         if folder not in listings:
-            listings[folder] = set(os.listdir(folder or '.')) if os.path.isdir(folder or '.') else set()
-        if file not in listings[folder]:
-            yield name
+            there = os.scandir(folder or '.') if os.path.isdir(folder or '.') else ()
+            listings[folder] = {entry.name: entry for entry in there}
+        entry = listings[folder].get(file)
+        sizes[name] = None if entry is None else entry.stat().st_size
+    return sizes

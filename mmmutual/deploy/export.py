@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
 
+from mmmutual.files import write_whole
 from mmmutual.layers import use_width
 
 from .outputs import largest_difference
@@ -85,14 +85,3 @@ def export_subnet(
     checkpoint_path = write_whole(out_dir / 'detector.pth', lambda path: torch.save(content, path))
     config_path = write_whole(out_dir / 'detector.py', lambda path: stock.dump(str(path)))
     return Exported(detector, stock, config_path, checkpoint_path, difference)
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
-    """Write a file beside its place, and move it there when it is whole."""
-    partial = path.with_name(f'.{path.stem}_partial{path.suffix}')
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path

@@ -14,8 +14,8 @@ from mmengine.config import Config
 from torch import nn
 
 from mmmutual.engine import nominal_size
+from mmmutual.files import write_whole
 
-from .export import write_whole
 from .outputs import DenseOutputs, Size, tensor_difference
 
 TOLERANCE = 1e-4

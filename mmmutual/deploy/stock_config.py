@@ -27,6 +27,7 @@ RENAMED = {  # stock name, and arguments that it does not have
     'SubnetValLoop': ('ValLoop', ('widths', 'scales')),
     'SubnetTestLoop': ('TestLoop', ('widths', 'scales')),
     'SubnetLogProcessor': ('LogProcessor', ()),
+    'AtomicCheckpointHook': ('CheckpointHook', ()),
 }
 KEPT = (
     'default_scope',

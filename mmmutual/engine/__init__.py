@@ -1,7 +1,7 @@
 """Training and evaluation of sub-networks: hooks, loops, sampling, rescaling, calibration, logs."""
 
 from .calibration import calibrate
-from .hooks import BNCalibrationHook, IterationSeedHook, MutualLearningHook
+from .hooks import AtomicCheckpointHook, BNCalibrationHook, IterationSeedHook, MutualLearningHook
 from .log_processor import SubnetLogProcessor
 from .loops import SubnetTestLoop, SubnetValLoop
 from .pipeline_scale import nominal_size, scale_pipeline
@@ -9,6 +9,7 @@ from .rescale import rescale_batch
 from .sampling import SandwichSampler, Subnet
 
 __all__ = [
+    'AtomicCheckpointHook',
     'BNCalibrationHook',
     'IterationSeedHook',
     'MutualLearningHook',

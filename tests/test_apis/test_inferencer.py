@@ -231,6 +231,27 @@ def test_threads_wait_for_each_other(inferencer, images):
         assert same(results[width], expected[width]) and cells(results[width]) == [(width, 1.0)] * len(images)
 
 
+def test_two_inferencers_in_two_threads_do_not_disturb_each_other(setting, images):
+    """Each has its width, and its scale, while the other runs at another."""
+    cases = ((1.0, 1.0), (0.25, 0.5))
+    inferencers = [make(setting) for _ in cases]
+    expected = [inferencer(images, width=width, scale=scale) for inferencer, (width, scale) in zip(inferencers, cases)]
+    results, start = {}, threading.Barrier(len(cases))
+
+    def run(index, width, scale):
+        start.wait()
+        results[index] = [inferencers[index](images, width=width, scale=scale) for _ in range(5)]
+
+    threads = [threading.Thread(target=run, args=(index, *case)) for index, case in enumerate(cases)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for index, case in enumerate(cases):
+        for result in results[index]:
+            assert same(result, expected[index]) and cells(result) == [case] * len(images)
+
+
 def test_wrong_files_are_named(setting, tmp_path):
     with pytest.raises(FileNotFoundError, match='there is no config file nowhere.py'):
         make(setting, model='nowhere.py')

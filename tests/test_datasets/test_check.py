@@ -1,10 +1,15 @@
 """Missing or damaged data is reported before a model is built."""
 
 import json
+import random
 import re
+from collections import Counter
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 
@@ -18,9 +23,12 @@ def draw(root: Path, names=NAMES, present=None) -> Path:
     for name in names if present is None else present:
         path = root / 'images' / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        path.write_bytes(b'image')
     (root / 'images').mkdir(parents=True, exist_ok=True)
-    (root / 'images.json').write_text(json.dumps({'images': [{'file_name': name} for name in names]}))
+    images = [dict(id=index, file_name=name, height=9, width=9) for index, name in enumerate(names)]
+    categories = [dict(id=index, name=name) for index, name in enumerate(CocoDataset.METAINFO['classes'])]
+    content = dict(images=images, categories=categories, annotations=[])
+    (root / 'images.json').write_text(json.dumps(content))
     return root
 
 
@@ -99,7 +107,7 @@ class TestGoodData:
         """Also what a walk through the folder would not find."""
         draw(data, [name.format(data=data / 'images')], present=())
         (data / 'other').mkdir()
-        (data / 'other' / 'd.jpg').touch()
+        (data / 'other' / 'd.jpg').write_bytes(b'image')
         (data / 'images' / 'link').symlink_to(data / 'images' / 'sub')
         check_data(loading(coco(data)))
 
@@ -272,3 +280,41 @@ class TestConfig:
     def test_nothing_to_check(self, config):
         check_data(config)
         check_data(Config(config))
+
+
+def test_empty_images_are_named(data):
+    (data / 'images' / 'sub' / 'b.jpg').write_bytes(b'')
+    message = refusal(loading(coco(data)), ValueError)
+    assert f'1 of the 3 images that {data}/images.json names are empty files, for example sub/b.jpg.' in message
+
+
+def test_100_damaged_images(tmp_path):
+    """Cut short, overwritten or of another kind: mmdet stops with the file's name, or reads an image of the same size."""
+    rng, image = random.Random(0), np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype('uint8')
+    load, outcomes = LoadImageFromFile(), Counter()
+    for number in range(100):
+        path = tmp_path / f'{number}.{rng.choice(["jpg", "png"])}'
+        cv2.imwrite(str(path), image)
+        whole = bytearray(path.read_bytes())
+        kind = ('cut', 'bytes', 'zeros', 'text')[number % 4]
+        start = rng.randrange(1, len(whole))
+        if kind == 'cut':
+            del whole[start:]
+        elif kind == 'bytes':
+            whole[start] = rng.randrange(256)
+        elif kind == 'zeros':
+            whole[start:] = bytes(len(whole) - start)
+        else:
+            whole[:] = b'<html>not found</html>'
+        path.write_bytes(whole)
+        try:
+            loaded = load(dict(img_path=str(path)))
+        except AssertionError as error:
+            assert str(error) == f'failed to load image: {path}'
+            outcomes['refused'] += 1
+        else:
+            assert loaded['img'].shape == image.shape
+            outcomes[f'read, {kind}'] += 1
+    print(dict(outcomes))
+    assert outcomes['refused'] > 50
+    assert not outcomes['read, text']

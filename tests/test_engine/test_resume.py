@@ -52,10 +52,13 @@ def test_a_resumed_run_equals_the_uninterrupted_one(loop, drawn, tiny_data, tmp_
     assert all(torch.equal(ours[key]['exp_avg'], theirs[key]['exp_avg']) for key in theirs)
 
 
-def test_another_seed_is_another_run(tiny_data, tmp_path):
-    runs = []
-    for seed in (0, 1):
-        config = config_for('epochs', tiny_data, tmp_path / str(seed), 1)
+def test_the_same_seed_is_the_same_run_and_another_seed_another(tiny_data, tmp_path):
+    states = []
+    for number, seed in enumerate((0, 0, 1)):
+        config = config_for('epochs', tiny_data, tmp_path / str(number), 1)
+        config.train_dataloader.dataset.indices = 4
         config.randomness.seed = seed
-        runs.append(run_training(config).model.state_dict()['neck.lateral_convs.0.conv.weight'])
-    assert not torch.equal(*runs)
+        states.append(run_training(config).model.state_dict())
+    first, again, other = states
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    assert not torch.equal(first['neck.lateral_convs.0.conv.weight'], other['neck.lateral_convs.0.conv.weight'])

@@ -55,7 +55,8 @@ def main() -> None:
         mmmutual.calibrate(
             model, tqdm(islice(loader, batches), 'Calibrating', batches), args.widths, tuple(args.scales)
         )
-    save_checkpoint({**checkpoint, 'state_dict': model.state_dict()}, str(Path(args.out)))
+    content = {**checkpoint, 'state_dict': model.state_dict()}
+    save_checkpoint(content, str(Path(args.out)), backend_args=dict(backend='atomic'))
     norm = next(layer for layer in model.modules() if isinstance(layer, mmmutual.layers.SlimBatchNorm2d))
     print(f'{args.out}: widths {", ".join(f"{width:g}" for width in norm.widths if norm.is_ready(width))}')
 

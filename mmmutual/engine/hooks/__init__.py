@@ -1,7 +1,8 @@
 """Training hooks."""
 
+from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .calibration_hook import BNCalibrationHook
 from .iteration_seed_hook import IterationSeedHook
 from .mutual_learning_hook import MutualLearningHook
 
-__all__ = ['BNCalibrationHook', 'IterationSeedHook', 'MutualLearningHook']
+__all__ = ['AtomicCheckpointHook', 'BNCalibrationHook', 'IterationSeedHook', 'MutualLearningHook']

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmmutual.layers import SlimBatchNorm2d, Slimmable, set_width, slimmable_layers, use_width
 
+from ..loss_guard import LossGuard
 from ..rescale import rescale_batch
 from ..sampling import SandwichSampler, Subnet
 
@@ -38,11 +39,14 @@ class MutualLearningHook(Hook):
         num_subnets: Passes per iteration, the widest and the narrowest among them.
         loss_reduction: How the passes' losses combine: ``'sum'`` as in the paper, or ``'mean'``, which is MMEngine's
             accumulation as it is.
+        nonfinite: What a pass does whose loss is infinite or NaN: ``'raise'`` ends the run with the sub-network, the
+            iteration and the loss term; ``'skip'`` logs them and leaves the pass out.
 
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If an argument is out of range; before training, if the model has nothing to slim, a norm does not
             know a width, or a frozen norm lacks statistics for one.
+        FloatingPointError: During training, if a loss is not finite and ``nonfinite`` is ``'raise'``.
     """
 
     priority = 'LOW'
@@ -53,12 +57,15 @@ class MutualLearningHook(Hook):
         scales: Sequence[float] = (1.0,),
         num_subnets: int = 4,
         loss_reduction: str = 'sum',
+        nonfinite: str = 'raise',
     ) -> None:
         if loss_reduction not in REDUCTIONS:
             raise ValueError(f'loss_reduction must be one of {REDUCTIONS}, but got {loss_reduction!r}')
         self.sampler = SandwichSampler(widths, scales, num_subnets)
         self.loss_reduction = loss_reduction
-        self._scale = 1.0
+        self._guard = LossGuard(nonfinite)
+        self._subnet = Subnet(1.0)  # of the pass under way
+        self._iteration = 0
         self._own_counts: int | None = None
         self._handles: list = []
 
@@ -93,51 +100,59 @@ class MutualLearningHook(Hook):
         set_width(model, self.sampler.widths[0])
         self._remove_handles()
         self._handles = [
-            model.register_forward_pre_hook(self._rescale_inputs, with_kwargs=True),
-            model.register_forward_hook(self._sum_losses, with_kwargs=True),
+            model.register_forward_pre_hook(self._prepare_pass, with_kwargs=True),
+            model.register_forward_hook(self._finish_pass, with_kwargs=True),
         ]
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Run all passes but the widest network's, which is the loop's own."""
         model = _unwrapped(runner.model)
+        self._iteration = runner.iter
         *narrower, widest = self.sampler.sample(runner.iter)
         for subnet in narrower:
             self._run_pass(runner, model, subnet, data_batch)
-        self._scale = widest.scale
+        self._subnet = widest
 
     def after_train(self, runner) -> None:
         """Leave the model without hooks and at its widest."""
         self._remove_handles()
 
     def _run_pass(self, runner, model: nn.Module, subnet: Subnet, data_batch: dict) -> None:
-        self._scale = subnet.scale
+        self._subnet = subnet
         try:
             with use_width(model, subnet.width):
                 losses = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
         finally:
-            self._scale = 1.0
+            self._subnet = Subnet(1.0)
         for name, value in losses.items():
             runner.message_hub.update_scalar(f'train/w{subnet.width:g}/{name}', value)
 
-    def _rescale_inputs(self, model: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+    def _prepare_pass(self, model: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         """Forward pre-hook: the pass's input scale, for training losses only."""
-        if kwargs.get('mode') != 'loss' or self._scale == 1.0:
+        if kwargs.get('mode') != 'loss':
+            return None
+        self._guard.before_forward(model)
+        if self._subnet.scale == 1.0:
             return None
         preprocessor = model.data_preprocessor
         inputs, data_samples = rescale_batch(
             kwargs['inputs'],
             kwargs['data_samples'],
-            self._scale,
+            self._subnet.scale,
             getattr(preprocessor, 'pad_size_divisor', 1),
             getattr(preprocessor, 'pad_value', 0.0),
             getattr(preprocessor, 'seg_pad_value', 255),
         )
         return args, {**kwargs, 'inputs': inputs, 'data_samples': data_samples}
 
-    def _sum_losses(self, model: nn.Module, args: tuple, kwargs: dict, losses: dict) -> dict | None:
-        """Forward hook: undo the averaging of MMEngine's accumulation over the passes, in the gradients alone."""
-        if kwargs.get('mode') != 'loss' or self.loss_reduction == 'mean':
+    def _finish_pass(self, model: nn.Module, args: tuple, kwargs: dict, losses: dict) -> dict | None:
+        """Forward hook: check the losses; undo MMEngine's averaging over the passes, in the gradients alone."""
+        if kwargs.get('mode') != 'loss':
             return None
+        where = f'iteration {self._iteration + 1}, width {self._subnet.width:g} at scale {self._subnet.scale:g}:'
+        losses = self._guard.after_forward(model, losses, where)
+        if self.loss_reduction == 'mean':
+            return losses
         factor = self.sampler.num_subnets
         return {name: _map_tensors(value, factor) for name, value in losses.items()}
 

@@ -1,0 +1,107 @@
+"""Do the tests notice when the core is wrong?  python benchmarks/mutants.py [--only TEXT].
+
+Changes one line of the core at a time in a copy of the repository and runs the tests of that part, which should fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LAYERS = ('tests/test_layers', 'tests/test_models/test_resnet.py')
+CALIBRATION = ('tests/test_engine/test_calibration.py',)
+HOOK = ('tests/test_engine/test_mutual_learning_hook.py', 'tests/test_engine/test_loss_guard.py')
+RESCALE = ('tests/test_engine/test_rescale.py', 'tests/test_properties.py')
+SAMPLING = ('tests/test_engine/test_sampling.py', 'tests/test_properties.py')
+LOOPS = ('tests/test_engine/test_subnet_loops.py',)
+SCALE = ('tests/test_engine/test_pipeline_scale.py',)
+RESUME = ('tests/test_engine/test_resume.py',)
+
+MUTANTS = (
+    # file below mmmutual/, text, replacement, tests
+    ('layers/channels.py', 'int(target + divisor / 2)', 'int(target)', LAYERS),
+    ('layers/channels.py', 'rounded < 0.9 * target', 'rounded < 0.5 * target', LAYERS),
+    ('layers/conv.py', 'weight[:, :channels_in]', 'weight[:, -channels_in:]', LAYERS),
+    ('layers/conv.py', 'self.weight[:channels], None', 'self.weight[-channels:], None', LAYERS),
+    ('layers/width.py', 'layer.width = former', 'layer.width = 1.0', LAYERS),
+    ('layers/width.py', '        layer.check_width(width)\n', '        pass\n', LAYERS),
+    ('layers/batch_norm.py', 'momentum = self.momentum\n', 'momentum = 0.5\n', LAYERS),
+    ('layers/batch_norm.py', 'self.statistics(self.width)\n', 'self.statistics(1.0)\n', LAYERS),
+    ('layers/batch_norm.py', 'tracked.item() > 0', 'tracked.item() >= 0', LAYERS + CALIBRATION),
+    ('layers/batch_norm.py', "1 if 'running_var' in key else 0", '1', LAYERS + CALIBRATION),
+    ('layers/statistics.py', 'delta.square() * self.count * count / total', '0', CALIBRATION),
+    ('layers/statistics.py', '(total - 1).clamp(min=1)', 'total', CALIBRATION),
+    ('engine/calibration.py', 'scales[index % len(scales)]', 'scales[0]', CALIBRATION),
+    ('engine/calibration.py', 'norm.pooled = None', 'pass', CALIBRATION),
+    ('engine/calibration.py', 'model.train(was_training)', 'pass', CALIBRATION),
+    ('engine/hooks/calibration_hook.py', 'runner.epoch + 1 == runner.max_epochs', 'runner.epoch == 0', CALIBRATION),
+    ('engine/sampling.py', '(self.seed, iteration)', '(0, iteration)', SAMPLING),
+    ('engine/sampling.py', 'replace=False', 'replace=True', SAMPLING),
+    ('engine/sampling.py', 'float(rng.choice(self.scales))', 'self.scales[0]', SAMPLING),
+    ('engine/rescale.py', 'antialias=True', 'antialias=False', RESCALE),
+    ('engine/rescale.py', 'new[1] / old[1], new[0] / old[0]', 'new[0] / old[0], new[1] / old[1]', RESCALE),
+    ('engine/rescale.py', 'boxes = boxes.clone()', 'boxes = boxes', RESCALE),
+    ('engine/rescale.py', "mode='nearest'", "mode='bilinear'", RESCALE),
+    ('engine/rescale.py', 'return max(height, 1), max(width, 1)', 'return height, width', RESCALE),
+    ('engine/hooks/mutual_learning_hook.py', 'self._own_counts * passes', 'self._own_counts', HOOK),
+    ('engine/hooks/mutual_learning_hook.py', 'return gradient * ctx.factor', 'return gradient', HOOK),
+    ('engine/hooks/mutual_learning_hook.py', 'self._subnet = widest', 'pass', HOOK),
+    ('engine/hooks/mutual_learning_hook.py', 'self.sampler.seed = runner.seed', 'pass', (*HOOK, *RESUME)),
+    ('engine/loss_guard.py', 'buffer.copy_(former)', 'pass', HOOK),
+    ('engine/loss_guard.py', 'if not math.isfinite(number)', 'if math.isnan(number)', HOOK),
+    ('engine/hooks/iteration_seed_hook.py', '_seed(runner.seed, runner.iter, TRAINING)', 'pass', (*HOOK, *RESUME)),
+    ('engine/loops/subnet_loops.py', 'dict(self.results[self.reference])', '{}', LOOPS),
+    ('engine/loops/subnet_loops.py', 'for width in reversed(self.widths)', 'for width in self.widths', LOOPS),
+    ('engine/loops/evaluators.py', 'copy.deepcopy(evaluator', 'copy.copy(evaluator) or (evaluator', LOOPS),
+    ('engine/pipeline_scale.py', 'copy.deepcopy(config)', 'config', SCALE),
+)  # fmt: skip
+
+
+def main() -> None:
+    """Try each mutant; list those that no test notices."""
+    parser = argparse.ArgumentParser(description='Run the tests on changed copies of the core')
+    parser.add_argument('--only', default='', help='only mutants whose file or text contains this')
+    args = parser.parse_args()
+    chosen = [mutant for mutant in MUTANTS if args.only in f'{mutant[0]} {mutant[1]}']
+    survived = []
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / 'copy'
+        ignored = shutil.ignore_patterns('.venv', '.git', 'data', 'work_dirs', '__pycache__', '.hypothesis')
+        shutil.copytree(ROOT, copy, ignore=ignored)
+        shutil.copytree(ROOT / 'tests' / 'data', copy / 'tests' / 'data', dirs_exist_ok=True)
+        for name, old, new, tests in chosen:
+            start = time.perf_counter()
+            caught = is_caught(copy, copy / 'mmmutual' / name, old, new, tests)
+            spent = f'{time.perf_counter() - start:.0f} s'
+            print(
+                f'{"caught  " if caught else "SURVIVED"} {name}: {old.strip()} -> {new.strip()} ({spent})', flush=True
+            )
+            survived += [] if caught else [name]
+    print(f'{len(chosen) - len(survived)} of {len(chosen)} mutants caught')
+
+
+def is_caught(copy: Path, path: Path, old: str, new: str, tests: tuple[str, ...]) -> bool:
+    """Whether a test fails on the changed file."""
+    whole = path.read_text()
+    if whole.count(old) < 1:
+        raise SystemExit(f'{path.name} does not contain {old!r}: bring the list up to date')
+    path.write_text(whole.replace(old, new, 1))
+    environment = {**os.environ, 'PYTHONPATH': str(copy), 'OMP_NUM_THREADS': '1', 'PYTHONDONTWRITEBYTECODE': '1'}
+    command = [sys.executable, '-m', 'pytest', '-x', '-p', 'no:cacheprovider', *tests]
+    try:
+        return subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=1200).returncode == 1
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        path.write_text(whole)
+
+
+if __name__ == '__main__':
+    main()

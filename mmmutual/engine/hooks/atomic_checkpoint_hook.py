@@ -1,0 +1,76 @@
+"""Checkpoints that survive a kill at any moment: MMEngine's own hook writes in place, and deletes before it writes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from mmdet.registry import HOOKS
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import CheckpointHook
+
+from mmmutual.files import write_whole
+
+
+class AtomicBackend(LocalBackend):
+    """Local files that are written under another name and renamed, for ``backend_args=dict(backend='atomic')``."""
+
+    def put(self, obj: bytes | memoryview, filepath: str | Path) -> None:
+        """Write a file."""
+        write_whole(filepath, lambda part: part.write_bytes(obj))
+
+
+class _PostponingBackend(AtomicBackend):
+    """Keeps files that were removed until :meth:`finish`."""
+
+    def __init__(self) -> None:
+        self.removed: list[str] = []
+
+    def remove(self, filepath: str | Path) -> None:
+        """Note a file that is to go."""
+        self.removed.append(os.fspath(filepath))
+
+    def finish(self, keep: tuple[str | None, ...]) -> None:
+        """Remove the noted files, but for those that have been written anew meanwhile."""
+        for path in self.removed:
+            if path not in keep and self.isfile(path):
+                super().remove(path)
+        self.removed = []
+
+
+register_backend('atomic', AtomicBackend, force=True)
+
+
+@HOOKS.register_module()
+class AtomicCheckpointHook(CheckpointHook):
+    """MMEngine's ``CheckpointHook`` for local files, with the same arguments, but nothing is lost to a kill.
+
+    - A checkpoint has its name only when it is whole. ``CheckpointHook`` writes in place, also the one that
+      ``last_checkpoint`` names already: after a validation with a new best score it writes that one again.
+    - A former checkpoint (``max_keep_ckpts``, ``save_best``) is deleted once its successor is there, not before.
+
+    Args:
+        *args: As ``CheckpointHook``.
+        **kwargs: As ``CheckpointHook``, without ``backend_args`` and ``file_client_args``.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, backend_args=dict(backend='atomic'), **kwargs)
+
+    def before_train(self, runner) -> None:
+        """Prepare the folder, and postpone deletions from now on."""
+        super().before_train(runner)
+        self.file_backend = _PostponingBackend()
+
+    def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
+        super()._save_checkpoint_with_step(runner, step, meta)
+        self._delete_former()
+
+    def _save_best_checkpoint(self, runner, metrics: dict) -> None:
+        super()._save_best_checkpoint(runner, metrics)
+        self._delete_former()
+
+    def _delete_former(self) -> None:
+        best = [getattr(self, 'best_ckpt_path', None), *getattr(self, 'best_ckpt_path_dict', {}).values()]
+        self.file_backend.finish(keep=(self.last_ckpt, *best))

@@ -1,0 +1,95 @@
+"""A pass whose loss is not finite: it stops the run, or leaves no trace in the model."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmmutual.layers import SlimBatchNorm2d
+
+ACTIONS = ('raise', 'skip')
+
+
+class LossGuard:
+    """Watches the losses of each pass between its forward and its backward.
+
+    Losses alone are looked at, so an ``AmpOptimWrapper`` goes on to skip steps and to lower its scale where finite
+    losses have infinite gradients.
+
+    Args:
+        action: ``'raise'`` ends the run before the optimizer's step. ``'skip'`` gives the pass a gradient of zero and
+            restores the batch-norm statistics, so that the step is that of the iteration's other passes; in distributed
+            training each process does so for itself.
+
+    Raises:
+        ValueError: If ``action`` is something else.
+    """
+
+    def __init__(self, action: str) -> None:
+        if action not in ACTIONS:
+            raise ValueError(f'nonfinite must be one of {ACTIONS}, but got {action!r}')
+        self.action = action
+        self._statistics: list[Tensor] = []
+
+    @torch.no_grad()
+    def before_forward(self, model: nn.Module) -> None:
+        """Remember the statistics that the pass is going to update."""
+        if self.action == 'skip':
+            self._statistics = [buffer.clone() for buffer in _active_statistics(model)]
+
+    def after_forward(self, model: nn.Module, losses: dict, where: str) -> dict:
+        """Check the losses of a pass.
+
+        Args:
+            model: What computed them, still at the width of the pass.
+            losses: Tensors or lists of tensors by name, as a detector returns them.
+            where: The pass, for the message.
+
+        Returns:
+            The losses, or the same values with a gradient of zero.
+
+        Raises:
+            FloatingPointError: If one is not finite and the action is ``'raise'``.
+        """
+        totals = {name: _total(value).detach() for name, value in losses.items()}
+        terms = [name for name in totals if 'loss' in name]  # those that MMEngine adds up
+        numbers = torch.stack([totals[name].float() for name in terms]).tolist()
+        wrong = {name: number for name, number in zip(terms, numbers) if not math.isfinite(number)}
+        if not wrong:
+            return losses
+        found = f'{where} {", ".join(f"{name} is {number}" for name, number in wrong.items())}'
+        if self.action == 'raise':
+            raise FloatingPointError(
+                f'{found}. No step was taken. Resume from the last checkpoint with a lower learning rate or clip_grad, '
+                "or leave such passes out with nonfinite='skip' in MutualLearningHook"
+            )
+        print_log(f'{found}; the pass is left out', logger='current', level=logging.WARNING)
+        with torch.no_grad():
+            for buffer, former in zip(_active_statistics(model), self._statistics):
+                buffer.copy_(former)
+        # every parameter takes part: distributed training waits for the gradient of each
+        zero = sum((parameter * 0).sum() for parameter in model.parameters() if parameter.requires_grad)
+        return {**totals, terms[0]: totals[terms[0]] + zero}
+
+
+def _total(value: Tensor | list) -> Tensor:
+    """One number of a loss, as MMEngine adds it up."""
+    return value.mean() if isinstance(value, Tensor) else sum(item.mean() for item in value)
+
+
+def _active_statistics(model: nn.Module) -> Iterator[Tensor]:
+    """Running statistics of all batch norms, of slimmable ones at their width."""
+    for layer in model.modules():
+        if isinstance(layer, SlimBatchNorm2d):
+            buffers = layer.statistics(layer.width)
+        elif isinstance(layer, _BatchNorm):
+            buffers = layer.buffers(recurse=False)
+        else:
+            continue
+        yield from (buffer for buffer in buffers if buffer is not None)

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Evaluate in several processes, one for each GPU; without a GPU they run on the CPU.
+#   bash tools/dist_test.sh CONFIG CHECKPOINT PROCESSES [options of tools/test.py]
+# Variables, as in mmdet: PORT (29500), NNODES (1), NODE_RANK (0), MASTER_ADDR (127.0.0.1), PYTHON (python).
+set -euo pipefail
+usage='usage: bash tools/dist_test.sh CONFIG CHECKPOINT PROCESSES [options of tools/test.py]'
+config=${1:?$usage}
+checkpoint=${2:?$usage}
+processes=${3:?$usage}
+exec "${PYTHON:-python}" -m torch.distributed.run --nproc_per_node="$processes" \
+  --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
+  --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
+  "$(dirname "$0")/test.py" "$config" "$checkpoint" --launcher pytorch "${@:4}"
