@@ -15,7 +15,7 @@ from mmdet.models.roi_heads.roi_extractors.base_roi_extractor import BaseRoIExtr
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmmutual.layers import can_slim
+from mmmutual.layers import Slimmable, can_slim
 from mmmutual.layers.channels import DIVISOR
 
 CUTS = ('Split', 'Slice', 'Narrow', 'Unbind', 'Select')  # autograd nodes that may take some of the channels
@@ -79,7 +79,8 @@ class Dataflow:
             whole, in_part = self._sources(node, concatenated_is_fine=getattr(layer, 'in_segments', None) is not None)
             sources = whole | in_part
             groups.join(sources)
-            complete |= in_part if can_slim(layer) else sources
+            takes_fewer = layer in candidates or isinstance(layer, Slimmable)
+            complete |= in_part if takes_fewer else sources
             complete |= {source for source in sources - candidates if not getattr(source, 'slim_out', False)}
             for source in sources:
                 divisors[source] = math.lcm(divisors.get(source, DIVISOR), _per_group(layer))

@@ -49,11 +49,16 @@ def check_narrow(model: nn.Module, width: float, run: Callable[[nn.Module], obje
             name = last[-1] if last else ''
             raise ValueError(
                 f'{type(model).__name__} cannot slim: its layer {name} ({type(model.get_submodule(name)).__name__}) '
-                f'does not take the channels of a network of width {width:g} ({str(error).splitlines()[0]})'
+                f'does not take the channels of a network of width {width:g} ({first_line(error)})'
             ) from error
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or the error's kind if it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from mmmutual.layers import Slimmable, can_slim, check_ratios, slim_layer_, slim
 
 from .backbones import SlimBottle2neck
 from .dataflow import Dataflow
-from .dry_run import ERRORS, check_narrow, run_levels, run_whole, running
+from .dry_run import ERRORS, check_narrow, first_line, run_levels, run_whole, running
 from .layout import lay_out, of_mmpretrain
 from .roi_extractors import SlimmableGenericRoIExtractor, SlimmableSingleRoIExtractor
 from .rules import COMPLETE, STOCK, divide_inputs, outputs_of
@@ -64,6 +64,7 @@ def make_slimmable_(
     how = outputs_of(model)
     follows = _every_head(model) if whole else _follows(model)
     converted: list[nn.Module] = []
+    stock_necks = [neck for neck in _necks(model) if not any(isinstance(layer, Slimmable) for layer in neck.modules())]
     try:
         for name, layer in model.named_modules():
             if isinstance(layer, Slimmable) or not can_slim(layer):
@@ -82,7 +83,7 @@ def make_slimmable_(
         _check_slims(backbone)
         _swap_blocks(backbone, {**BLOCKS, **of_mmpretrain('BLOCKS')})
         lay_out(model if whole else backbone)
-        for neck in _necks(model):
+        for neck in stock_necks:
             divide_inputs(neck, complete=not whole)
         if whole:
             _swap_blocks(model, EXTRACTORS)
@@ -136,7 +137,7 @@ def _slim_hidden(model: nn.Module, candidates: set[nn.Module]) -> None:
     except ERRORS as error:
         raise ValueError(
             f"{type(model).__name__} runs on no plain image, so what its heads' layers feed cannot be seen "
-            f"({str(error).splitlines()[0]}). Choose slim='backbone'"
+            f"({first_line(error)}). Choose slim='backbone'"
         ) from error
     for name, layer in model.named_modules():
         if layer in flow.idle and not can_slim(layer):

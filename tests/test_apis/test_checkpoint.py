@@ -248,7 +248,9 @@ class TestUnsafe:
         assert folder.exists(), 'the bait does nothing: the test shows nothing'
 
     @FORMATS
-    @pytest.mark.parametrize('owner', [np.ndarray, torch.Size, Bait(getattr, HistoryBuffer, 'mean')], ids=str)
+    @pytest.mark.parametrize(
+        'owner', [np.ndarray, torch.Size, Bait(getattr, HistoryBuffer, 'mean')], ids=['array', 'size', 'bait']
+    )
     def test_getattr_is_for_history_buffers(self, owner, write, path):
         """Of what a checkpoint may hold, too."""
         write(dict(state_dict={}, meta=Bait(getattr, HistoryBuffer, 'mean')), path)

@@ -26,6 +26,9 @@ class Net(nn.Module):
 def hidden(connect, **layers) -> dict[str, int]:
     """The hidden layers with their divisors, of a run on an image of 16 channels."""
     model = Net(connect, **layers)
+    for layer in model.modules():
+        if isinstance(layer, (nn.GroupNorm, nn.BatchNorm2d)):
+            slim_layer_(layer, (1.0,))
     names = {layer: name for name, layer in model.named_modules()}
     flow = Dataflow(model)
     with flow.recording():
@@ -139,3 +142,11 @@ def test_layers_that_are_no_candidates_stay_as_they_are():
     with flow.recording():
         model(torch.rand(1, 16, 2, 2, requires_grad=True))
     assert flow.hidden({model.b}) == {}
+
+
+def test_a_layer_that_was_left_stock_takes_all():
+    model = Net(lambda net, x: net.c(net.b(net.a(x))), a=conv(), b=conv(), c=conv())
+    flow = Dataflow(model)
+    with flow.recording():
+        model(torch.rand(1, 16, 2, 2, requires_grad=True))
+    assert flow.hidden({model.a, model.b}) == {model.a: 8}

@@ -156,6 +156,24 @@ def test_undo_gives_the_stock_detector_back():
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_layers_can_be_left_stock():
+    """What feeds them stays complete."""
+    model = MODELS.build(stock_config('retinanet'))
+    mmmutual.make_slimmable_(model, WIDTHS, lambda layer, name: 'cls_convs.2' not in name, slim='detector')
+    head = model.bbox_head
+    assert [getattr(block.conv, 'slim_out', None) for block in head.cls_convs] == [True, False, None, True]
+    mmmutual.set_width(model, 0.25)
+    assert losses_of(model, batch('retinanet'))
+
+
+def test_a_second_call_for_less_changes_nothing():
+    model = MODELS.build(stock_config('retinanet'))
+    mmmutual.make_slimmable_(model, WIDTHS, slim='detector')
+    before = [vars(layer).copy() for layer in model.modules()]
+    mmmutual.make_slimmable_(model, WIDTHS)
+    assert [vars(layer) for layer in model.modules()] == before
+
+
 def test_building_draws_no_random_numbers_beyond_the_stock_weights():
     """A slimmable detector starts from the weights that the stock one has with the same seed."""
     torch.manual_seed(3)
