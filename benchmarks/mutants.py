@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LAYERS = ('tests/test_layers', 'tests/test_models/test_resnet.py')
+LAYERS = ('tests/test_layers', 'tests/test_models/test_resnet.py', 'tests/test_properties.py')
 CALIBRATION = ('tests/test_engine/test_calibration.py',)
 HOOK = ('tests/test_engine/test_mutual_learning_hook.py', 'tests/test_engine/test_loss_guard.py')
 RESCALE = ('tests/test_engine/test_rescale.py', 'tests/test_properties.py')
