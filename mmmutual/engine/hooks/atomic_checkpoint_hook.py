@@ -57,6 +57,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, backend_args=dict(backend='atomic'), **kwargs)
+        self.file_backend = _PostponingBackend()  # an evaluation alone never comes to before_train
 
     def before_train(self, runner) -> None:
         """Prepare the folder, and postpone deletions from now on."""
