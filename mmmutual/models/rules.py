@@ -13,6 +13,7 @@ from mmcv.cnn.bricks import ContextBlock, GeneralizedAttention, NonLocal2d
 from mmdet.models.backbones import resnet
 from mmdet.models.backbones.res2net import Bottle2neck
 from mmdet.models.layers import CSPLayer
+from mmdet.models.layers.transformer.utils import ConditionalAttention
 from mmdet.models.necks import HRFPN, YOLOXPAFPN, CSPNeXtPAFPN, YOLOV3Neck
 from torch import nn
 
@@ -50,6 +51,11 @@ def non_local(block: NonLocal2d) -> dict[str, str]:
     return {name: COMPLETE for name in ('g', 'theta', 'phi') if hasattr(block, name)}
 
 
+def conditional_attention(block: ConditionalAttention) -> dict[str, str]:
+    """Its heads divide all of the channels."""
+    return {name: COMPLETE for name, layer in block.named_children() if can_slim(layer)}
+
+
 PLUGINS = (ContextBlock, GeneralizedAttention)
 RULES: dict[type[nn.Module], Callable[[nn.Module], dict[str, str]]] = {
     resnet.Bottleneck: bottleneck,
@@ -57,6 +63,7 @@ RULES: dict[type[nn.Module], Callable[[nn.Module], dict[str, str]]] = {
     ContextBlock: context_block,
     GeneralizedAttention: generalized_attention,
     NonLocal2d: non_local,
+    ConditionalAttention: conditional_attention,
 }
 
 

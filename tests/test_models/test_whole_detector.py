@@ -5,6 +5,8 @@ import copy
 import mmdet
 import pytest
 import torch
+from mmcv.cnn.bricks import NonLocal2d
+from mmdet.models.layers.transformer.utils import ConditionalAttention
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
@@ -12,6 +14,7 @@ from narrow import assert_same_gradients, carry_weights
 
 import mmmutual
 from mmmutual.layers import SlimBatchNorm2d, SlimConvTranspose2d
+from mmmutual.models.rules import COMPLETE, outputs_of
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 CONFIGS = f'{mmdet.__path__[0]}/.mim/configs'
@@ -188,3 +191,10 @@ def test_what_slims_is_one_of_two():
     config['slim'] = 'heads'
     with pytest.raises(ValueError, match="slim must be 'backbone', as in the paper, or 'detector'.* but got 'heads'"):
         MODELS.build(config)
+
+
+def test_projections_of_attention_are_complete():
+    """Those that divide their channels among heads count on all of them."""
+    for block in (ConditionalAttention(16, 2), NonLocal2d(16, reduction=1)):
+        complete = {name for name, layer in block.named_modules() if outputs_of(block).get(layer) == COMPLETE}
+        assert complete and 'conv_out.conv' not in complete
