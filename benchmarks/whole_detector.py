@@ -71,9 +71,8 @@ def main() -> None:
     args.out.write_text(json.dumps([row.as_dict() for row in rows], indent=1))
     print(as_text(rows))
     print(as_markdown(rows))
-    print(
-        f'{device_name(torch.device(args.device))}, {torch.get_num_threads()} threads, {args.size[0]} x {args.size[1]} pixels'
-    )
+    device = device_name(torch.device(args.device))
+    print(f'{device}, {torch.get_num_threads()} threads, {args.size[0]} x {args.size[1]} pixels')
 
 
 def _at(model: torch.nn.Module, width: float, image: torch.Tensor):
