@@ -34,6 +34,10 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Time Mask R-CNN R-50 with the backbone or the whole detector slim')
     parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
     parser.add_argument('--size', nargs=2, type=int, default=(320, 512), metavar=('HEIGHT', 'WIDTH'), help='pixels')
+    parser.add_argument('--kinds', nargs='+', choices=KINDS, default=[*KINDS], help='what slims; default: both')
+    parser.add_argument(
+        '--widths', nargs='+', type=float, default=WIDTHS, help='the first is what the others are divided by'
+    )
     parser.add_argument('--rounds', type=int, default=7, help='timed rounds; default: 7')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/whole_detector.json'), help='JSON with all rounds')
     return parser.parse_args()
@@ -47,24 +51,27 @@ def main() -> None:
     register_all_modules()
     image = torch.randn(1, 3, *args.size, device=args.device)
     calls = {}
-    for kind, name in KINDS.items():
+    for kind in args.kinds:
+        name = KINDS[kind]
         config = without_pretraining(Config.fromfile(CONFIGS / f'{name}.py'))
         model = slimmable(config, 'cpu')
-        for width in WIDTHS:
+        for width in args.widths:
             stock = static(config, model, width, 'cpu')
             set_width(model, width)
             if (difference := largest_difference(model, stock)) > TOLERANCE:
                 raise RuntimeError(f'{name} differs from the stock detector of width {width:g} by {difference:.1e}')
             calls[kind, width, 'static'] = detection(stock.to(args.device), image)
-        calls.update({(kind, width, 'ours'): _at(model.to(args.device), width, image) for width in WIDTHS})
+        calls.update({(kind, width, 'ours'): _at(model.to(args.device), width, image) for width in args.widths})
     times = take_turns(calls, args.rounds)
     rows = []
-    for kind in KINDS:
-        for width in WIDTHS:
-            ours, full = (kind, width, 'ours'), (kind, 1.0, 'ours')
+    for kind in args.kinds:
+        for width in args.widths:
+            ours, full = (kind, width, 'ours'), (kind, args.widths[0], 'ours')
             rows.append(Row(f'{kind} slims, width {width:g}', tuple(times[ours]), unit=' ms'))
-            if width < 1:
-                rows.append(Row(f'{kind} slims, width {width:g} over 1.0', tuple(ratios(times, ours, full))))
+            if width != args.widths[0]:
+                rows.append(
+                    Row(f'{kind} slims, width {width:g} over {args.widths[0]:g}', tuple(ratios(times, ours, full)))
+                )
             over = tuple(ratios(times, ours, (kind, width, 'static')))
             rows.append(Row(f'{kind} slims, width {width:g} over static', over, target=TARGET))
     args.out.parent.mkdir(parents=True, exist_ok=True)
