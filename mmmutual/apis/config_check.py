@@ -24,6 +24,7 @@ from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from torch import Tensor, nn
 
 from mmmutual.engine import MutualLearningHook
+from mmmutual.engine.pipeline_scale import nested_dicts
 from mmmutual.layers import use_width
 
 from .mutual_config import load_config, make_mutual
@@ -79,7 +80,7 @@ def check_config(name: str, slim: str = 'backbone') -> None:
     _require(not missing.missing_keys and not missing.unexpected_keys, f'checkpoint keys differ: {missing}')
     if hasattr(stock, 'teacher_model'):
         mutual.teacher_model = stock.teacher_model  # it is no part of the checkpoint
-    loads = [node for node in _dicts(config.to_dict()) if str(node.get('type')).startswith('Load')]
+    loads = [node for node in nested_dicts(config.to_dict()) if str(node.get('type')).startswith('Load')]
     with_mask = any(node.get('with_mask', 'Panoptic' in node['type']) for node in loads)
     batch = demo_batch(stock, size, with_mask)
     try:
@@ -101,7 +102,7 @@ def check_config(name: str, slim: str = 'backbone') -> None:
 
 def shrink(config: Config) -> Config:
     """The config without downloads, and with fewer samples and proposals; the architecture stays."""
-    for node in _dicts(config.model):
+    for node in nested_dicts(config.model):
         for key in ('init_cfg', 'pretrained', 'teacher_ckpt'):
             if key in node:
                 node[key] = None
@@ -234,16 +235,6 @@ def _tensors(node):
     elif isinstance(node, (list, tuple)):
         for value in node:
             yield from _tensors(value)
-
-
-def _dicts(node):
-    if isinstance(node, Mapping):
-        yield node
-        for value in node.values():
-            yield from _dicts(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _dicts(value)
 
 
 def _require(condition: bool, message: str) -> None:

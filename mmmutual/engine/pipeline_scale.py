@@ -25,7 +25,7 @@ def scale_pipeline(config: Any, scale: float) -> Any:
     scaled = copy.deepcopy(config)
     if scale == 1.0:
         return scaled
-    nodes = {id(node): node for node in _dicts(scaled)}  # data sets may share one pipeline
+    nodes = {id(node): node for node in nested_dicts(scaled)}  # data sets may share one pipeline
     if not any([_scale_transform(node, scale) for node in nodes.values()]):
         raise ValueError(
             f'cannot evaluate at scale {scale}: the test pipeline has no Resize. Add '
@@ -36,7 +36,7 @@ def scale_pipeline(config: Any, scale: float) -> Any:
 
 def nominal_size(config: Any) -> tuple[int, int] | None:
     """Nominal test size (height, width) in pixels: that of the first ``Resize`` with a ``scale``, None without one."""
-    for node in _dicts(config):
+    for node in nested_dicts(config):
         size = node.get('scale') if _kind(node) in ('Resize', 'FixScaleResize') else None
         if size is not None:
             width, height = (size, size) if isinstance(size, int) else size
@@ -44,15 +44,15 @@ def nominal_size(config: Any) -> tuple[int, int] | None:
     return None
 
 
-def _dicts(node: Any):
+def nested_dicts(node: Any):
     """All dicts in a nested config, outermost first."""
     if isinstance(node, dict):
         yield node
         for value in node.values():
-            yield from _dicts(value)
+            yield from nested_dicts(value)
     elif isinstance(node, (list, tuple)):
         for value in node:
-            yield from _dicts(value)
+            yield from nested_dicts(value)
 
 
 def _kind(node: dict) -> str:
