@@ -2,7 +2,7 @@
 
 Importing it registers the slimmable layers, backbones and necks (``SlimmableResNet``, ``SlimmableFPN`` and those of
 docs/backbones.md), ``SlimmableDetector``, ``MutualLearningHook``, ``BNCalibrationHook``, ``IterationSeedHook``,
-``AtomicCheckpointHook``, ``SubnetValLoop``, ``SubnetTestLoop`` and ``SubnetLogProcessor``.
+``AtomicCheckpointHook``, ``SubnetValLoop``, ``SubnetTestLoop``, ``SubnetLogProcessor`` and the distillations.
 """
 
 from .environment import check_stack, register_safe_globals

@@ -37,7 +37,7 @@ def test_each_iteration_is_a_sandwich(widths, scales, count, seed, iteration):
     sampler = SandwichSampler(widths, scales, count, seed)
     subnets = sampler.sample(iteration)
     assert len(subnets) == count
-    assert (subnets[-1].width, subnets[-1].scale) == (max(widths), max(scales))
+    assert (subnets[0].width, subnets[0].scale) == (max(widths), max(scales))
     assert min(subnet.width for subnet in subnets) == min(widths)
     assert {subnet.width for subnet in subnets} <= set(widths)
     assert {subnet.scale for subnet in subnets} <= set(scales)

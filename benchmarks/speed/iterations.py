@@ -25,10 +25,11 @@ class MutualIteration:
         model: The slimmable detector.
         batch: A batch as a data loader yields it.
         widths: Of the sub-networks.
+        **options: Further arguments of ``MutualLearningHook``.
     """
 
-    def __init__(self, model: nn.Module, batch: dict, widths: tuple[float, ...]) -> None:
-        self.hook = MutualLearningHook(widths, SCALES, num_subnets=4)
+    def __init__(self, model: nn.Module, batch: dict, widths: tuple[float, ...], **options) -> None:
+        self.hook = MutualLearningHook(widths, SCALES, num_subnets=4, **options)
         self.batch = batch
         self.runner = SimpleNamespace(
             cfg=Config(),
@@ -44,7 +45,7 @@ class MutualIteration:
 
     @property
     def subnets(self) -> list[Subnet]:
-        """The passes, the widest last."""
+        """The passes, the widest first."""
         return self.hook.sampler.sample(self.runner.iter)
 
     def __call__(self) -> list[float]:
@@ -52,9 +53,10 @@ class MutualIteration:
         torch.manual_seed(0)  # proposals are sampled
         self.hook.before_train_iter(self.runner, 0, self.batch)
         widest = self.runner.model.train_step(self.batch, self.runner.optim_wrapper)
+        self.hook.after_train_iter(self.runner, 0, self.batch)
         scalars = self.runner.message_hub.log_scalars
-        narrow = [scalars[f'train/w{subnet.width:g}/loss'].current() for subnet in self.subnets[:-1]]
-        return [*narrow, widest['loss'].item()]
+        narrow = [scalars[f'train/w{subnet.width:g}/loss'].current() for subnet in self.subnets[1:]]
+        return [widest['loss'].item(), *narrow]
 
 
 def separate_passes(
@@ -68,7 +70,7 @@ def separate_passes(
     Args:
         networks: Networks by width, or one network that ``set_width`` switches.
         batch: A batch as a data loader yields it.
-        subnets: The passes, the widest last.
+        subnets: The passes, the widest first.
         set_width: Called before each pass.
 
     Returns:
@@ -77,7 +79,7 @@ def separate_passes(
     for network in networks.values():
         network.train()
     optimizers = {id(network): optimizer(network) for network in networks.values()}
-    step = optimizers[id(networks[subnets[-1].width])].step
+    step = optimizers[id(networks[subnets[0].width])].step
 
     def iterate() -> list[float]:
         torch.manual_seed(0)

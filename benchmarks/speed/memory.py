@@ -1,9 +1,10 @@
-"""The peak memory of a mutual iteration over that of a plain one at full width."""
+"""The peak memory of a mutual iteration over that of a plain one at full width, and with in-place distillation."""
 
 from __future__ import annotations
 
 import multiprocessing
 from pathlib import Path
+from statistics import median
 
 import torch
 from mmdet.utils import register_all_modules
@@ -16,7 +17,8 @@ from .networks import slimmable
 from .options import Options
 from .table import Row
 
-TARGET = 1.05
+TARGETS = dict(mutual=1.05, distilled=1.10)
+DISTILL = dict(type='PearsonDistillation')
 ITERATIONS = 3
 STATUS = Path('/proc/self/status')
 
@@ -26,13 +28,21 @@ def measure(options: Options, rounds: int) -> list[Row]:
     if options.device == 'cpu' and not STATUS.exists():
         return []
     spawn = multiprocessing.get_context('spawn')
-    values, plain = [], 0.0
+    peaks: dict[str, list[float]] = dict(plain=[], mutual=[], distilled=[])
     for _ in range(rounds):
         with spawn.Pool(1, maxtasksperchild=1) as pool:
-            mutual, plain = (pool.apply(peak, (options, kind)) for kind in ('mutual', 'plain'))
-        values.append(mutual / plain)
-    reference = f'plain: {plain:.0f} MB with weights and momentum'
-    return [Row(f'peak memory of a mutual iteration, batch {options.batch_size}', tuple(values), reference, TARGET)]
+            for kind, values in peaks.items():
+                values.append(pool.apply(peak, (options, kind)))
+    what = f'peak memory of a mutual iteration, batch {options.batch_size}'
+    return [
+        _row(peaks, 'mutual', 'plain', what),
+        _row(peaks, 'distilled', 'mutual', f'{what}, with distillation over without'),
+    ]
+
+
+def _row(peaks: dict[str, list[float]], kind: str, reference: str, what: str) -> Row:
+    ratios = tuple(ours / theirs for ours, theirs in zip(peaks[kind], peaks[reference]))
+    return Row(what, ratios, f'{reference}: {median(peaks[reference]):.0f} MB with weights and momentum', TARGETS[kind])
 
 
 def peak(options: Options, kind: str) -> float:
@@ -43,10 +53,10 @@ def peak(options: Options, kind: str) -> float:
     batch = training_batch(options, config)
     before = 0.0 if options.device == 'cuda' else _status('VmRSS')
     model = slimmable(config, options.device)
-    if kind == 'mutual':
-        iteration = MutualIteration(model, batch, options.widths)
-    else:
+    if kind == 'plain':
         iteration = separate_passes({1.0: model}, batch, [Subnet(1.0)])
+    else:
+        iteration = MutualIteration(model, batch, options.widths, distill=DISTILL if kind == 'distilled' else None)
     for _ in range(ITERATIONS):
         iteration()
     if options.device == 'cuda':

@@ -193,6 +193,7 @@ def _mutual_iteration(model: nn.Module, batch: dict, scales: tuple[float, ...]) 
     hook.before_train(runner)
     hook.before_train_iter(runner, 0, copy.deepcopy(batch))
     losses = model.train_step(copy.deepcopy(batch), optim_wrapper=wrapper)
+    hook.after_train_iter(runner, 0, copy.deepcopy(batch))
     hook.after_train(runner)
     infinite = [name for name, value in losses.items() if not torch.as_tensor(value).isfinite().all()]
     _require(not infinite, f'the losses {infinite} are not finite')

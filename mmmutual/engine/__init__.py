@@ -1,6 +1,7 @@
 """Training and evaluation of sub-networks: hooks, loops, sampling, rescaling, calibration, logs."""
 
 from .calibration import calibrate
+from .distillation import Distillation, PearsonDistillation, SoftLabelDistillation
 from .hooks import AtomicCheckpointHook, BNCalibrationHook, IterationSeedHook, MutualLearningHook
 from .log_processor import SubnetLogProcessor
 from .loops import SubnetTestLoop, SubnetValLoop
@@ -11,9 +12,12 @@ from .sampling import SandwichSampler, Subnet
 __all__ = [
     'AtomicCheckpointHook',
     'BNCalibrationHook',
+    'Distillation',
     'IterationSeedHook',
     'MutualLearningHook',
+    'PearsonDistillation',
     'SandwichSampler',
+    'SoftLabelDistillation',
     'Subnet',
     'SubnetLogProcessor',
     'SubnetTestLoop',

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mmdet.registry import LOG_PROCESSORS
+from mmengine.registry import LOG_PROCESSORS
 from mmengine.runner import LogProcessor
 
 LOSS_TERMS = re.compile(r'  w[\d.]+/(?!loss:)\S+: \S+')

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from mmcv.image import rescale_size
-from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import BaseBoxes
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
-from mmengine.structures import InstanceData, PixelData
+from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from torch import Tensor
 
 Size = tuple[int, int]  # height, width in pixels
@@ -19,12 +18,12 @@ Size = tuple[int, int]  # height, width in pixels
 
 def rescale_batch(
     inputs: Tensor,
-    data_samples: Sequence[DetDataSample],
+    data_samples: Sequence[BaseDataElement],
     scale: float,
     pad_size_divisor: int = 1,
     pad_value: float = 0.0,
     seg_pad_value: int = 255,
-) -> tuple[Tensor, list[DetDataSample]]:
+) -> tuple[Tensor, list[BaseDataElement]]:
     """Resize a preprocessed batch and its ground truth, on copies.
 
     Each image is cut out of the padded batch, resized as mmdet's ``Resize(scale_factor=scale)`` would (bilinear with
@@ -32,7 +31,8 @@ def rescale_batch(
 
     Args:
         inputs: (N, C, H, W) images, normalised and padded at the bottom and on the right.
-        data_samples: Their ground truth, N of them, with ``img_shape`` (h, w) of each unpadded image.
+        data_samples: Their ground truth, N data samples of mmdet or mmpretrain, with ``img_shape`` (h, w) of each
+            unpadded image.
         scale: Factor in (0, 1]; 1 returns the batch as it is.
         pad_size_divisor: Height and width of the result are multiples of it.
         pad_value: Value of padded pixels.
@@ -42,15 +42,15 @@ def rescale_batch(
         Images (N, C, H', W') and their ground truth.
 
     Raises:
-        TypeError: If ``inputs`` is no tensor or ``data_samples`` are no ``DetDataSample``.
+        TypeError: If ``inputs`` is no tensor or ``data_samples`` are no data samples.
         ValueError: If instances have maps other than masks.
     """
     listed = isinstance(data_samples, Sequence)
-    if not (isinstance(inputs, Tensor) and listed and all(isinstance(item, DetDataSample) for item in data_samples)):
+    if not (isinstance(inputs, Tensor) and listed and all(_is_sample(item) for item in data_samples)):
         kinds = sorted({type(item).__name__ for item in data_samples}) if listed else type(data_samples).__name__
         raise TypeError(
-            'rescaling needs a batch as DetDataPreprocessor makes it, a (N, C, H, W) tensor and DetDataSamples, '
-            f'but got {type(inputs).__name__} and {kinds}'
+            'rescaling needs a batch as DetDataPreprocessor makes it, a (N, C, H, W) tensor and data samples with '
+            f'img_shape, but got {type(inputs).__name__} and {kinds}'
         )
     if scale == 1.0:
         return inputs, list(data_samples)
@@ -69,6 +69,10 @@ def rescale_batch(
     return images, samples
 
 
+def _is_sample(item: object) -> bool:
+    return isinstance(item, BaseDataElement) and 'img_shape' in item.metainfo
+
+
 def _rescaled(size: Size, scale: float) -> Size:
     width, height = rescale_size((size[1], size[0]), scale)
     return max(height, 1), max(width, 1)
@@ -79,8 +83,8 @@ def _padded(size: Size, divisor: int) -> Size:
 
 
 def _rescale_sample(
-    sample: DetDataSample, old: Size, new: Size, frame: Size, divisor: int, seg_pad_value: int
-) -> DetDataSample:
+    sample: BaseDataElement, old: Size, new: Size, frame: Size, divisor: int, seg_pad_value: int
+) -> BaseDataElement:
     """A copy of the ground truth of one image, in pixels of the new size."""
     factor = (new[1] / old[1], new[0] / old[0])  # width, height, as mmdet orders scale_factor
     before = sample.metainfo.get('scale_factor', (1.0, 1.0))

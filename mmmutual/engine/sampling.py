@@ -55,7 +55,7 @@ class SandwichSampler:
         self.seed = seed
 
     def sample(self, iteration: int) -> list[Subnet]:
-        """Sub-networks of an iteration (0-based), the widest last.
+        """Sub-networks of an iteration (0-based), the widest first.
 
         The random widths come from between the widest and the narrowest, all different as far as there are enough; with
         nothing in between, from those two.
@@ -69,4 +69,4 @@ class SandwichSampler:
         drawn = list(rng.choice(between, size=min(count, len(between)), replace=False))
         drawn += list(rng.choice(between, size=count - len(drawn)))
         passes = [Subnet(float(width), float(rng.choice(self.scales))) for width in (*drawn, narrowest)]
-        return [*passes, Subnet(widest, self.scales[0])]
+        return [Subnet(widest, self.scales[0]), *passes]

@@ -12,7 +12,7 @@ from mmmutual.engine.loss_guard import LossGuard
 from mmmutual.layers import SlimBatchNorm2d, get_width
 
 FAULTY = 1  # the second iteration
-NARROW_SCALE = next(s.scale for s in SandwichSampler((1.0, 0.75, 0.5, 0.25), (1.0, 0.75, 0.5)).sample(FAULTY)[2:])
+NARROW_SCALE = next(s.scale for s in SandwichSampler((1.0, 0.75, 0.5, 0.25), (1.0, 0.75, 0.5)).sample(FAULTY)[3:])
 
 
 def runner_for(data, work_dir, nonfinite: str, wrapper: str = 'OptimWrapper', **options):

@@ -22,6 +22,10 @@ def config_for(case: str, data, work_dir) -> Config:
     hook = config.custom_hooks[1]
     if case == 'mean':
         hook.loss_reduction = 'mean'
+    elif case == 'distill':
+        hook.scales = (1.0, 0.75)  # a batch norm of two values has a gradient that magnifies rounding
+        config.optim_wrapper.optimizer.lr = 1e-4
+        hook.distill = dict(type='PearsonDistillation', module='neck.fpn_convs.0', loss_weight=2.0)
     elif case == 'clip':
         config.optim_wrapper.clip_grad = dict(max_norm=0.5)
     elif case == 'accumulate':
@@ -45,16 +49,21 @@ def train_by_hand(config: Config, case: str) -> nn.Module:
     sampler = SandwichSampler(hook.widths, hook.scales, 4, SEED)
     every = 2 if case == 'accumulate' else 1
     model.train()
+    features = []  # of the passes of an iteration
+    model.neck.fpn_convs[0].register_forward_hook(lambda module, args, level: features.append([level]))
     _seed(SEED, 0, 0)
     for iteration in range(ITERATIONS):
         batch = next(loader)
         _seed(SEED, iteration, TRAINING)
+        features.clear()
         for subnet in sampler.sample(iteration):
             set_width(model, subnet.width)
             with torch.autocast('cpu', torch.bfloat16, enabled=case == 'amp'):
                 data = model.data_preprocessor(batch, True)
                 inputs, samples = rescale_batch(**data, scale=subnet.scale, pad_size_divisor=32)
                 loss, _ = model.parse_losses(model.loss(inputs, samples))
+            if case == 'distill' and len(features) > 1:
+                loss = loss + 2.0 * decorrelation(features[-1], features[0], subnet.scale)
             (loss / every / (4 if case == 'mean' else 1)).backward()
         if (iteration + 1) % every == 0:
             if case == 'clip':
@@ -66,7 +75,20 @@ def train_by_hand(config: Config, case: str) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize('case', ['sum', 'mean', 'clip', 'accumulate', 'amp', 'iterations'])
+def decorrelation(student: tuple, teacher: tuple, scale: float) -> torch.Tensor:
+    """1 minus the correlation coefficient, mean over the channels of the largest level."""
+    coefficients = []
+    for ours, theirs in zip(student[:1], teacher[:1]):
+        size = [round(side * scale) for side in theirs.shape[2:]]
+        theirs = nn.functional.interpolate(theirs.detach(), size, mode='bilinear', antialias=True)
+        height, width = (min(sides) for sides in zip(ours.shape[2:], size))
+        for channel in range(ours.size(1)):
+            pair = [maps[:, channel, :height, :width].flatten() for maps in (ours, theirs)]
+            coefficients.append(torch.corrcoef(torch.stack(pair))[0, 1])
+    return 1 - torch.stack(coefficients).mean()
+
+
+@pytest.mark.parametrize('case', ['sum', 'mean', 'clip', 'accumulate', 'amp', 'iterations', 'distill'])
 def test_an_iteration_is_four_passes_and_one_step(case, tiny_data, tmp_path, monkeypatch):
     # MMEngine's AMP refuses to start without a GPU, though its autocast runs on the CPU
     monkeypatch.setattr('mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available', lambda: True)

@@ -325,7 +325,7 @@ def test_maps_that_it_does_not_know():
 @pytest.mark.parametrize(
     ('inputs', 'samples', 'text'),
     [
-        ([torch.zeros(3, 8, 8)], [SAMPLE], r'\(N, C, H, W\) tensor and DetDataSamples, but got list'),
+        ([torch.zeros(3, 8, 8)], [SAMPLE], r'\(N, C, H, W\) tensor and data samples with img_shape, but got list'),
         (dict(sup=torch.zeros(1, 3, 8, 8)), dict(sup=[SAMPLE]), 'but got dict'),
         (torch.zeros(1, 3, 8, 8), [dict(img_shape=(8, 8))], r"but got Tensor and \['dict'\]"),
         (torch.zeros(1, 3, 8, 8), [SAMPLE, BaseDataElement()], "'BaseDataElement', 'DetDataSample'"),

@@ -10,7 +10,7 @@ WIDTHS, SCALES = (0.25, 0.5, 0.75, 0.9, 1.0), (0.4, 1.0, 0.6, 0.8)
 def test_the_sandwich():
     sampler = SandwichSampler(WIDTHS, SCALES, 4)
     for iteration in range(50):
-        first, second, narrowest, widest = sampler.sample(iteration)
+        widest, first, second, narrowest = sampler.sample(iteration)
         assert widest == Subnet(1.0, 1.0)
         assert narrowest.width == 0.25
         assert first.width != second.width
@@ -18,7 +18,7 @@ def test_the_sandwich():
 
 
 def test_widths_and_scales_are_drawn_evenly():
-    draws = [subnet for i in range(3000) for subnet in SandwichSampler(WIDTHS, SCALES, 4).sample(i)[:-1]]
+    draws = [subnet for i in range(3000) for subnet in SandwichSampler(WIDTHS, SCALES, 4).sample(i)[1:]]
     widths, scales = Counter(subnet.width for subnet in draws), Counter(subnet.scale for subnet in draws)
     assert all(abs(widths[width] - 2000) < 150 for width in (0.5, 0.75, 0.9))
     assert widths[0.25] == 3000
@@ -40,7 +40,7 @@ def test_a_pure_function_of_seed_and_iteration():
 def test_few_widths(widths, count):
     drawn = SandwichSampler(widths, (1.0, 0.5), count).sample(0)
     assert len(drawn) == count
-    assert drawn[-1] == Subnet(1.0, 1.0)
+    assert drawn[0] == Subnet(1.0, 1.0)
     assert {subnet.width for subnet in drawn} <= set(widths)
 
 

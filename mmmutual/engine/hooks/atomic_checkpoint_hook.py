@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mmdet.registry import HOOKS
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
+from mmengine.registry import HOOKS
 
 from mmmutual.files import write_whole
 

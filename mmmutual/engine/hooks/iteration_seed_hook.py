@@ -6,9 +6,9 @@ import random
 
 import numpy as np
 import torch
-from mmdet.registry import HOOKS
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 
 LOADING, TRAINING = 0, 1
 
@@ -24,7 +24,7 @@ class IterationSeedHook(Hook):
     skips, so that the first batch after a resume is augmented otherwise there.
     """
 
-    priority = 'VERY_HIGH'
+    priority = 'ABOVE_NORMAL'  # after the passes of MutualLearningHook
 
     def before_train(self, runner) -> None:
         """Seed the loading of the first batch."""

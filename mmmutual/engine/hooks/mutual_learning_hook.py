@@ -6,16 +6,17 @@ import logging
 from collections.abc import Sequence
 
 import torch
-from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
+from mmengine.registry import HOOKS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmmutual.layers import SlimBatchNorm2d, Slimmable, set_width, slimmable_layers, use_width
 
+from ..distillation import build_distillation, detached
 from ..loss_guard import LossGuard
 from ..rescale import rescale_batch
 from ..sampling import SandwichSampler, Subnet
@@ -27,10 +28,10 @@ REDUCTIONS = ('sum', 'mean')
 class MutualLearningHook(Hook):
     """Trains several sub-networks per iteration on one batch, with one optimizer step.
 
-    Each iteration runs the sandwich: the narrowest and some random widths, each on an input scale drawn at random, then
-    the widest on the full scale. All learn from the ground truth. The extra passes run before the training loop's own,
-    with MMEngine's gradient accumulation between them, so mixed precision, gradient clipping, distributed training and
-    the user's own accumulation work as ever. The logged losses are the widest network's; those of each other width are
+    Each iteration runs the sandwich: the widest network on the full scale, then the narrowest and some random widths,
+    each on an input scale drawn at random. The widest pass is the training loop's own. The others follow it with
+    MMEngine's gradient accumulation between them, so mixed precision, gradient clipping, distributed training and the
+    user's own accumulation work as ever. The logged losses are the widest network's; those of each other width are
     logged as ``w0.25/loss`` and so on.
 
     Args:
@@ -41,15 +42,17 @@ class MutualLearningHook(Hook):
             accumulation as it is.
         nonfinite: What a pass does whose loss is infinite or NaN: ``'raise'`` ends the run with the sub-network, the
             iteration and the loss term; ``'skip'`` logs them and leaves the pass out.
+        distill: Config of a ``Distillation``, what the narrower passes learn from the widest; by default all passes
+            learn from the ground truth alone, as the paper's detectors do.
 
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If an argument is out of range; before training, if the model has nothing to slim, a norm does not
-            know a width, or a frozen norm lacks statistics for one.
+            know a width, a frozen norm lacks statistics for one, or the model cannot be distilled as asked.
         FloatingPointError: During training, if a loss is not finite and ``nonfinite`` is ``'raise'``.
     """
 
-    priority = 'LOW'
+    priority = 'HIGH'  # the iteration's passes are whole before other hooks look at the weights or set the next rate
 
     def __init__(
         self,
@@ -58,14 +61,18 @@ class MutualLearningHook(Hook):
         num_subnets: int = 4,
         loss_reduction: str = 'sum',
         nonfinite: str = 'raise',
+        distill: dict | None = None,
     ) -> None:
         if loss_reduction not in REDUCTIONS:
             raise ValueError(f'loss_reduction must be one of {REDUCTIONS}, but got {loss_reduction!r}')
         self.sampler = SandwichSampler(widths, scales, num_subnets)
         self.loss_reduction = loss_reduction
+        self.distillation = None if distill is None else build_distillation(distill)
         self._guard = LossGuard(nonfinite)
-        self._subnet = Subnet(1.0)  # of the pass under way
+        self._subnet = self._widest = Subnet(self.sampler.widths[0], self.sampler.scales[0])
         self._iteration = 0
+        self._output: object = None  # of the module that is distilled, in the pass under way
+        self._teacher: object = None
         self._own_counts: int | None = None
         self._handles: list = []
 
@@ -103,15 +110,21 @@ class MutualLearningHook(Hook):
             model.register_forward_pre_hook(self._prepare_pass, with_kwargs=True),
             model.register_forward_hook(self._finish_pass, with_kwargs=True),
         ]
+        self._output = self._teacher = None
+        if self.distillation is not None:
+            module = self._distilled_module(model)
+            self._handles.append(module.register_forward_hook(self._keep_output))
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Run all passes but the widest network's, which is the loop's own."""
-        model = _unwrapped(runner.model)
+        """Note the iteration; the loop's own pass is the widest network's."""
         self._iteration = runner.iter
-        *narrower, widest = self.sampler.sample(runner.iter)
-        for subnet in narrower:
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None, outputs=None) -> None:
+        """Run the other passes; the last one ends in the optimizer's step."""
+        model = _unwrapped(runner.model)
+        for subnet in self.sampler.sample(runner.iter)[1:]:
             self._run_pass(runner, model, subnet, data_batch)
-        self._subnet = widest
+        self._teacher = None
 
     def after_train(self, runner) -> None:
         """Leave the model without hooks and at its widest."""
@@ -123,7 +136,7 @@ class MutualLearningHook(Hook):
             with use_width(model, subnet.width):
                 losses = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
         finally:
-            self._subnet = Subnet(1.0)
+            self._subnet = self._widest
         for name, value in losses.items():
             runner.message_hub.update_scalar(f'train/w{subnet.width:g}/{name}', value)
 
@@ -149,12 +162,44 @@ class MutualLearningHook(Hook):
         """Forward hook: check the losses; undo MMEngine's averaging over the passes, in the gradients alone."""
         if kwargs.get('mode') != 'loss':
             return None
+        if self.distillation is not None:
+            losses = self._distill(losses)
         where = f'iteration {self._iteration + 1}, width {self._subnet.width:g} at scale {self._subnet.scale:g}:'
         losses = self._guard.after_forward(model, losses, where)
         if self.loss_reduction == 'mean':
             return losses
         factor = self.sampler.num_subnets
         return {name: _map_tensors(value, factor) for name, value in losses.items()}
+
+    def _distilled_module(self, model: nn.Module) -> nn.Module:
+        """The module whose output is distilled, if the model can be distilled."""
+        if getattr(model.data_preprocessor, 'batch_augments', None):
+            raise ValueError(
+                'distill compares passes on the same images, but the batch_augments of the data preprocessor draw anew '
+                'in each pass: remove them or distill'
+            )
+        try:
+            return model.get_submodule(self.distillation.module)
+        except AttributeError:
+            raise ValueError(
+                f'distill watches the module {self.distillation.module!r}, but {type(model).__name__} has none of that '
+                f'name; it has {[name for name, _ in model.named_children()]}: name one with distill.module'
+            ) from None
+
+    def _keep_output(self, module: nn.Module, args: tuple, output: object) -> None:
+        self._output = output
+
+    def _distill(self, losses: dict) -> dict:
+        if self._output is None:
+            raise ValueError(
+                f'distill watches the module {self.distillation.module!r}, which the training pass did not call: name '
+                'another one with distill.module'
+            )
+        output, self._output = self._output, None
+        if self._teacher is None:  # the widest pass comes first
+            self._teacher = detached(output)
+            return losses
+        return self.distillation.losses(losses, output, self._teacher, self._subnet.scale / self._widest.scale)
 
     def _check_norms(self, model: nn.Module) -> None:
         """Refuse frozen statistics that do not exist, warn of norms that mix the widths' statistics."""
