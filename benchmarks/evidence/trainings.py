@@ -1,0 +1,108 @@
+"""Which trainings a method consists of, and how one is run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+WIDTHS = (1.0, 0.75, 0.5, 0.25)
+DETECTORS = ('mask_rcnn', 'faster_rcnn')
+SHAPES = dict(num_train=1200, num_val=200, min_size=12, max_size=96)  # of the data that the config names
+EXAMPLE = 'configs/mutual_mask_rcnn_r18_shapes_whole.py'
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training.
+
+    Args:
+        environment: Variables that the config reads.
+        settings: ``--cfg-options``.
+        config: The config, relative to the repository.
+        lengths: Epochs of it in one epoch of the others.
+    """
+
+    environment: dict[str, str] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
+    config: str = 'benchmarks/evidence/config.py'
+    lengths: int = 1
+
+    def run(self, detector: str, seed: int, epochs: int, folder: Path) -> None:
+        """Train and evaluate with the project's tools; ``rows.json`` in the folder appears when all is done.
+
+        Args:
+            detector: One of ``DETECTORS``.
+            seed: Seed of the training.
+            epochs: Epochs of the other trainings.
+            folder: Of this training; an interrupted one is resumed.
+
+        Raises:
+            subprocess.CalledProcessError: If a tool fails; the folder's ``log.txt`` says why.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        epochs *= self.lengths
+        environment = {**os.environ, 'DETECTOR': detector, 'EPOCHS': f'{epochs}', **self.environment}
+        settings = ['--cfg-options', *self.settings, f'randomness.seed={seed}']
+        if self.config == EXAMPLE:
+            settings += [f'train_cfg.max_epochs={epochs}', f'param_scheduler.1.end={epochs}']
+            settings += [f'train_cfg.val_interval={epochs + 1}']
+        common = [str(ROOT / self.config), '--work-dir', str(folder)]
+        with (folder / 'log.txt').open('a') as log:
+            _call('train.py', [*common, '--resume', *settings], environment, log)
+            checkpoint = Path((folder / 'last_checkpoint').read_text())
+            _call('test.py', [common[0], str(checkpoint), *common[1:], *settings], environment, log)
+        newest = max(folder.rglob('subnets.json'), key=lambda path: path.stat().st_mtime)
+        os.replace(newest, folder / 'rows.json')
+        for path in folder.glob('epoch_*.pth'):
+            if path.name != checkpoint.name:
+                path.unlink()
+
+
+def _call(tool: str, arguments: list[str], environment: dict[str, str], log) -> None:
+    command = [sys.executable, str(ROOT / 'tools' / tool), *arguments]
+    subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT, env=environment)
+
+
+def _independent(width: float, lengths: int = 1) -> Training:
+    return Training(dict(METHOD='independent', WIDTH=f'{width:g}'), lengths=lengths)
+
+
+def _hook(setting: str) -> Training:
+    return Training(settings=(f'custom_hooks.1.{setting}',))
+
+
+TRAININGS = {
+    'mutual': Training(),
+    'us_net': Training(dict(METHOD='us_net')),
+    **{f'independent_{width:g}': _independent(width) for width in WIDTHS},
+    **{f'independent_{width:g}_long': _independent(width, lengths=3) for width in WIDTHS},
+    'random_0': _hook('num_subnets=2'),
+    'random_1': _hook('num_subnets=3'),
+    'random_3': _hook('num_subnets=5'),
+    'mean': _hook('loss_reduction=mean'),
+    'distilled': _hook('distill.type=PearsonDistillation'),
+    'running': Training(dict(CALIBRATE='no')),
+    'backbone': Training(settings=('model.slim=backbone', 'model.neck.slim_out=False'), config=EXAMPLE),
+    'detector': Training(config=EXAMPLE),
+}
+CLAIMS = {
+    'MutualNet': ('mutual',),
+    'US-Net': ('us_net',),
+    'independent': tuple(f'independent_{width:g}' for width in WIDTHS),
+    'independent, 3 x the steps': tuple(f'independent_{width:g}_long' for width in WIDTHS),
+}
+ABLATIONS = {
+    'scales off (US-Net)': ('us_net',),
+    'no random sub-network': ('random_0',),
+    '1 random sub-network': ('random_1',),
+    '3 random sub-networks': ('random_3',),
+    'mean of the losses': ('mean',),
+    'in-place distillation': ('distilled',),
+    'running statistics': ('running',),
+}
+WHOLE = {'backbone slims': ('backbone',), 'detector slims': ('detector',)}
+METHODS = {**CLAIMS, **ABLATIONS, **WHOLE}
