@@ -15,9 +15,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LAYERS = ('tests/test_layers', 'tests/test_models/test_resnet.py', 'tests/test_properties.py')
+LAYERS = tuple(f'tests/test_layers/test_{name}.py' for name in ('conv_linear', 'norms', 'width'))
+LAYERS += ('tests/test_properties.py',)
 CALIBRATION = ('tests/test_engine/test_calibration.py',)
-HOOK = ('tests/test_engine/test_mutual_learning_hook.py', 'tests/test_engine/test_loss_guard.py')
+HOOK = tuple(f'tests/test_engine/test_{name}.py' for name in ('distillation', 'loss_guard', 'mutual_learning_hook'))
 RESCALE = ('tests/test_engine/test_rescale.py', 'tests/test_properties.py')
 SAMPLING = ('tests/test_engine/test_sampling.py', 'tests/test_properties.py')
 LOOPS = ('tests/test_engine/test_subnet_loops.py',)
@@ -52,7 +53,11 @@ MUTANTS = (
     ('engine/rescale.py', 'return max(height, 1), max(width, 1)', 'return height, width', RESCALE),
     ('engine/hooks/mutual_learning_hook.py', 'self._own_counts * passes', 'self._own_counts', HOOK),
     ('engine/hooks/mutual_learning_hook.py', 'return gradient * ctx.factor', 'return gradient', HOOK),
-    ('engine/hooks/mutual_learning_hook.py', 'self._subnet = widest', 'pass', HOOK),
+    ('engine/hooks/mutual_learning_hook.py', 'self._subnet = subnet', 'pass', HOOK),
+    ('engine/hooks/mutual_learning_hook.py', 'self._teacher is None', 'True', HOOK),
+    ('engine/distillation.py', 'output.detach()', 'output', HOOK),
+    ('engine/distillation.py', 'flat - flat.mean(1, keepdim=True)', 'flat', HOOK),
+    ('engine/hooks/iteration_seed_hook.py', "'ABOVE_NORMAL'", "'VERY_HIGH'", RESUME),
     ('engine/hooks/mutual_learning_hook.py', 'self.sampler.seed = runner.seed', 'pass', (*HOOK, *RESUME)),
     ('engine/loss_guard.py', 'buffer.copy_(former)', 'pass', HOOK),
     ('engine/loss_guard.py', 'if not math.isfinite(number)', 'if math.isnan(number)', HOOK),

@@ -9,10 +9,12 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mmdet.registry import DATASETS
+from PIL import Image
 
 from .coco_check import check_coco
 
 MAX_NAMED = 3
+MAX_OPENED = 200  # images whose size is looked at, evenly spread: a folder that was resized is found, and soon
 
 
 def check_data(config: Mapping, splits: tuple[str, ...] = ('train', 'val', 'test')) -> None:
@@ -28,7 +30,8 @@ def check_data(config: Mapping, splits: tuple[str, ...] = ('train', 'val', 'test
 
     Raises:
         FileNotFoundError: If an annotation file or an image is missing.
-        ValueError: If an annotation file is not JSON, has no images or a wrong entry, or does not have the classes.
+        ValueError: If an annotation file is not JSON, has no images or a wrong entry, or does not have the classes, or
+            if images have another size than it says; of many images, some are looked at.
     """
     seen: set[tuple] = set()
     help_text = f'\n{config.get("data_help", "").strip()}'.rstrip()
@@ -133,6 +136,28 @@ def _check_annotations(path: str, images: str, loader: str, help_text: str, clas
             f'{loader}: {len(empty)} of the {len(names)} images that {path} names are empty files, for example '
             f'{", ".join(empty[:MAX_NAMED])}. Fetch them again.{help_text}'
         )
+    step = -(-len(names) // MAX_OPENED)
+    looked_at = content['images'][::step]
+    resized = [text for image in looked_at if (text := _wrong_size(image, images))]
+    if resized:
+        raise ValueError(
+            f'{loader}: {len(resized)} of {len(looked_at)} images looked at have another size than {path} says, so its '
+            f'boxes would be in wrong places, for example {", ".join(resized[:MAX_NAMED])}. Take the images that '
+            f'belong to the file, or scale its annotations.{help_text}'
+        )
+
+
+def _wrong_size(image: Mapping, root: str) -> str | None:
+    """What is wrong with the size of an image, if its header can be read; photos may be stored turned by 90 degrees."""
+    try:
+        with Image.open(os.path.join(root, image['file_name'])) as file:
+            found = file.size
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None  # named when it is loaded
+    expected = image['width'], image['height']
+    if sorted(found) == sorted(expected):
+        return None
+    return f'{image["file_name"]} (is {found[0]} x {found[1]}, not {expected[0]} x {expected[1]})'
 
 
 def _sizes(names: Iterable[str], root: str) -> dict[str, int | None]:

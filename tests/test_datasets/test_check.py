@@ -288,6 +288,36 @@ def test_empty_images_are_named(data):
     assert f'1 of the 3 images that {data}/images.json names are empty files, for example sub/b.jpg.' in message
 
 
+class TestImageSizes:
+    @staticmethod
+    def drawn(root: Path, number: int, wrong: int | None = None, shape=(9, 9, 3)) -> Config:
+        data = draw(root, [f'{index}.png' for index in range(number)])
+        for index in range(number):
+            size = shape if index == wrong else (9, 9, 3)
+            cv2.imwrite(str(data / 'images' / f'{index}.png'), np.zeros(size, np.uint8))
+        return loading(coco(data))
+
+    def test_another_size_is_named(self, tmp_path):
+        message = refusal(self.drawn(tmp_path, 3, wrong=2, shape=(12, 10, 3)), ValueError)
+        assert re.search(r'1 of 3 images looked at have another size than .*images.json says', message)
+        assert '2.png (is 10 x 12, not 9 x 9)' in message
+        assert 'Take the images that belong to the file, or scale its annotations' in message
+
+    def test_of_many_images_evenly_spread_ones_are_looked_at(self, tmp_path, monkeypatch):
+        monkeypatch.setattr('mmmutual.datasets.check.MAX_OPENED', 3)
+        config = self.drawn(tmp_path, 7, wrong=6, shape=(8, 9, 3))  # of 0 to 6, these are 0, 3 and 6
+        assert '1 of 3 images looked at' in refusal(config, ValueError)
+
+    def test_turned_and_unreadable_images_pass(self, tmp_path):
+        config = self.drawn(tmp_path, 2)
+        content = json.loads((tmp_path / 'images.json').read_text())
+        content['images'][0].update(width=5, height=7)
+        (tmp_path / 'images.json').write_text(json.dumps(content))
+        cv2.imwrite(str(tmp_path / 'images' / '0.png'), np.zeros((5, 7, 3), np.uint8))
+        (tmp_path / 'images' / '1.png').write_bytes(b'image')
+        check_data(config)
+
+
 def test_100_damaged_images(tmp_path):
     """Cut short, overwritten or of another kind: mmdet stops with the file's name, or reads an image of the same size."""
     rng, image = random.Random(0), np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype('uint8')
