@@ -3,9 +3,12 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
+from mmdet.registry import HOOKS, MODELS
+from mmengine.config import Config, DictAction
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 
@@ -68,3 +71,80 @@ def test_calls_take_turns_and_rounds_pair_up(speed):
     assert ''.join(order) == 'abcbcacab'
     assert all(len(values) == 2 for values in times.values())
     assert ratios({'ours': [2.0, 9.0], 'static': [1.0, 3.0]}, 'ours', 'static') == [2.0, 3.0]
+
+
+@pytest.fixture
+def evidence(root, monkeypatch):
+    """The package beside benchmarks/miniature.py."""
+    monkeypatch.syspath_prepend(str(root / 'benchmarks'))
+    from evidence import tables, trainings
+
+    return SimpleNamespace(tables=tables, trainings=trainings)
+
+
+def rows_of(*values: float) -> list[dict]:
+    """Two widths at one scale; half the cost each."""
+    return [
+        dict(width=width, scale=1.0, multiply_adds=1e6 * width, **{'box mAP': value})
+        for width, value in zip((1.0, 0.5), values)
+    ]
+
+
+def test_differences_are_between_runs_of_one_seed(evidence):
+    methods = dict(ours=[rows_of(0.5, 0.4), rows_of(0.6, 0.2)], theirs=[rows_of(0.4, 0.1), rows_of(0.7, 0.1)])
+    lines = evidence.tables.format_differences(methods, 'theirs').splitlines()[1:]
+    assert lines[0] == '| width | scale | ours: box mAP |'
+    assert lines[2] == '| 1 | 1 | +0.000 (-0.100 to +0.100) |'
+    assert lines[3] == '| 0.5 | 1 | +0.200 (+0.100 to +0.300) |'
+    assert '0.550 ± 0.050' in evidence.tables.format_grid(methods)
+    assert evidence.tables.best_of(methods, 'ours', 'box mAP') == [(0.5, 1.0), (1.0, 1.0)]
+    assert evidence.tables.best_of(dict(flat=[rows_of(0.3, 0.3)]), 'flat', 'box mAP') == [(0.5, 1.0)]
+
+
+def test_an_independent_network_has_the_width_of_its_name(evidence, tmp_path):
+    from miniature import collect
+
+    for width in (1.0, 0.5):
+        folder = tmp_path / f'independent_{width:g}_3'
+        folder.mkdir()
+        (folder / 'rows.json').write_text(json.dumps([dict(width=1.0, scale=1.0, multiply_adds=5)]))
+    rows = collect(tmp_path, ('independent_1', 'independent_0.5'), 3)
+    assert [row['width'] for row in rows] == [1.0, 0.5]
+
+
+@pytest.mark.parametrize('detector', ['mask_rcnn', 'faster_rcnn'])
+def test_an_independent_training_is_that_of_a_stock_network(detector, evidence, root, monkeypatch):
+    training = evidence.trainings.TRAININGS['independent_0.5']
+    for name, value in {**training.environment, 'DETECTOR': detector, 'EPOCHS': '1'}.items():
+        monkeypatch.setenv(name, value)
+    config = Config.fromfile(root / training.config)
+    torch.manual_seed(0)
+    ours = MODELS.build(config.model)
+    config.model.backbone.type, config.model.neck.type = 'ResNet', 'FPN'
+    config.model.backbone.pop('widths')
+    torch.manual_seed(0)
+    stock = MODELS.build(config.model)
+    assert {name: value.shape for name, value in ours.state_dict().items()} == {
+        name: value.shape for name, value in stock.state_dict().items()
+    }
+    assert ours.backbone.base_channels == 16
+    assert config.custom_hooks[1].num_subnets == 1
+    assert ('mask_head' in config.model.roi_head) == (detector == 'mask_rcnn')
+
+
+def test_each_method_is_made_of_trainings_whose_settings_fit(evidence, root, monkeypatch):
+    for name, training in evidence.trainings.TRAININGS.items():
+        for variable, value in training.environment.items():
+            monkeypatch.setenv(variable, value)
+        config = Config.fromfile(root / training.config)
+        action = DictAction(['--cfg-options'], 'cfg_options', nargs='+')
+        namespace = SimpleNamespace()
+        action(None, namespace, list(training.settings))
+        config.merge_from_dict(namespace.cfg_options)
+        HOOKS.build(config.custom_hooks[1])
+        kinds = [hook.type for hook in config.custom_hooks]
+        assert ('BNCalibrationHook' in kinds) == (name != 'running')
+        for variable in training.environment:
+            monkeypatch.delenv(variable)
+    names = {name for names in evidence.trainings.METHODS.values() for name in names}
+    assert names == set(evidence.trainings.TRAININGS)
