@@ -62,4 +62,5 @@ def _active(layer: nn.Module, x: Tensor, output: Tensor) -> int:
         per_filter = layer.weight[0].numel() // layer.weight.size(1)
         channels_in = x.size(1) if layer.groups == 1 else layer.weight.size(1)  # per group, which stays fixed
         return output.size(1) * (channels_in * per_filter + (layer.bias is not None))
-    return sum(x.size(1) for _ in layer.parameters(recurse=False))  # a norm: one value for each channel
+    own = [name for name, _ in layer.named_parameters(recurse=False) if '_at_' not in name]  # those of one width
+    return x.size(1) * len(own)  # a norm: one value for each channel

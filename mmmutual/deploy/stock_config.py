@@ -20,6 +20,7 @@ PARTS = {'SlimmableDetector': stock_detector, 'SlimmableResNet': stock_resnet, '
 RENAMED = {  # stock name, and arguments that it does not have
     'SlimBN': ('BN', ('widths',)),
     'SlimSyncBN': ('SyncBN', ('widths',)),
+    'SwitchableBN': ('BN', ('widths',)),
     'SlimGN': ('GN', ()),
     'SlimConv2d': ('Conv2d', ('slim_out',)),
     'SlimConvTranspose2d': ('deconv', ('slim_out',)),

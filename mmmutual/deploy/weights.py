@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mmmutual.layers import SlimBatchNorm2d, Slimmable, use_width
-from mmmutual.layers.batch_norm import STATISTICS
+from mmmutual.layers.batch_norm import AFFINE, STATISTICS
 
 
 def narrow_state_dict(slim: nn.Module, stock: nn.Module, width: float) -> dict[str, Tensor]:
@@ -17,8 +17,8 @@ def narrow_state_dict(slim: nn.Module, stock: nn.Module, width: float) -> dict[s
         width: Width multiplier in (0, 1].
 
     Returns:
-        Copies of the tensors of ``slim`` under the names and in the shapes of ``stock``; running statistics are those
-        of the width.
+        Copies of the tensors of ``slim`` under the names and in the shapes of ``stock``; what batch norms
+        have of their own for each width is that of this width.
 
     Raises:
         ValueError: If a batch norm has no statistics for the width, or if a tensor of ``stock`` is not the first part
@@ -28,9 +28,10 @@ def narrow_state_dict(slim: nn.Module, stock: nn.Module, width: float) -> dict[s
     layers = dict(slim.named_modules())
     with use_width(slim, width):
         for name, layer in layers.items():
-            if isinstance(layer, SlimBatchNorm2d) and layer.track_running_stats:
+            if isinstance(layer, SlimBatchNorm2d):
                 layer.check_ready()
-                source.update({f'{name}.{key}': value for key, value in zip(STATISTICS, layer.statistics(width))})
+                own = zip((*AFFINE, *STATISTICS), (*layer.affine_parameters(width), *layer.statistics(width)))
+                source.update({f'{name}.{key}': value for key, value in own if value is not None})
     narrow = {}
     for name, target in stock.state_dict().items():
         tensor, layer = source.get(name), layers.get(name.rpartition('.')[0])

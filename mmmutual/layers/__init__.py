@@ -10,6 +10,7 @@ from .linear import SlimLinear
 from .segments import Segment
 from .statistics import PooledStatistics
 from .swap import can_slim, slim_layer_, slim_outputs_, unslim_layer_
+from .switchable_batch_norm import SwitchableBatchNorm2d
 from .sync_batch_norm import SlimSyncBatchNorm2d
 from .width import Slimmable, check_ratio, check_ratios, get_width, set_width, slimmable_layers, use_width
 
@@ -24,6 +25,7 @@ __all__ = [
     'SlimLinear',
     'SlimSyncBatchNorm2d',
     'Slimmable',
+    'SwitchableBatchNorm2d',
     'active_channels',
     'can_slim',
     'check_ratio',

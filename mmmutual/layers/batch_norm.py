@@ -6,7 +6,7 @@ post-statistics calibration from US-Nets (arXiv 1903.05134), which MutualNet fol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from .segments import Segment, check_active, check_segments, put, take
 from .statistics import PooledStatistics
 from .width import Slimmable, check_ratio, check_ratios
 
+AFFINE = ('weight', 'bias')
 STATISTICS = ('running_mean', 'running_var', 'num_batches_tracked')
 
 
@@ -68,8 +69,8 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
             return
         if self.track_running_stats:
             for name in STATISTICS:
-                self.register_buffer(name + _suffix(width), torch.zeros_like(getattr(self, name)))
-            getattr(self, f'running_var{_suffix(width)}').fill_(1)
+                self.register_buffer(name + key_suffix(width), torch.zeros_like(getattr(self, name)))
+            getattr(self, f'running_var{key_suffix(width)}').fill_(1)
         self.widths = tuple(sorted((*self.widths, width), reverse=True))
 
     def check_width(self, width: float) -> None:
@@ -84,9 +85,13 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
 
     def statistics(self, width: float) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Running mean (C,), running variance (C,) and number of batches () of a width."""
-        suffix = _suffix(width)
+        suffix = key_suffix(width)
         mean, var, tracked = [self._buffers.get(name + suffix) for name in STATISTICS]
         return mean, var, tracked
+
+    def affine_parameters(self, width: float) -> tuple[Tensor | None, Tensor | None]:
+        """Weight (C,) and bias (C,) of a width; here all widths share them."""
+        return self.weight, self.bias
 
     @torch.no_grad()
     def set_statistics(self, width: float, mean: Tensor, var: Tensor) -> None:
@@ -137,7 +142,7 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
         channels = x.size(1)
         if channels > self.num_features:
             raise ValueError(f'the input has {channels} channels, but {self} takes at most {self.num_features}')
-        weight, bias = self.weight, self.bias
+        weight, bias = self.affine_parameters(self.width)
         mean, var, tracked = statistics = self.statistics(self.width)
         if channels != self.num_features:
             if self.affine:
@@ -196,13 +201,12 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
             tracked.zero_()
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing_keys, *args) -> None:
-        narrow = f'{prefix}running_mean_at_'
-        for key in [key for key in state_dict if key.startswith(narrow)]:
-            self.add_width(float(key[len(narrow) :].replace('_', '.')))
+        for width in widths_in(state_dict, f'{prefix}running_mean'):
+            self.add_width(width)
         self._known_ready = {}
         missing: list[str] = []
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, *args)
-        absent = [key for key in missing if '_at_' in key[len(prefix) :]]
+        absent = [key for key in missing if '_at_' in key[len(prefix) :] and key[len(prefix) :] in self._buffers]
         for key in absent:  # not missing, but to be calibrated: other weights make old statistics wrong
             buffer = getattr(self, key[len(prefix) :])
             buffer.fill_(1 if 'running_var' in key else 0)
@@ -213,6 +217,12 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
         return f'{super().extra_repr()}, widths={self.widths}'
 
 
-def _suffix(width: float) -> str:
+def key_suffix(width: float) -> str:
     """What the names of a width's buffers end in."""
     return '' if width == 1.0 else f'_at_{width:g}'.replace('.', '_')
+
+
+def widths_in(state_dict: Mapping[str, Tensor], key: str) -> list[float]:
+    """The narrow widths that a state dict has a tensor ``key`` of their own for."""
+    start = f'{key}_at_'
+    return [float(name[len(start) :].replace('_', '.')) for name in state_dict if name.startswith(start)]

@@ -17,6 +17,7 @@ NORMS = {
     'SlimBN': 'SlimBN',
     'SlimSyncBN': 'SlimSyncBN',
     'SlimGN': 'SlimGN',
+    'SwitchableBN': 'SwitchableBN',
 }
 
 
@@ -46,7 +47,7 @@ def slim_norm_cfg(norm_cfg: dict, widths: Sequence[float] | None, owner: str) ->
     """Config of the slimmable norm that replaces the configured one.
 
     Args:
-        norm_cfg: What the user configured: BN, SyncBN, GN, or their slimmable counterparts.
+        norm_cfg: What the user configured: BN, SyncBN, GN, their slimmable counterparts, or SwitchableBN.
         widths: The grid of widths that batch norms keep statistics for.
         owner: Name of the module that is built, for the messages.
 

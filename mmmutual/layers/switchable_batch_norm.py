@@ -1,0 +1,76 @@
+"""Switchable batch norm: affine parameters too are each width's own (Slimmable Neural Networks, arXiv 1812.08928)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.dist import get_world_size
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from .batch_norm import AFFINE, SlimBatchNorm2d, key_suffix, widths_in
+from .width import check_ratio, check_ratios
+
+
+@MODELS.register_module('SwitchableBN')
+class SwitchableBatchNorm2d(SlimBatchNorm2d):
+    """:class:`SlimBatchNorm2d` whose weight and bias are not shared: each width has some of its own.
+
+    Width 1.0 owns the stock keys. Width 0.5 has ``weight_at_0_5`` and ``bias_at_0_5`` beside them, (C,) each. Where a
+    checkpoint has none for a width, as that of a stock network or of shared ones, they become copies of width 1.0's.
+
+    Args:
+        num_features: Channels at full width.
+        eps: Added to the variance.
+        widths: The grid of widths; 1.0 is always among them.
+        **kwargs: As ``nn.BatchNorm2d``.
+
+    Example:
+        >>> norm = SwitchableBatchNorm2d(64, widths=(1.0, 0.5))
+        >>> [name for name, _ in norm.named_parameters()]
+        ['weight', 'bias', 'weight_at_0_5', 'bias_at_0_5']
+    """
+
+    def __init__(self, num_features: int, eps: float = 1e-5, widths: Sequence[float] = (1.0,), **kwargs) -> None:
+        super().__init__(num_features, eps, **kwargs)
+        for width in check_ratios(widths):
+            self._switch(width)
+
+    def add_width(self, width: float) -> None:
+        """Raise ``ValueError`` for a new width: statistics alone, which calibration finds, do not make it run."""
+        width = check_ratio(width)
+        if width not in self.widths:
+            raise ValueError(
+                f'width {width:g} has no weight and bias of its own: this SwitchableBN has them for the widths '
+                f'{list(self.widths)}, and calibration finds statistics only. Use one of these, or add {width:g} to '
+                '`widths` in the config before training'
+            )
+
+    def affine_parameters(self, width: float) -> tuple[Tensor | None, Tensor | None]:
+        """Weight (C,) and bias (C,) of a width."""
+        weight, bias = [getattr(self, name + (key_suffix(width) if self.affine else '')) for name in AFFINE]
+        if not self.affine or not torch.is_grad_enabled() or get_world_size() == 1:
+            return weight, bias
+        # each width's parameters take part: distributed training waits for the gradient of every one
+        zero = sum(parameter * 0 for parameter in self.parameters(recurse=False))
+        return weight + zero, bias + zero
+
+    def _switch(self, width: float) -> None:
+        """Give a width statistics, a weight and a bias."""
+        if width in self.widths:
+            return
+        super().add_width(width)
+        for name in AFFINE if self.affine else ():
+            shared = getattr(self, name)
+            own = nn.Parameter(shared.detach().clone(), requires_grad=shared.requires_grad)
+            self.register_parameter(name + key_suffix(width), own)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        for name in ('weight', 'running_mean'):
+            for width in widths_in(state_dict, prefix + name):
+                self._switch(width)
+        for name in AFFINE:
+            for width in self.widths if prefix + name in state_dict else ():
+                state_dict.setdefault(prefix + name + key_suffix(width), state_dict[prefix + name])
+        super()._load_from_state_dict(state_dict, prefix, *args)
