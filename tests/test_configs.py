@@ -74,6 +74,22 @@ def test_mutual_and_us_net_differ_in_the_scales_alone(detector):
     assert mutual.to_dict() == us_net.to_dict()
 
 
+@pytest.mark.parametrize('detector', ['mask', 'faster'])
+def test_boosting_differs_in_the_widths_alone_and_evaluates_the_full_network(detector):
+    boosting, mutual = (load(f'{kind}_{detector}_rcnn_r50.py') for kind in ('boosting', 'mutual'))
+    widths = boosting.model.backbone.widths
+    hook, calibration = boosting.custom_hooks[1:]
+    assert (max(widths), min(widths)) == (1.0, 0.9)
+    assert tuple(hook.widths) == tuple(widths)
+    assert boosting.val_cfg.widths == boosting.test_cfg.widths == calibration.widths == (1.0,)
+    assert boosting.test_cfg.scales == (1.0,)
+    for config in (boosting, mutual):
+        config.model.backbone.widths = config.widths = config.custom_hooks[1].widths = None
+        config.val_cfg.widths = config.test_cfg.widths = config.test_cfg.scales = None
+        config.custom_hooks[2].pop('widths', None)
+    assert boosting.to_dict() == mutual.to_dict()
+
+
 @pytest.mark.parametrize('width', [1.0, 0.5])
 def test_independent_width_from_the_environment(width, monkeypatch):
     monkeypatch.setenv('WIDTH', str(width))

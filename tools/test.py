@@ -60,11 +60,15 @@ def read_config(args: argparse.Namespace) -> Config:
                     f'{config.test_cfg.type}'
                 )
             config.test_cfg[name] = tuple(values)
+    detects = config.get('default_scope') != 'mmpretrain'
     if args.show_dir:
-        config.default_hooks.visualization.update(draw=True, test_out_dir=str(Path(args.show_dir).absolute()))
+        folder = str(Path(args.show_dir).absolute())
+        drawing = dict(draw=True, test_out_dir=folder) if detects else dict(enable=True, out_dir=folder)
+        config.default_hooks.visualization.update(drawing)
     if args.out:
         evaluators = config.test_evaluator if isinstance(config.test_evaluator, list) else [config.test_evaluator]
-        config.test_evaluator = [*evaluators, dict(type='DumpDetResults', out_file_path=args.out)]
+        dump = 'DumpDetResults' if detects else 'DumpResults'
+        config.test_evaluator = [*evaluators, dict(type=dump, out_file_path=args.out)]
     return config
 
 

@@ -18,18 +18,18 @@ from .meta import Size, meta_copy, run_on_meta
 
 
 def count_multiply_adds(model: nn.Module, size: Size) -> dict[str, int]:
-    """Count a detector's multiply-adds for one image, at its active width.
+    """Count the multiply-adds of a detector or a classifier for one image, at its active width.
 
     A two-stage detector counts with as many proposals and detections as its ``test_cfg`` allows, the cost of a busy
     image.
 
     Args:
-        model: An mmdet detector.
+        model: A detector of mmdet, or an image classifier of mmpretrain.
         size: Height and width of the network's input in pixels.
 
     Returns:
-        Multiply-adds of each part (``'backbone'``, ``'neck'``, ``'rpn_head'``, ``'bbox_head'``, ``'mask_head'``, as far
-        as the detector has them) and their ``'total'``.
+        Multiply-adds of each part (``'backbone'``, ``'neck'``, ``'rpn_head'``, ``'bbox_head'``, ``'mask_head'``,
+        ``'head'``, as far as the model has them) and their ``'total'``.
 
     Raises:
         ValueError: If ``size`` is not two positive whole numbers, or for a detector with a part that runs neither on

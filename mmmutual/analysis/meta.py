@@ -18,7 +18,7 @@ def run_on_meta(meta: nn.Module, size: Size, run: RunPart) -> None:
     A two-stage detector runs on as many proposals and detections as its ``test_cfg`` allows.
 
     Args:
-        meta: An mmdet detector as :func:`meta_copy` returns it.
+        meta: An mmdet detector, or a classifier of mmpretrain, as :func:`meta_copy` returns it.
         size: Height and width of the network's input in pixels.
         run: Called for each part as ``run(part, function, *args)``; it has to call the function and return the result.
 
@@ -38,7 +38,7 @@ def run_on_meta(meta: nn.Module, size: Size, run: RunPart) -> None:
     features = checked('backbone', meta.backbone, torch.empty(1, 3, *size, device='meta'))
     if getattr(meta, 'neck', None) is not None:
         features = checked('neck', meta.neck, features)
-    for part in ('rpn_head', 'bbox_head', 'mask_head'):
+    for part in ('rpn_head', 'bbox_head', 'mask_head', 'head'):
         if getattr(meta, part, None) is not None:
             checked(part, getattr(meta, part), features)
     if hasattr(meta, 'roi_head'):

@@ -8,11 +8,11 @@ from terminaltables import AsciiTable
 
 TITLES = {'multiply_adds': 'multiply-adds', 'latency_ms': 'ms (median)', 'latency_p90_ms': 'ms (p90)'}
 COUNTS = ('multiply_adds', 'parameters')
-METRICS = {'bbox_mAP': 'box mAP', 'segm_mAP': 'mask mAP'}
+METRICS = {'bbox_mAP': 'box mAP', 'segm_mAP': 'mask mAP', 'top1': 'top-1'}
 
 
 def main_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Box and mask mAP as ``'box mAP'`` and ``'mask mAP'``; without those, all metrics under their own names."""
+    """``'box mAP'``, ``'mask mAP'`` and ``'top-1'`` (in percent); without those, all metrics under their own names."""
     chosen = {METRICS[key.split('/')[-1]]: value for key, value in metrics.items() if key.split('/')[-1] in METRICS}
     return chosen or dict(metrics)
 
@@ -39,10 +39,12 @@ def format_table(rows: Sequence[Mapping[str, float]]) -> str:
 
 
 def format_count(value: float) -> str:
-    """A count in G (billions), M (millions) or in full."""
+    """A count in G (billions), M (millions), k (thousands) or in full."""
     if value >= 1e9:
         return f'{value / 1e9:.2f} G'
-    return f'{value / 1e6:.1f} M' if value >= 1e6 else f'{value:g}'
+    if value >= 1e6:
+        return f'{value / 1e6:.1f} M'
+    return f'{value / 1e3:.0f} k' if value >= 1e4 else f'{value:g}'
 
 
 def _format(key: str, value: float | str | None) -> str:

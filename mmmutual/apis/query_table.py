@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from importlib import import_module
@@ -109,7 +109,7 @@ def _runner(config: Config, checkpoint: str | Path, lacking: dict[float, list[fl
     config.load_from, config.resume = str(checkpoint), False
     config.log_level = 'WARNING'  # the terminal belongs to the progress bar
     if lacking:
-        config.test_cfg = _pass(config.test_cfg.get('fp16', False), *next(iter(lacking.items())))
+        config.test_cfg = _pass(config.test_cfg, *next(iter(lacking.items())))
     with quiet():
         runner = Runner.from_cfg(config)
         check_architecture(runner.model, content, checkpoint)
@@ -118,9 +118,10 @@ def _runner(config: Config, checkpoint: str | Path, lacking: dict[float, list[fl
     return runner
 
 
-def _pass(fp16: bool, scale: float, widths: Sequence[float]) -> dict:
+def _pass(test_cfg: Mapping, scale: float, widths: Sequence[float]) -> dict:
     """Config of the loop that evaluates some widths at one scale."""
-    return dict(type='SubnetTestLoop', widths=widths, scales=(scale,), fp16=fp16, report=False)
+    options = {name: test_cfg[name] for name in ('fp16', 'calibration_batches') if name in test_cfg}
+    return dict(type='SubnetTestLoop', widths=widths, scales=(scale,), report=False, **options)
 
 
 def _context(config: Config, checkpoint: str | Path, model: nn.Module, repeats: int) -> dict:
@@ -161,7 +162,7 @@ def _evaluate(runner: Runner, size: Sequence[int], lacking: dict[float, list[flo
     with quiet():
         loops: dict[float, SubnetTestLoop] = {first: runner.test_loop}
         for scale in others:
-            loops[scale] = runner.build_test_loop(_pass(loops[first].fp16, scale, lacking[scale]))
+            loops[scale] = runner.build_test_loop(_pass(runner.cfg.test_cfg, scale, lacking[scale]))
     for loop in loops.values():
         loop.check_widths()
     counts = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -59,6 +59,25 @@ def calibrate(
     results = {(width, name): _finish(statistics, name) for width in grid for name, statistics in pooled[width].items()}
     for (width, name), (mean, var) in results.items():
         norms[name].set_statistics(width, mean, var)
+
+
+@contextmanager
+def kept_statistics(model: nn.Module) -> Iterator[None]:
+    """Restore the batch-norm statistics of every width after a block.
+
+    Args:
+        model: Any model; its slimmable batch norms are looked after.
+
+    Yields:
+        Nothing.
+    """
+    norms = [layer for layer in model.modules() if isinstance(layer, SlimBatchNorm2d)]
+    states = [{name: value.clone() for name, value in norm.state_dict().items()} for norm in norms]
+    try:
+        yield
+    finally:
+        for norm, state in zip(norms, states):
+            norm.load_state_dict(state)
 
 
 def _finish(statistics: PooledStatistics, name: str) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-RESIZES = {'Resize': 'scale', 'FixScaleResize': 'scale', 'Pad': 'size'}
+RESIZES = {'Resize': 'scale', 'FixScaleResize': 'scale', 'ResizeEdge': 'scale'}
+FOLLOWING = {'Pad': 'size', 'CenterCrop': 'crop_size'}  # sizes that change with the resize before them
 
 
 def scale_pipeline(config: Any, scale: float) -> Any:
@@ -16,8 +17,8 @@ def scale_pipeline(config: Any, scale: float) -> Any:
         scale: Factor above 0 and at most 1.
 
     Returns:
-        A copy in which each ``Resize`` and ``FixScaleResize`` has its ``scale`` or ``scale_factor``, and each ``Pad``
-        to a fixed size its ``size``, multiplied by ``scale``.
+        A copy in which each ``Resize``, ``FixScaleResize`` and ``ResizeEdge`` has its ``scale`` or ``scale_factor``,
+        each ``Pad`` to a fixed size its ``size``, and each ``CenterCrop`` its ``crop_size``, multiplied by ``scale``.
 
     Raises:
         ValueError: If the scale is below 1 and there is no resize to change.
@@ -35,12 +36,13 @@ def scale_pipeline(config: Any, scale: float) -> Any:
 
 
 def nominal_size(config: Any) -> tuple[int, int] | None:
-    """Nominal test size (height, width) in pixels: that of the first ``Resize`` with a ``scale``, None without one."""
-    for node in nested_dicts(config):
-        size = node.get('scale') if _kind(node) in ('Resize', 'FixScaleResize') else None
-        if size is not None:
-            width, height = (size, size) if isinstance(size, int) else size
-            return height, width
+    """Nominal test size (height, width) in pixels: of a ``CenterCrop``, or of the first resize; None without one."""
+    for sizes in (dict(CenterCrop='crop_size'), RESIZES):
+        for node in nested_dicts(config):
+            size = node.get(sizes.get(_kind(node)))
+            if size is not None:
+                width, height = (size, size) if isinstance(size, int) else size
+                return height, width
     return None
 
 
@@ -63,17 +65,18 @@ def _kind(node: dict) -> str:
 def _scale_transform(node: dict, scale: float) -> bool:
     """Scale one transform in place; whether it was a resize."""
     kind = _kind(node)
-    if kind not in RESIZES:
+    key = {**RESIZES, **FOLLOWING}.get(kind)
+    if key is None:
         return False
-    size = node.get(RESIZES[kind])
+    size = node.get(key)
     if size is not None:
-        node[RESIZES[kind]] = _scaled(size, scale)
+        node[key] = _scaled(size, scale)
     elif 'scale_factor' in node:
         factor = node['scale_factor']
         node['scale_factor'] = tuple(f * scale for f in factor) if isinstance(factor, (tuple, list)) else factor * scale
     else:
         return False
-    return kind != 'Pad'
+    return kind in RESIZES
 
 
 def _scaled(size: int | tuple[int, int], scale: float) -> int | tuple[int, ...]:

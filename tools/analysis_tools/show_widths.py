@@ -6,12 +6,10 @@ import argparse
 from pathlib import Path
 
 import torch
-from mmdet.registry import MODELS
-from mmdet.utils import register_all_modules
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-from mmmutual.apis import check_architecture, clear_errors, prepare, read_checkpoint, show_widths
+from mmmutual.apis import clear_errors, load_model, prepare, show_widths
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,12 +33,9 @@ def main() -> None:
     with clear_errors():
         config = Config.fromfile(args.config)
         config.merge_from_dict(args.cfg_options or {})
-        checkpoint = read_checkpoint(args.checkpoint)
         prepare(config, splits=('test',))
-        register_all_modules(init_default_scope=True)
-        model = MODELS.build(config.model).to('cuda' if torch.cuda.is_available() else 'cpu')
-        check_architecture(model, checkpoint, args.checkpoint)
-        model.load_state_dict(checkpoint['state_dict'], strict=False)
+        model, _ = load_model(config, args.checkpoint, needs_detector='a picture of detections')
+        model.to('cuda' if torch.cuda.is_available() else 'cpu')
         widths = args.widths or config.test_cfg.get('widths')
         if not widths:
             raise ValueError('no widths: give --widths, since test_cfg of the config has none')

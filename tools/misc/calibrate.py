@@ -7,14 +7,12 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from mmdet.registry import MODELS
-from mmdet.utils import register_all_modules
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner, save_checkpoint
 from tqdm import tqdm
 
 import mmmutual
-from mmmutual.apis import check_architecture, clear_errors, prepare, read_checkpoint
+from mmmutual.apis import clear_errors, load_model, prepare
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,12 +42,9 @@ def main() -> None:
         config.load_from = args.checkpoint
         if args.num_batches < 1:
             raise ValueError(f'--num-batches must be at least 1, but got {args.num_batches}')
-        checkpoint = read_checkpoint(args.checkpoint)
         prepare(config, splits=('train',))
-        register_all_modules(init_default_scope=True)
-        model = MODELS.build(config.model).to('cuda' if torch.cuda.is_available() else 'cpu')
-        check_architecture(model, checkpoint, args.checkpoint)
-        model.load_state_dict(checkpoint['state_dict'], strict=False)
+        model, checkpoint = load_model(config, args.checkpoint)
+        model.to('cuda' if torch.cuda.is_available() else 'cpu')
         loader = Runner.build_dataloader(config.train_dataloader, seed=0)
         batches = min(args.num_batches, len(loader))
         mmmutual.calibrate(

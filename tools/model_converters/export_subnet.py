@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmdet.registry import MODELS
-from mmdet.utils import register_all_modules
 from mmengine.config import Config, DictAction
 from torch import nn
 
-from mmmutual.apis import check_architecture, clear_errors, read_checkpoint
+from mmmutual.apis import clear_errors, load_model
 from mmmutual.deploy import export_onnx, export_subnet, input_size
 from mmmutual.deploy.onnx_export import check_onnx
 from mmmutual.engine import Subnet
@@ -51,12 +49,7 @@ def main() -> None:
             check_onnx()
         config = Config.fromfile(args.config)
         config.merge_from_dict(args.cfg_options or {})
-        checkpoint = read_checkpoint(args.checkpoint)
-        register_all_modules(init_default_scope=True)
-        model = MODELS.build(config.model)
-        check_architecture(model, checkpoint, args.checkpoint)
-        state = {key.removeprefix('module.'): value for key, value in checkpoint['state_dict'].items()}
-        model.load_state_dict(state, strict=False)
+        model, checkpoint = load_model(config, args.checkpoint, needs_detector='the export')
         work_dir = Path(config.get('work_dir') or f'./work_dirs/{Path(args.config).stem}')
         out_dir = Path(args.out_dir) if args.out_dir else work_dir / 'export' / str(Subnet(width, scale))
         exported = export_subnet(config, model, width, scale, out_dir, checkpoint.get('meta'))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 from mmengine.dist import is_main_process
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 from mmmutual.analysis import count_grid, format_table, main_metrics, write_report
 from mmmutual.layers import SlimBatchNorm2d, check_ratios, use_width
 
+from ..calibration import calibrate, kept_statistics
 from ..pipeline_scale import nominal_size, scale_pipeline
 from ..sampling import Subnet
 from .evaluators import evaluator_for, quiet
@@ -33,9 +35,11 @@ class _SubnetLoop:
         scales: Input scales to evaluate, in any order: the test pipeline resizes the original image to its size times
             the scale.
         fp16: Whether to evaluate under autocast.
+        calibration_batches: Training batches to recompute the batch-norm statistics with at each scale, as the authors
+            do for classifiers; afterwards they are as before. 0 evaluates with those of the checkpoint.
 
     Raises:
-        TypeError: If ``widths`` or ``scales`` are no numbers.
+        TypeError: If ``widths``, ``scales`` or ``calibration_batches`` are no numbers.
         ValueError: If they are out of range, if the test pipeline cannot be scaled, or in ``run``, before any data is
             loaded, if the model does not know a width.
     """
@@ -50,7 +54,13 @@ class _SubnetLoop:
         widths: Sequence[float],
         scales: Sequence[float] = (1.0,),
         fp16: bool = False,
+        calibration_batches: int = 0,
     ) -> None:
+        if isinstance(calibration_batches, bool) or not isinstance(calibration_batches, int):
+            raise TypeError(f'calibration_batches must be a whole number, but got {calibration_batches!r}')
+        if calibration_batches < 0:
+            raise ValueError(f'calibration_batches must be 0 or more, but got {calibration_batches}')
+        self.calibration_batches = calibration_batches
         self.widths, self.scales = check_ratios(widths), check_ratios(scales, 'scales')
         configs = self._scaled_configs(dataloader)
         super().__init__(runner, dataloader, evaluator, fp16)
@@ -75,11 +85,12 @@ class _SubnetLoop:
         self._call_hook('before_{}')
         self._call_hook('before_{}_epoch')
         self.runner.model.eval()
-        with use_width(self._model, self.widths[0]):
+        with use_width(self._model, self.widths[0]), kept_statistics(self._model):
             for scale in reversed(self.scales):  # the full scale last: --show-dir keeps the last pictures drawn
                 self.runner.logger.info(
                     f'Evaluating scale {scale:g} at widths {", ".join(f"{width:g}" for width in self.widths)}'
                 )
+                self._calibrate(scale)
                 for index, batch in enumerate(self._loaders[scale]):
                     self._run_batch(index, batch, scale)
             metrics = self._evaluate()
@@ -90,6 +101,8 @@ class _SubnetLoop:
 
     def check_widths(self) -> None:
         """Raise ``ValueError`` now, not after an hour, for a width that the model cannot be evaluated at."""
+        if self.calibration_batches:
+            return
         for width in self.widths:
             with use_width(self._model, width):
                 for layer in self._model.modules():
@@ -123,6 +136,11 @@ class _SubnetLoop:
     @property
     def _model(self) -> nn.Module:
         return self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
+
+    def _calibrate(self, scale: float) -> None:
+        if self.calibration_batches:
+            loader = self.runner.build_dataloader(self.runner.cfg.train_dataloader, seed=self.runner.seed)
+            calibrate(self._model, islice(loader, self.calibration_batches), self.widths, (scale,))
 
     @torch.no_grad()
     def _run_batch(self, index: int, batch: dict, scale: float) -> None:

@@ -1,0 +1,17 @@
+"""The linear head of a slimmable classifier."""
+
+from __future__ import annotations
+
+from mmpretrain.models.heads import LinearClsHead
+from mmpretrain.registry import MODELS
+
+from mmmutual.layers import SlimLinear
+
+
+@MODELS.register_module()
+class SlimmableLinearClsHead(LinearClsHead):
+    """mmpretrain's linear head, which slims on its input: it takes as many features as the backbone gives."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.fc = SlimLinear(self.in_channels, self.num_classes, slim_out=False)
