@@ -1,10 +1,10 @@
 """Classifiers, to pretrain backbones with: importing it needs mmpretrain, which detection does without."""
 
-from .find_mmpretrain import find_mmpretrain
+from mmmutual.environment import find_mmpretrain
 
 find_mmpretrain()
 
 from .digits import DigitsDataset  # noqa: E402  (mmpretrain is looked for first)
 from .linear_head import SlimmableLinearClsHead  # noqa: E402
 
-__all__ = ['DigitsDataset', 'SlimmableLinearClsHead', 'find_mmpretrain']
+__all__ = ['DigitsDataset', 'SlimmableLinearClsHead']

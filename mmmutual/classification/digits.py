@@ -18,7 +18,7 @@ LEVELS = 16  # the highest grey value
 class DigitsDataset(BaseDataset):
     """The 1797 images of 8 x 8 pixels of scikit-learn's ``load_digits``, as mmpretrain's pipelines take them.
 
-    Every third image of each class is a test image, so the split never changes: 1203 images to train, 594 to test.
+    Every third image of each class is a test image, so the split never changes: 1201 images to train, 596 to test.
 
     Args:
         split: ``'train'`` or ``'test'``.

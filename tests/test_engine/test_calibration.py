@@ -64,6 +64,16 @@ def test_statistics_are_the_closed_form_over_the_same_images(scale, model, batch
             assert (mean[len(values) :] == 0).all()
 
 
+def test_batches_take_turns_in_the_scales(model, batches):
+    mmmutual.calibrate(model, batches[:3], widths=(0.5,), scales=(1.0, 0.5))
+    seen = [inputs_of_norms(model, [batch], 0.5, scale) for batch, scale in zip(batches, (1.0, 0.5, 1.0))]
+    for name, norm in norms(model).items():
+        values = torch.cat([inputs[name] for inputs in seen], 1)
+        mean, var, _ = norm.statistics(0.5)
+        torch.testing.assert_close(mean[: len(values)].double(), values.mean(1), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(var[: len(values)].double(), values.var(1), atol=1e-5, rtol=1e-4)
+
+
 def test_many_widths_in_one_pass_over_the_data(model, batches):
     together, one_by_one = copy.deepcopy(model), copy.deepcopy(model)
     loaded = []
@@ -169,3 +179,14 @@ def test_the_last_checkpoint_is_calibrated_and_switches_without_data(loop, tiny_
                 assert torch.equal(ours, theirs)
     tracked = [value for name, value in fresh.state_dict().items() if 'num_batches_tracked' in name]
     assert all(value == 1 for value in tracked)
+
+
+def test_the_hook_calibrates_once_after_the_last_epoch(tiny_data, tmp_path, monkeypatch):
+    moments = []
+    monkeypatch.setattr(BNCalibrationHook, '_calibrate', lambda self, runner: moments.append(runner.epoch))
+    config = without_validation(tiny_config(tiny_data, tmp_path))
+    config.train_dataloader.dataset.indices = 2
+    config.train_cfg.max_epochs = 3
+    config.custom_hooks = [dict(type='BNCalibrationHook', num_batches=1)]
+    run_training(config)
+    assert moments == [2]

@@ -129,6 +129,13 @@ def test_statistics_that_the_pass_poisoned_are_restored():
     assert losses['loss_b'] == 2
 
 
+@pytest.mark.parametrize('value', [math.inf, -math.inf, math.nan])
+def test_each_kind_of_value_is_found(value):
+    losses = dict(loss_a=torch.ones(()), loss_b=[torch.ones(()), torch.tensor(value)])
+    with pytest.raises(FloatingPointError, match=rf'^here loss_b is {value}\. No step was taken'):
+        LossGuard('raise').after_forward(torch.nn.Identity(), losses, 'here')
+
+
 def test_what_is_no_loss_is_not_looked_at():
     losses = dict(loss=torch.ones(()), acc=torch.tensor(math.nan))
     assert LossGuard('raise').after_forward(torch.nn.Identity(), losses, 'here') is losses

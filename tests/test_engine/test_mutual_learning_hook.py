@@ -10,7 +10,7 @@ from mmmutual.engine import MutualLearningHook, SandwichSampler, rescale_batch
 from mmmutual.engine.hooks.iteration_seed_hook import TRAINING, _seed
 from mmmutual.layers import get_width, set_width
 
-ITERATIONS, SEED = 4, 0
+ITERATIONS, SEED = 4, 5
 LEARNING_RATE = {tiny_config: 0.01, tiny_retinanet: 1e-4}
 
 
@@ -19,6 +19,7 @@ def config_for(case: str, data, work_dir) -> Config:
     make = tiny_retinanet if case == 'amp' else tiny_config
     config = without_validation(make(data, work_dir))
     config.optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=LEARNING_RATE[make], momentum=0.9))
+    config.randomness.seed = SEED
     hook = config.custom_hooks[1]
     if case == 'mean':
         hook.loss_reduction = 'mean'

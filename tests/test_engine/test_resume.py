@@ -1,9 +1,9 @@
 import pytest
 import torch
-from mmengine.runner import loops
+from mmengine.runner import get_priority, loops
 from tiny import run_training, tiny_config, without_validation
 
-from mmmutual.engine import SandwichSampler
+from mmmutual.engine import IterationSeedHook, MutualLearningHook, SandwichSampler
 
 # Upstream's iteration loop loads the batches it skips on resume, and so draws their augmentations.
 LOADS_SKIPPED = not hasattr(loops._InfiniteDataloaderIterator, 'skip_iter')
@@ -50,6 +50,11 @@ def test_a_resumed_run_equals_the_uninterrupted_one(loop, drawn, tiny_data, tmp_
         assert torch.equal(ours, theirs), name
     ours, theirs = (runner.optim_wrapper.state_dict()['state'] for runner in (resumed, whole))
     assert all(torch.equal(ours[key]['exp_avg'], theirs[key]['exp_avg']) for key in theirs)
+
+
+def test_the_next_batch_is_seeded_after_the_passes():
+    """Or a batch that draws from torch's generator would not be that of a resumed run."""
+    assert get_priority(IterationSeedHook.priority) > get_priority(MutualLearningHook.priority)
 
 
 def test_the_same_seed_is_the_same_run_and_another_seed_another(tiny_data, tmp_path):

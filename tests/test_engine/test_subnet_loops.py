@@ -17,16 +17,20 @@ WIDTHS = (1.0, 0.5, 0.25)
 
 @HOOKS.register_module()
 class RecordingHook(Hook):
-    """Counts the calls of each hook point."""
+    """Counts the calls of each hook point, and adds up the scores it is shown."""
 
     def __init__(self) -> None:
         self.calls: dict[str, int] = {}
+        self.score = 0.0
 
     def __getattribute__(self, name):
         if name.startswith(('before_', 'after_')) and not name.endswith(('_train', '_train_iter', '_train_epoch')):
             calls = object.__getattribute__(self, 'calls')
-            return lambda *args, **kwargs: calls.update({name: calls.get(name, 0) + 1})
+            return lambda *args, **kwargs: calls.update({name: calls.get(name, 0) + 1}) or self.see(**kwargs)
         return object.__getattribute__(self, name)
+
+    def see(self, outputs=(), **kwargs) -> None:
+        self.score += sum(float(sample.pred_instances.scores.sum()) for sample in outputs)
 
 
 @METRICS.register_module()
@@ -96,8 +100,11 @@ def test_metrics_of_every_subnet(mode, runner):
 
 @pytest.mark.parametrize('mode', ['val', 'test'])
 def test_each_hook_fires_once(mode, runner):
-    getattr(runner, mode)()
-    calls = next(hook for hook in runner.hooks if isinstance(hook, RecordingHook)).calls
+    metrics = getattr(runner, mode)()
+    hook = next(hook for hook in runner.hooks if isinstance(hook, RecordingHook))
+    widest = metrics['seen/score'] + metrics['w1_s0.5/seen/score']
+    assert hook.score == pytest.approx(widest), "hooks see the widest network's predictions"
+    calls = hook.calls
     epoch = {f'before_{mode}', f'before_{mode}_epoch', f'after_{mode}_epoch', f'after_{mode}'}
     assert {name: calls.get(name) for name in epoch} == dict.fromkeys(epoch, 1)
     assert calls[f'before_{mode}_iter'] == calls[f'after_{mode}_iter'] == 2 * 2  # two batches at two scales

@@ -1,4 +1,4 @@
-"""mmpretrain's backbones made slimmable: stock at width 1.0, narrow stock networks below (see test_mmpretrain.py)."""
+"""mmpretrain's backbones made slimmable: stock at width 1.0, narrow stock networks below (see tests/test_mmpretrain.py)."""
 
 import copy
 import pickle

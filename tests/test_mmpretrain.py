@@ -1,0 +1,26 @@
+"""Runs the tests that need mmpretrain, each file in a process of its own.
+
+mmpretrain is optional. `make pretrain` puts it into a folder beside the environment, since a torchvision whose operators do
+not load stops MMEngine from describing the environment at the start of each training.
+"""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from mmmutual.environment import FOLDER, MEND_MMPRETRAIN
+
+CASES = ('test_models/mmpretrain_cases.py', 'test_classification/classifier_cases.py')
+
+
+@pytest.mark.skipif(find_spec('mmpretrain') is None and not FOLDER.is_dir(), reason=f'no mmpretrain: {MEND_MMPRETRAIN}')
+@pytest.mark.parametrize('cases', CASES)
+def test_mmpretrain(cases, root):
+    command = [sys.executable, '-m', 'pytest', '-p', 'no:cacheprovider', '-p', 'mmpretrain_env', f'tests/{cases}']
+    env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(root / 'tests'), os.environ.get('PYTHONPATH', '')])}
+    result = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert 'skipped' not in result.stdout
