@@ -8,11 +8,11 @@ from terminaltables import AsciiTable
 
 TITLES = {'multiply_adds': 'multiply-adds', 'latency_ms': 'ms (median)', 'latency_p90_ms': 'ms (p90)'}
 COUNTS = ('multiply_adds', 'parameters')
-METRICS = {'bbox_mAP': 'box mAP', 'segm_mAP': 'mask mAP', 'top1': 'top-1'}
+METRICS = {'bbox_mAP': 'box mAP', 'segm_mAP': 'mask mAP', 'top1': 'top-1 (%)'}
 
 
 def main_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    """``'box mAP'``, ``'mask mAP'`` and ``'top-1'`` (in percent); without those, all metrics under their own names."""
+    """``'box mAP'``, ``'mask mAP'`` and ``'top-1 (%)'``; without those, all metrics under their own names."""
     chosen = {METRICS[key.split('/')[-1]]: value for key, value in metrics.items() if key.split('/')[-1] in METRICS}
     return chosen or dict(metrics)
 

@@ -177,7 +177,7 @@ def test_the_test_loop_calibrates_for_each_scale_and_restores(tmp_path):
         for width in (1.0, 0.25):
             prefix = '' if (width, scale) == (1.0, 1.0) else f'{Subnet(width, scale)}/'
             assert loop.results[Subnet(width, scale)]['accuracy/top1'] == metrics[f'{prefix}accuracy/top1']
-    assert list(runner.test_loop.rows()[0]) == ['width', 'scale', 'multiply_adds', 'top-1']
+    assert list(runner.test_loop.rows()[0]) == ['width', 'scale', 'multiply_adds', 'top-1 (%)']
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_the_tools_take_a_classifier(tmp_path):
     shown = ('--show-dir', 'shown', '--out', 'out.pkl')
     result = tool('test.py', 'config.py', 'work/epoch_1.pth', '--widths', 1.0, 0.25, '--scales', 1.0, 0.5, *shown)
     assert result.returncode == 0, result.stderr
-    assert '| width | scale | multiply-adds |  top-1 |' in result.stdout + result.stderr
+    assert '| width | scale | multiply-adds | top-1 (%) |' in result.stdout + result.stderr
     rows = json.loads(next((tmp_path / 'work').rglob('subnets.json')).read_text())
     assert [(row['width'], row['scale']) for row in rows] == [(1.0, 1.0), (0.25, 1.0), (1.0, 0.5), (0.25, 0.5)]
     assert list((tmp_path / 'shown').rglob('*.png')) and (tmp_path / 'out_w0.25_s0.5.pkl').is_file()
