@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 Check = tuple[Callable[[object], bool], str]
 TOO_SMALL = 'with a box below 1 pixel or outside its image'
+OTHER_CLASS = 'of categories that are not among the classes'
 NO_OUTLINE = 'whose polygons have fewer than three corners (their masks are ignored)'
 
 
@@ -37,6 +38,9 @@ def check_coco(content: Mapping, classes: Sequence[str], for_training: bool = Tr
             raise ValueError(f'{where}: there is no image with its image_id {annotation["image_id"]!r}')
         if annotation['category_id'] not in categories:
             left_out[f'of unknown categories, as category_id {annotation["category_id"]!r}'] += 1
+            continue
+        if categories[annotation['category_id']]['name'] not in classes:
+            left_out[OTHER_CLASS] += 1
             continue
         image = images[annotation['image_id']]
         if _too_small(annotation, image):

@@ -231,3 +231,9 @@ def test_masks_of_pycocotools_pass(good):
 def test_files_of_test_images_have_no_annotations(good):
     content = {key: value for key, value in good.items() if key != 'annotations'}
     assert not check_coco(content, CLASSES, for_training=False)
+
+
+def test_annotations_of_other_classes_are_counted(good):
+    names = {category['id']: category['name'] for category in good['categories']}
+    others = sum(names[annotation['category_id']] not in CLASSES[1:3] for annotation in good['annotations'])
+    assert others and check_coco(good, CLASSES[1:3]) == {'of categories that are not among the classes': others}

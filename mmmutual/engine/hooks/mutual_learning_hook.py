@@ -18,6 +18,7 @@ from mmmutual.layers import SlimBatchNorm2d, Slimmable, set_width, slimmable_lay
 
 from ..distillation import build_distillation, detached
 from ..loss_guard import LossGuard
+from ..narrow_start import warn_of_plain_weights
 from ..rescale import rescale_batch
 from ..sampling import SandwichSampler, Subnet
 
@@ -93,6 +94,7 @@ class MutualLearningHook(Hook):
         """Turn each iteration into ``num_subnets`` accumulated passes."""
         model = _unwrapped(runner.model)
         self._check_norms(model)
+        warn_of_plain_weights(runner, model, self.sampler.widths)
         optim_wrapper = runner.optim_wrapper
         if not isinstance(optim_wrapper, OptimWrapper):
             raise ValueError(

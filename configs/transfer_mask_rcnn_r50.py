@@ -1,0 +1,50 @@
+# Fine-tune a mutual detector on a data set of yours in COCO format, on one GPU: copy this file and set what is above the
+# line. docs/transfer.md goes through it. For boxes alone, start from './mutual_faster_rcnn_r50.py'.
+_base_ = './mutual_mask_rcnn_r50.py'
+
+load_from = 'work_dirs/mutual_mask_rcnn_r50/epoch_24.pth'  # a checkpoint of _base_
+data_root = 'data/custom'
+train = dict(ann_file='annotations/train.json', data_prefix=dict(img='train/'))
+val = dict(ann_file='annotations/val.json', data_prefix=dict(img='val/'))
+classes = ('circle', 'triangle')  # names in the annotation files, in their order; one class is ('circle',)
+
+widths = _base_.widths  # to train
+batch_size = 2
+lr = 0.0025  # for this batch size; half of it for half the batch
+max_epochs = 12
+norm_eval = True  # keep the batch norms' statistics; False takes those of each batch, of 8 images or more
+# ----------------------------------------------------------------------------------------------------------------------
+
+heads = [name for name in ('bbox_head', 'mask_head') if name in _base_.model.roi_head]
+model = dict(
+    backbone=dict(widths=widths, norm_eval=norm_eval, init_cfg=None),
+    roi_head={name: dict(num_classes=len(classes)) for name in heads},
+)
+
+data_help = f'{data_root} should have what train, val and classes name at the top of the config.'
+metainfo = dict(classes=classes)
+train_dataloader = dict(batch_size=batch_size, dataset=dict(data_root=data_root, metainfo=metainfo, **train))
+val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo, **val))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=f'{data_root}/{val["ann_file"]}')
+test_evaluator = val_evaluator
+
+evaluated = tuple(width for width in _base_.val_cfg.widths if width in widths)
+val_cfg = dict(widths=evaluated)
+test_cfg = dict(widths=evaluated)
+
+train_cfg = dict(max_epochs=max_epochs)
+optim_wrapper = dict(optimizer=dict(lr=lr))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
+    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=max_epochs, convert_to_iter_based=True),
+]
+auto_scale_lr = dict(base_batch_size=batch_size)
+default_hooks = dict(logger=dict(interval=10))
+
+custom_hooks = [
+    dict(type='IterationSeedHook'),
+    dict(type='MutualLearningHook', widths=widths, scales=_base_.scales, num_subnets=4, loss_reduction='sum'),
+]
+if not norm_eval:
+    custom_hooks.append(dict(type='BNCalibrationHook', num_batches=100))

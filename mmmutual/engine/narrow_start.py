@@ -1,0 +1,51 @@
+"""Says once what a start from the weights of a plain network means for the narrow widths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mmengine.model import PretrainedInit
+from mmengine.runner import Runner
+from torch import nn
+
+from mmmutual.layers import SlimBatchNorm2d
+
+
+def warn_of_plain_weights(runner: Runner, model: nn.Module, widths: Sequence[float]) -> None:
+    """Log a warning if a training starts from weights without statistics for any of its narrow widths.
+
+    To be called when the weights are loaded and nothing is trained yet. Weights that were trained at several widths
+    have statistics of theirs. A network without slimmable batch norms keeps none, so nothing is said of it.
+
+    Args:
+        runner: The runner; its config names the checkpoint.
+        model: Its model, without a wrapper.
+        widths: Widths that are trained.
+    """
+    source = runner.cfg.get('load_from') or next(_initial_weights(model), None)
+    narrow = [width for width in widths if width < 1.0]
+    norms = [layer for layer in model.modules() if _keeps_statistics(layer)]
+    if source is None or not narrow or not norms:
+        return
+    if any(norm.is_ready(width) for norm in norms for width in norm.widths if width < 1.0):
+        return
+    runner.logger.warning(
+        f'{source} has batch-norm statistics for width 1.0 alone, as the weights of a plain network have: the widths '
+        f'{", ".join(f"{width:g}" for width in narrow)} start from channels that were never trained to work without '
+        'the others. Freeze nothing (norm_eval=False, frozen_stages=-1), or start from slimmable pretraining: '
+        'docs/pretraining.md'
+    )
+
+
+def _keeps_statistics(layer: nn.Module) -> bool:
+    return isinstance(layer, SlimBatchNorm2d) and layer.track_running_stats
+
+
+def _initial_weights(model: nn.Module) -> Iterator[str]:
+    """What the slimmable parts of a model were initialised from, the whole model's first."""
+    for module in model.modules():
+        configs = getattr(module, 'init_cfg', None) or []
+        for config in [configs] if isinstance(configs, dict) else configs:
+            pretrained = config.get('type') in ('Pretrained', PretrainedInit)
+            if pretrained and any(map(_keeps_statistics, module.modules())):
+                yield config['checkpoint']
