@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from pathlib import Path
 from statistics import median
 
@@ -27,6 +28,8 @@ def measure(options: Options, rounds: int) -> list[Row]:
     """Each in processes of its own, since a process keeps memory that it has once had."""
     if options.device == 'cpu' and not STATUS.exists():
         return []
+    # glibc would keep freed blocks of up to 32 MB, and the holes between them would count
+    os.environ.setdefault('MALLOC_MMAP_THRESHOLD_', str(2**18))
     spawn = multiprocessing.get_context('spawn')
     peaks: dict[str, list[float]] = dict(plain=[], mutual=[], distilled=[])
     for _ in range(rounds):
