@@ -1,18 +1,12 @@
-# Baseline: a stock network of one width, trained alone on the labels.  WIDTH=0.5 python tools/train.py <this file>
+# Baseline: the network of one width, trained alone on the labels.  WIDTH=0.5 python tools/train.py <this file>
 _base_ = './mutual_resnet50.py'
 
 width = float('{{$WIDTH:0.25}}')
 base_channels = int(64 * width)  # as the sub-network's for multiples of 0.125
 
+# At its own width 1.0, the only one, it is the stock network; so it is calibrated at each scale as the others are.
 model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='mmdet.ResNet',
-        depth=50,
-        base_channels=base_channels,
-        out_indices=(3,),
-        norm_eval=False,
-    ),
+    backbone=dict(base_channels=base_channels, widths=(1.0,)),
     head=dict(in_channels=base_channels * 32),
 )
 

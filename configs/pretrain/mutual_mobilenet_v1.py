@@ -6,7 +6,7 @@ widths = tuple(round(1.0 - 0.025 * step, 3) for step in range(31))  # the author
 scales = (1.0, 192 / 224, 160 / 224, 128 / 224)
 
 model = dict(
-    backbone=dict(type='mmdet.SlimmableMobileNetV1', widths=widths, out_indices=(5,), act_cfg=dict(type='ReLU')),
+    backbone=dict(type='mmdet.SlimmableMobileNetV1', widths=widths, out_indices=(5,)),
     head=dict(in_channels=1024),
 )
 _base_.train_dataloader.dataset.pipeline[1].crop_ratio_range = (0.25, 1.0)

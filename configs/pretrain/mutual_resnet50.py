@@ -13,6 +13,7 @@ model = dict(
         out_indices=(3,),
         norm_eval=False,
         frozen_stages=-1,
+        zero_init_residual=False,
     ),
     head=dict(in_channels=2048),
 )

@@ -33,8 +33,15 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, FileNotFoundError, ImportError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        print(f'error: {_reason(error)}', file=sys.stderr)
         raise SystemExit(1) from error
+
+
+def _reason(error: Exception) -> Exception:
+    """The error behind MMEngine's, which says of a module in ``custom_imports`` only that it does not import."""
+    while str(error).startswith('Failed to import') and isinstance(error.__context__, ImportError):
+        error = error.__context__
+    return error
 
 
 def prepare(config: Mapping, splits: tuple[str, ...]) -> None:

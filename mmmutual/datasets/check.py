@@ -20,8 +20,8 @@ MAX_OPENED = 200  # images whose size is looked at, evenly spread: a folder that
 def check_data(config: Mapping, splits: tuple[str, ...] = ('train', 'val', 'test')) -> None:
     """Check the annotation files of a config's data loaders and, for a ``CocoDataset``, the images they name.
 
-    What mmdet leaves out of the latter is counted on the standard error output. Data sets that are not on the local
-    disk are left out.
+    What mmdet leaves out of the latter is counted on the standard error output. Of an ``ImageNet`` without annotation
+    file, the folder has to be there. Data sets that are not on the local disk are left out.
 
     Args:
         config: An MMDetection config with ``train_dataloader`` and so on. Its ``data_help``, a text, is added to the
@@ -29,20 +29,26 @@ def check_data(config: Mapping, splits: tuple[str, ...] = ('train', 'val', 'test
         splits: Which data loaders to check.
 
     Raises:
-        FileNotFoundError: If an annotation file or an image is missing.
+        FileNotFoundError: If an annotation file, an image or a folder is missing.
         ValueError: If an annotation file is not JSON, has no images or a wrong entry, or does not have the classes, or
             if images have another size than it says; of many images, some are looked at.
     """
     seen: set[tuple] = set()
     help_text = f'\n{config.get("data_help", "").strip()}'.rstrip()
     for split in splits:
-        for dataset in _datasets(config.get(f'{split}_dataloader')):
+        loader = f'{split}_dataloader'
+        for folder in map(_folder, _nodes(config.get(loader))):
+            if folder is not None and not os.path.isdir(folder):
+                raise FileNotFoundError(
+                    f'{loader}: there is no folder {folder}. Put the images there, or set data_root.{help_text}'
+                )
+        for dataset in _datasets(config.get(loader)):
             paths = _paths(dataset)
             if paths is not None and paths not in seen:
                 seen.add(paths)
                 is_coco = re.search(r'\bCocoDataset\b', str(dataset.get('type')))
                 classes = _classes(dataset) if is_coco else None
-                _check_annotations(*paths, f'{split}_dataloader', help_text, classes)
+                _check_annotations(*paths, loader, help_text, classes)
 
 
 def annotation_files(config: Mapping, split: str) -> list[str]:
@@ -61,15 +67,28 @@ def annotation_files(config: Mapping, split: str) -> list[str]:
 
 def _datasets(node) -> Iterator[Mapping]:
     """All data set configs with an annotation file, also those inside wrappers."""
+    return (dataset for dataset in _nodes(node) if dataset.get('ann_file'))
+
+
+def _nodes(node) -> Iterator[Mapping]:
+    """All configs in a nested one but for pipelines."""
     if isinstance(node, Mapping):
-        if node.get('ann_file'):
-            yield node
+        yield node
         for key, value in node.items():
             if key != 'pipeline':
-                yield from _datasets(value)
+                yield from _nodes(value)
     elif isinstance(node, (list, tuple)):
         for value in node:
-            yield from _datasets(value)
+            yield from _nodes(value)
+
+
+def _folder(dataset: Mapping) -> str | None:
+    """Image folder of an ``ImageNet`` of a split; None for anything else, or if it is not on the local disk."""
+    is_imagenet = re.search(r'\bImageNet\b', str(dataset.get('type')))
+    if not is_imagenet or not dataset.get('split') or dataset.get('ann_file') or dataset.get('data_prefix'):
+        return None
+    root = dataset.get('data_root') or ''
+    return None if '://' in root else os.path.join(root, dataset['split'])
 
 
 def _paths(dataset: Mapping) -> tuple[str, str] | None:

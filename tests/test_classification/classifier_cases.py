@@ -13,6 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import HOOKS, MODELS, TRANSFORMS, DefaultScope
 from tiny import build_runner, draw_tiny, run_training, tiny_config
+from torch import nn
 
 import mmmutual
 from mmmutual.analysis import count_multiply_adds
@@ -72,11 +73,28 @@ def test_builds_and_predicts_at_each_width(name):
                 norm.set_statistics(width, mean, var)
     classes = config.model.head.num_classes
     for width in config.test_cfg.widths:
-        if not name.startswith('independent') or name.endswith('vgg16'):
-            set_width(model, width)
+        set_width(model, width)
         with torch.no_grad():
             assert model(torch.rand(2, 3, 64, 64)).shape == (2, classes)
     assert count_multiply_adds(model, (64, 64))['head'] > 0
+
+
+@pytest.mark.parametrize('network', NETWORKS)
+def test_an_independent_network_is_the_sub_network(network, monkeypatch):
+    """It has as many multiply-adds, and nothing else is trained with it."""
+    monkeypatch.setenv('WIDTH', '0.75')
+    config = load(f'independent_{network}')
+    assert config.work_dir.endswith(f'{network}_w0.75')
+    independent, mutual = (MODELS.build(each.model) for each in (config, load(f'mutual_{network}')))
+    set_width(independent, config.test_cfg.widths[0])
+    set_width(mutual, 0.75)
+    assert count_multiply_adds(independent, (224, 224)) == count_multiply_adds(mutual, (224, 224))
+    hooks = {hook.type: hook for hook in config.custom_hooks}
+    if network == 'vgg16':
+        assert hooks['MutualLearningHook'].widths == (0.75,) and hooks['MutualLearningHook'].num_subnets == 1
+    else:
+        assert set(hooks) == {'IterationSeedHook'}
+        assert all(norm.widths == (1.0,) for norm in independent.modules() if isinstance(norm, SlimBatchNorm2d))
 
 
 def test_published_multiply_adds_of_resnet50():
@@ -86,7 +104,32 @@ def test_published_multiply_adds_of_resnet50():
     for width in (1.0, 0.75, 0.5, 0.25):
         with use_width(model, width):
             counts.append(count_multiply_adds(model, (224, 224))['total'] / 1e9)
-    assert counts == pytest.approx([4.1, 2.3, 1.1, 0.278], rel=0.05)
+    assert [f'{count:.1f} G' for count in counts[:3]] == ['4.1 G', '2.3 G', '1.1 G']
+    assert f'{counts[3] * 1e3:.0f} M' == '278 M'
+
+
+def test_mobilenets_have_the_authors_activation():
+    """ReLU6, as their models/mobilenet_v1.py and v2 and as the published weights need it."""
+    for network in ('mobilenet_v1', 'mobilenet_v2'):
+        for method in ('mutual', 'independent'):
+            model = MODELS.build(load(f'{method}_{network}').model)
+            assert any(isinstance(layer, nn.ReLU6) for layer in model.modules())
+            assert not any(type(layer) is nn.ReLU for layer in model.modules())
+
+
+def test_training_images_have_the_channels_of_test_images():
+    config = load('mutual_resnet50')
+    blue = np.zeros((300, 280, 3), np.uint8)
+    blue[..., 0] = 255  # OpenCV's order, in which images are loaded
+    preprocessor = MODELS.build(config.model.data_preprocessor)
+    for loader in (config.train_dataloader, config.test_dataloader):
+        data = dict(img=blue, img_shape=blue.shape[:2], ori_shape=blue.shape[:2], gt_label=0)
+        for transform in loader.dataset.pipeline[1:]:
+            data = TRANSFORMS.build(transform)(data)
+        batch = dict(inputs=[data['inputs']], data_samples=[data['data_samples']])
+        image = preprocessor(batch, False)['inputs']
+        assert image.shape == (1, 3, 224, 224)
+        assert image.mean((0, 2, 3)).argmax() == 2, "blue is the last channel of the network's input"
 
 
 @pytest.mark.parametrize(
@@ -193,6 +236,20 @@ def test_wrong_numbers_of_batches(value, error, text, tmp_path):
         runner.build_test_loop(dict(runner.cfg.test_cfg, calibration_batches=value))
 
 
+def test_an_independent_network_is_evaluated_at_each_scale(tmp_path):
+    """With statistics of each, as the mutual network's."""
+    config = tiny_digits(tmp_path)
+    backbone = load('independent_resnet50').model.backbone
+    config.model.backbone.update(widths=backbone.widths, base_channels=8)
+    config.model.head.in_channels = 64
+    config.custom_hooks = load('independent_resnet50').custom_hooks
+    config.val_cfg.widths = config.test_cfg.widths = load('independent_resnet50').test_cfg.widths
+    metrics = run_training(config).test()
+    assert {name for name in metrics if 'top1' in name} == {
+        'accuracy/top1', 'w1_s0.75/accuracy/top1', 'w1_s0.5/accuracy/top1'
+    }  # fmt: skip
+
+
 def test_the_tools_take_a_classifier(tmp_path):
     config = tiny_digits(tmp_path / 'work', log_level='INFO')
     config.dump(tmp_path / 'config.py')
@@ -213,6 +270,11 @@ def test_the_tools_take_a_classifier(tmp_path):
     result = tool('misc/calibrate.py', 'config.py', 'work/epoch_1.pth', '--widths', 0.6, '-o', 'calibrated.pth')
     assert result.returncode == 0, result.stderr
     assert 'calibrated.pth: widths 1, 0.75, 0.6, 0.5, 0.25' in result.stdout
+    grid = ('--widths', 1.0, 0.25, '--scales', 0.5, '--repeats', 1)
+    result = tool('analysis_tools/query_table.py', 'config.py', 'work/epoch_1.pth', *grid, '-o', 'table.json')
+    assert result.returncode == 0, result.stderr
+    cells = json.loads((tmp_path / 'table.json').read_text())['cells']
+    assert [cell['metrics']['top-1 (%)'] for cell in cells] == [row['top-1 (%)'] for row in rows[2:]]
     for name, out, what in (
         ('model_converters/export_subnet.py', ('--width', 0.5), 'the export'),
         ('analysis_tools/show_widths.py', (), 'a picture of detections'),

@@ -246,6 +246,17 @@ class TestConfig:
         dataset = dict(type='ConcatDataset', datasets=[coco(data), coco(data, data_prefix=dict(img='pictures'))])
         assert f'{data}/pictures' in refusal(loading(dataset))
 
+    def test_the_folder_of_imagenet(self, tmp_path):
+        dataset = dict(type='ImageNet', data_root=f'{tmp_path}/', split='train')
+        message = (
+            f'train_dataloader: there is no folder {tmp_path}/train. Put the images there, or set data_root.\nhelp'
+        )
+        assert refusal(loading(wrapped := dict(dataset=dataset), data_help='help')) == message
+        for change in (dict(data_root='s3://bucket/'), dict(data_prefix='elsewhere'), dict(type='DigitsDataset')):
+            check_data(loading(dataset | change))
+        (tmp_path / 'train').mkdir()
+        check_data(loading(wrapped))
+
     @pytest.mark.parametrize('split', ['train', 'val', 'test'])
     def test_splits(self, split, tmp_path):
         config = loading(coco(tmp_path), split)
