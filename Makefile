@@ -1,4 +1,4 @@
-# make demo   from a fresh clone to a trained, evaluated detector (10 to 15 minutes on 2 CPU cores after the installation)
+# make demo   from a fresh clone to a trained, evaluated detector (about 15 minutes on 2 CPU cores after the installation)
 # make demo-whole   trains the example with neck and heads slimmable too, and plots both fronts (as long as make demo)
 # make pretrain   adds mmpretrain, trains a small classifier on real digits and evaluates its sub-networks (2 minutes)
 # make test   the tests

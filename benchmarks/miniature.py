@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--methods', nargs='+', choices=METHODS, metavar='METHOD', help=', '.join(METHODS))
     parser.add_argument('--detector', choices=DETECTORS, default=DETECTORS[0], help=f'default: {DETECTORS[0]}')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], help='default: 0 1 2')
-    parser.add_argument('--epochs', type=int, default=2, help='of a training, 300 iterations each; default: 2')
+    parser.add_argument('--epochs', type=int, default=3, help='of a training, of 300 iterations mostly; default: 3')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/miniature'), help='where runs and results go')
     return parser.parse_args()
 

@@ -16,12 +16,12 @@ MEND = (
     '`pip install -r requirements/onedl.txt`'
 )
 
-FOLDER = Path(sys.prefix) / 'mmpretrain'
+MMPRETRAIN_FOLDER = Path(sys.prefix) / 'mmpretrain'
 MEND_MMPRETRAIN = (
     '`make pretrain` puts it beside the environment; in an environment of your own with torchvision, `pip install '
     'onedl-mmpretrain` (for the upstream stack mmpretrain)'
 )
-BOXES = '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'
+NMS_SCHEMA = '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'  # of torchvision's operators
 _libraries: list = []  # what is declared lives as long as these
 
 
@@ -80,8 +80,8 @@ def find_mmpretrain() -> None:
     Raises:
         ImportError: If it is not there or does not import, with the command that mends it.
     """
-    if find_spec('mmpretrain') is None and FOLDER.is_dir():
-        sys.path.append(str(FOLDER))
+    if find_spec('mmpretrain') is None and MMPRETRAIN_FOLDER.is_dir():
+        sys.path.append(str(MMPRETRAIN_FOLDER))
     try:
         _import_torchvision()
         import_module('mmpretrain.models')
@@ -109,6 +109,6 @@ def _import_torchvision() -> None:
 
         library = torch.library.Library('torchvision', 'FRAGMENT')
         for operator in ('nms', 'qnms'):
-            library.define(operator + BOXES)
+            library.define(operator + NMS_SCHEMA)
         _libraries.append(library)
         import_module('torchvision')

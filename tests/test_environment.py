@@ -13,7 +13,7 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 import mmmutual
-from mmmutual.environment import PIECES, check_stack, register_safe_globals
+from mmmutual.environment import PIECES, check_stack, find_mmpretrain, register_safe_globals
 
 
 @pytest.fixture
@@ -90,6 +90,16 @@ class TestStack:
             ),
         ):
             check_stack(('unfit_piece',))
+
+    def test_mmpretrain_missing(self, monkeypatch, tmp_path):
+        monkeypatch.setattr('mmmutual.environment.MMPRETRAIN_FOLDER', tmp_path / 'nowhere')
+        monkeypatch.setattr('mmmutual.environment._import_torchvision', lambda: None)
+        monkeypatch.setitem(sys.modules, 'mmpretrain', None)  # as if it were not installed
+        monkeypatch.setattr('mmmutual.environment.find_spec', lambda name: None)
+        with pytest.raises(
+            ImportError, match='classifiers need mmpretrain, which does not import.*`make pretrain` puts'
+        ):
+            find_mmpretrain()
 
     def test_first_piece_is_named(self):
         with pytest.raises(ImportError, match='mmmutual needs no_piece_a,'):

@@ -11,12 +11,14 @@ from importlib.util import find_spec
 
 import pytest
 
-from mmmutual.environment import FOLDER, MEND_MMPRETRAIN
+from mmmutual.environment import MEND_MMPRETRAIN, MMPRETRAIN_FOLDER
 
 CASES = ('test_models/mmpretrain_cases.py', 'test_classification/classifier_cases.py')
 
 
-@pytest.mark.skipif(find_spec('mmpretrain') is None and not FOLDER.is_dir(), reason=f'no mmpretrain: {MEND_MMPRETRAIN}')
+@pytest.mark.skipif(
+    find_spec('mmpretrain') is None and not MMPRETRAIN_FOLDER.is_dir(), reason=f'no mmpretrain: {MEND_MMPRETRAIN}'
+)
 @pytest.mark.parametrize('cases', CASES)
 def test_mmpretrain(cases, root):
     command = [sys.executable, '-m', 'pytest', '-p', 'no:cacheprovider', '-p', 'mmpretrain_env', f'tests/{cases}']

@@ -1,30 +1,12 @@
 # MutualNet with MobileNet v1 on ImageNet: widths 0.25 to 1.0, resolutions 224, 192, 160, 128.
 # Epochs, learning rate, batch size and crops are those of the authors' apps/mobilenet_v1.yml.
-_base_ = './_base_/imagenet.py'
-
-widths = tuple(round(1.0 - 0.025 * step, 3) for step in range(31))  # the authors draw any width in between
-scales = (1.0, 192 / 224, 160 / 224, 128 / 224)
+_base_ = './_base_/mutual.py'
 
 model = dict(
-    backbone=dict(type='mmdet.SlimmableMobileNetV1', widths=widths, out_indices=(5,)),
+    backbone=dict(type='mmdet.SlimmableMobileNetV1', widths=_base_.widths, out_indices=(5,)),
     head=dict(in_channels=1024),
 )
 _base_.train_dataloader.dataset.pipeline[1].crop_ratio_range = (0.25, 1.0)
-
-custom_hooks = [
-    dict(type='IterationSeedHook'),
-    dict(
-        type='MutualLearningHook',
-        widths=widths,
-        scales=scales,
-        num_subnets=4,
-        loss_reduction='sum',
-        distill=dict(type='SoftLabelDistillation'),
-    ),
-    dict(type='BNCalibrationHook', num_batches=100),
-]
-val_cfg = dict(type='SubnetValLoop', widths=(1.0, 0.75, 0.5, 0.25))
-test_cfg = dict(type='SubnetTestLoop', widths=(1.0, 0.75, 0.5, 0.25), scales=scales, calibration_batches=100)
 
 max_epochs = 250
 train_cfg = dict(max_epochs=max_epochs)

@@ -1,30 +1,17 @@
 # MutualNet with MobileNet v2 on ImageNet: widths 0.7 to 1.0, resolutions 224, 192, 160, 128.
 # Epochs, learning rate, batch size, widths and crops are those of the authors' apps/mobilenet_v2.yml.
-_base_ = './_base_/imagenet.py'
+_base_ = './_base_/mutual.py'
 
 widths = tuple(round(1.0 - 0.025 * step, 3) for step in range(13))  # the authors draw any width in between
-scales = (1.0, 192 / 224, 160 / 224, 128 / 224)
 
 model = dict(
     backbone=dict(type='mmdet.SlimmableMobileNetV2', widths=widths, out_indices=(7,)),
     head=dict(in_channels=1280),
 )
+_base_.custom_hooks[1].widths = widths
 _base_.train_dataloader.dataset.pipeline[1].crop_ratio_range = (0.25, 1.0)
-
-custom_hooks = [
-    dict(type='IterationSeedHook'),
-    dict(
-        type='MutualLearningHook',
-        widths=widths,
-        scales=scales,
-        num_subnets=4,
-        loss_reduction='sum',
-        distill=dict(type='SoftLabelDistillation'),
-    ),
-    dict(type='BNCalibrationHook', num_batches=100),
-]
-val_cfg = dict(type='SubnetValLoop', widths=(1.0, 0.9, 0.8, 0.7))
-test_cfg = dict(type='SubnetTestLoop', widths=(1.0, 0.9, 0.8, 0.7), scales=scales, calibration_batches=100)
+val_cfg = dict(widths=(1.0, 0.9, 0.8, 0.7))
+test_cfg = dict(widths=(1.0, 0.9, 0.8, 0.7))
 
 max_epochs = 250
 train_cfg = dict(max_epochs=max_epochs)

@@ -1,6 +1,6 @@
 # The embedded example: MutualNet with a small ResNet-18 on scikit-learn's digits, minutes on a CPU.
 # Its backbone can start that of mutual_mask_rcnn_r18_shapes.py: see docs/pretraining.md.
-_base_ = './_base_/imagenet.py'
+_base_ = './_base_/mutual.py'
 
 widths = (1.0, 0.75, 0.5, 0.25)
 scales = (1.0, 0.75, 0.5)
@@ -41,20 +41,10 @@ test_dataloader = val_dataloader
 val_evaluator = dict(topk=(1,))
 test_evaluator = val_evaluator
 
-custom_hooks = [
-    dict(type='IterationSeedHook'),
-    dict(
-        type='MutualLearningHook',
-        widths=widths,
-        scales=scales,
-        num_subnets=4,
-        loss_reduction='sum',
-        distill=dict(type='SoftLabelDistillation'),
-    ),
-    dict(type='BNCalibrationHook', num_batches=19),
-]
-val_cfg = dict(type='SubnetValLoop', widths=widths)
-test_cfg = dict(type='SubnetTestLoop', widths=widths, scales=scales, calibration_batches=19)
+_base_.custom_hooks[1].update(widths=widths, scales=scales)
+_base_.custom_hooks[2].num_batches = 19
+val_cfg = dict(widths=widths)
+test_cfg = dict(widths=widths, scales=scales, calibration_batches=19)
 
 max_epochs = 10
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)

@@ -1,30 +1,12 @@
 # MutualNet with VGG-16 on ImageNet: widths 0.25 to 1.0, resolutions 224, 192, 160, 128.
 # The authors published no settings for it: these are their ResNet-50's, with a tenth of the learning rate. Global pooling
 # and one linear layer stand for VGG's three.
-_base_ = './_base_/imagenet.py'
-
-widths = tuple(round(1.0 - 0.025 * step, 3) for step in range(31))  # the authors draw any width in between
-scales = (1.0, 192 / 224, 160 / 224, 128 / 224)
+_base_ = './_base_/mutual.py'
 
 model = dict(
-    backbone=dict(type='mmdet.SlimmableVGG', depth=16, with_bn=True, widths=widths, out_indices=(4,)),
+    backbone=dict(type='mmdet.SlimmableVGG', depth=16, with_bn=True, widths=_base_.widths, out_indices=(4,)),
     head=dict(in_channels=512),
 )
-
-custom_hooks = [
-    dict(type='IterationSeedHook'),
-    dict(
-        type='MutualLearningHook',
-        widths=widths,
-        scales=scales,
-        num_subnets=4,
-        loss_reduction='sum',
-        distill=dict(type='SoftLabelDistillation'),
-    ),
-    dict(type='BNCalibrationHook', num_batches=100),
-]
-val_cfg = dict(type='SubnetValLoop', widths=(1.0, 0.75, 0.5, 0.25))
-test_cfg = dict(type='SubnetTestLoop', widths=(1.0, 0.75, 0.5, 0.25), scales=scales, calibration_batches=100)
 
 max_epochs = 120
 train_cfg = dict(max_epochs=max_epochs)

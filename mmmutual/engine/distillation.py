@@ -69,8 +69,8 @@ def build_distillation(config: dict) -> Distillation:
 class SoftLabelDistillation(Distillation):
     """A narrow classifier learns the widest one's class probabilities in place of the labels.
 
-    The training of US-Nets and of MutualNet on ImageNet (arXiv 1909.12978, section 3.2): the Kullback-Leibler
-    divergence of the student's from the teacher's probabilities, up to the teacher's entropy, which is constant.
+    The training of US-Nets and of MutualNet on ImageNet (github taoyang1122/MutualNet, ``train.py``): the
+    Kullback-Leibler divergence of the teacher's from the student's class probabilities, mean over the batch.
 
     Args:
         module: What computes the class scores (N, classes): the head of mmpretrain's ``ImageClassifier``.
@@ -135,7 +135,22 @@ def _centered(features: Tensor) -> Tensor:
 
 
 def detached(output: object) -> object:
-    """The same tensor, or tensors in a list or tuple, without their graph."""
+    """The same tensor, or tensors in lists and tuples, without their graph.
+
+    Args:
+        output: What a module returned.
+
+    Returns:
+        A tensor, or tuples of tensors.
+
+    Raises:
+        TypeError: If there is anything else in it.
+    """
     if isinstance(output, Tensor):
         return output.detach()
-    return tuple(detached(item) for item in output)
+    if isinstance(output, (list, tuple)):
+        return tuple(detached(item) for item in output)
+    raise TypeError(
+        f'distill compares tensors, but the module it watches returns a {type(output).__name__}: name another one with '
+        'distill.module'
+    )

@@ -12,6 +12,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmmutual.engine import MutualLearningHook, PearsonDistillation, SoftLabelDistillation
+from mmmutual.engine.distillation import detached
 from mmmutual.layers import SlimConv2d, SlimLinear, set_width
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
@@ -116,6 +117,11 @@ def test_wrong_modules(distill, text):
     with pytest.raises(ValueError, match=text):
         make_hook(model, distill=dict(type='SoftLabelDistillation', **distill))
         model.train_step(batch, OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)))
+
+
+def test_other_outputs_are_refused():
+    with pytest.raises(TypeError, match='distill compares tensors, but the module it watches returns a dict: name ano'):
+        detached([torch.zeros(1), dict(a=torch.zeros(1))])
 
 
 def test_batch_augments_are_refused():

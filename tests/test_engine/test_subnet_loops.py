@@ -103,7 +103,7 @@ def test_each_hook_fires_once(mode, runner):
     metrics = getattr(runner, mode)()
     hook = next(hook for hook in runner.hooks if isinstance(hook, RecordingHook))
     widest = metrics['seen/score'] + metrics['w1_s0.5/seen/score']
-    assert hook.score == pytest.approx(widest), "hooks see the widest network's predictions"
+    assert 0 < hook.score == pytest.approx(widest), "hooks see the widest network's predictions"
     calls = hook.calls
     epoch = {f'before_{mode}', f'before_{mode}_epoch', f'after_{mode}_epoch', f'after_{mode}'}
     assert {name: calls.get(name) for name in epoch} == dict.fromkeys(epoch, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import islice
 
 import torch
@@ -85,7 +86,8 @@ class _SubnetLoop:
         self._call_hook('before_{}')
         self._call_hook('before_{}_epoch')
         self.runner.model.eval()
-        with use_width(self._model, self.widths[0]), kept_statistics(self._model):
+        keeping = kept_statistics(self._model) if self.calibration_batches else nullcontext()
+        with use_width(self._model, self.widths[0]), keeping:
             for scale in reversed(self.scales):  # the full scale last: --show-dir keeps the last pictures drawn
                 self.runner.logger.info(
                     f'Evaluating scale {scale:g} at widths {", ".join(f"{width:g}" for width in self.widths)}'
@@ -110,7 +112,7 @@ class _SubnetLoop:
                         layer.check_ready()
 
     def rows(self) -> list[dict[str, float]]:
-        """The evaluated sub-networks as rows of a table: width, scale, multiply-adds, box and mask mAP."""
+        """The evaluated sub-networks as rows of a table: width, scale, multiply-adds and main metrics."""
         if self._multiply_adds is None:
             self._multiply_adds = self._count()
         rows = []
