@@ -11,13 +11,19 @@ import json
 from pathlib import Path
 
 from evidence.tables import Rows, best_of, format_differences, format_fronts, format_grid, metrics_in
-from evidence.trainings import ABLATIONS, CLAIMS, DETECTORS, METHODS, SHAPES, TRAININGS, WHOLE
+from evidence.trainings import ABLATIONS, CLAIMS, DETECTORS, LONGER, METHODS, QUARTER, SHAPES, TRAININGS, WHOLE
 from tqdm import tqdm
 
 from mmmutual.analysis import plot_fronts
 from mmmutual.datasets import draw_shapes
 
-GROUPS = dict(claims=CLAIMS, ablations={'MutualNet': CLAIMS['MutualNet'], **ABLATIONS}, whole=WHOLE)
+GROUPS = dict(
+    claims=CLAIMS,
+    longer=LONGER,
+    quarter=QUARTER,
+    ablations={'MutualNet': CLAIMS['MutualNet'], **ABLATIONS},
+    whole=WHOLE,
+)
 
 
 def parse_args() -> argparse.Namespace:

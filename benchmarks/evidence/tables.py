@@ -49,13 +49,19 @@ def format_fronts(methods: Runs, number: int = 9) -> str:
 
 
 def format_differences(methods: Runs, reference: str) -> str:
-    """What a method has more than the reference, of the same seed and sub-network: mean and range over the seeds."""
+    """What a method has more than the reference, of the same seed and sub-network: mean and range over the seeds.
+
+    The last line is the mean over the sub-networks.
+    """
     others, metrics = [method for method in methods if method != reference], metrics_in(methods)
     titles = [f'{method}: {metric}' for method in others for metric in metrics]
     lines = ['', f'| width | scale | {" | ".join(titles)} |', '|---' * (2 + len(titles)) + '|']
-    for subnet in methods[reference][0]:
-        cells = [_gain(methods[method], methods[reference], subnet, metric) for method in others for metric in metrics]
+    subnets = methods[reference][0]
+    columns = [_gains(methods[method], methods[reference], metric) for method in others for metric in metrics]
+    for index, subnet in enumerate(subnets):
+        cells = [_spread(column[:, index]) for column in columns]
         lines.append(f'| {subnet["width"]:g} | {subnet["scale"]:g} | {" | ".join(cells)} |')
+    lines.append(f'| mean | | {" | ".join(_spread(np.nanmean(column, axis=1)) for column in columns)} |')
     return '\n'.join(lines)
 
 
@@ -73,9 +79,17 @@ def best_of(methods: Runs, method: str, metric: str) -> list[tuple[float, float]
     return front
 
 
-def _gain(ours: Sequence[Rows], theirs: Sequence[Rows], subnet: dict[str, float], metric: str) -> str:
-    pairs = [(_value(mine, subnet, metric), _value(other, subnet, metric)) for mine, other in zip(ours, theirs)]
-    gains = np.array([mine - other for mine, other in pairs])
+def _gains(ours: Sequence[Rows], theirs: Sequence[Rows], metric: str) -> np.ndarray:
+    """A row for each seed, a column for each sub-network of theirs; NaN where ours has none."""
+    return np.array(
+        [
+            [_value(mine, subnet, metric) - subnet.get(metric, np.nan) for subnet in other]
+            for mine, other in zip(ours, theirs, strict=True)
+        ]
+    )
+
+
+def _spread(gains: np.ndarray) -> str:
     if np.isnan(gains).any():
         return '-'
     return f'{gains.mean():+.3f} ({gains.min():+.3f} to {gains.max():+.3f})'

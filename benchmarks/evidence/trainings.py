@@ -10,9 +10,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
+ENDS = (WIDTHS[0], WIDTHS[-1])
 DETECTORS = ('mask_rcnn', 'faster_rcnn')
 SHAPES = dict(num_train=1200, num_val=200, min_size=12, max_size=96)  # of the data that the config names
 EXAMPLE = 'configs/mutual_mask_rcnn_r18_shapes_whole.py'
+DIGITS = ROOT / 'work_dirs/mutual_resnet18_digits/epoch_10.pth'
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,14 @@ class Training:
         settings: ``--cfg-options``.
         config: The config, relative to the repository.
         lengths: Epochs of it in one epoch of the others.
+        needs: A file that has to be there, and the command that makes it.
     """
 
     environment: dict[str, str] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
     config: str = 'benchmarks/evidence/config.py'
     lengths: int = 1
+    needs: tuple[Path, str] | None = None
 
     def run(self, detector: str, seed: int, epochs: int, folder: Path) -> None:
         """Train and evaluate with the project's tools; ``rows.json`` in the folder appears when all is done.
@@ -41,8 +45,11 @@ class Training:
             folder: Of this training; an interrupted one is resumed.
 
         Raises:
+            FileNotFoundError: If a file that the training needs is missing.
             subprocess.CalledProcessError: If a tool fails; the folder's ``log.txt`` says why.
         """
+        if self.needs and not self.needs[0].is_file():
+            raise FileNotFoundError(f'{self.needs[0]} is missing; make it:  {self.needs[1]}')
         folder.mkdir(parents=True, exist_ok=True)
         epochs *= self.lengths
         environment = {**os.environ, 'DETECTOR': detector, 'EPOCHS': f'{epochs}', **self.environment}
@@ -75,17 +82,32 @@ def _hook(setting: str) -> Training:
     return Training(settings=(f'custom_hooks.1.{setting}',))
 
 
+def _quarter(method: str) -> Training:
+    """As many iterations on a quarter of the images."""
+    return Training(dict(METHOD=method), ('train_dataloader.dataset.indices=300',), lengths=4)
+
+
+def _start(**init_cfg: object) -> tuple[str, ...]:
+    init_cfg = {'_delete_': True, **init_cfg}
+    return tuple(f'model.backbone.init_cfg.{name}={value}' for name, value in init_cfg.items())
+
+
 TRAININGS = {
     'mutual': Training(),
     'us_net': Training(dict(METHOD='us_net')),
     **{f'independent_{width:g}': _independent(width) for width in WIDTHS},
-    **{f'independent_{width:g}_long': _independent(width, lengths=3) for width in WIDTHS},
+    **{f'independent_{width:g}_long': _independent(width, lengths=3) for width in ENDS},
+    'mutual_quarter': _quarter('mutual'),
+    'us_net_quarter': _quarter('us_net'),
     'random_0': _hook('num_subnets=2'),
     'random_1': _hook('num_subnets=3'),
     'random_3': _hook('num_subnets=5'),
     'mean': _hook('loss_reduction=mean'),
     'distilled': _hook('distill.type=PearsonDistillation'),
     'running': Training(dict(CALIBRATE='no')),
+    'digits': Training(
+        settings=_start(type='Pretrained', checkpoint=DIGITS, prefix='backbone.'), needs=(DIGITS, 'make pretrain')
+    ),
     'backbone': Training(settings=('model.slim=backbone', 'model.neck.slim_out=False'), config=EXAMPLE),
     'detector': Training(config=EXAMPLE),
 }
@@ -93,8 +115,12 @@ CLAIMS = {
     'MutualNet': ('mutual',),
     'US-Net': ('us_net',),
     'independent': tuple(f'independent_{width:g}' for width in WIDTHS),
-    'independent, 3 x the steps': tuple(f'independent_{width:g}_long' for width in WIDTHS),
 }
+LONGER = {
+    'MutualNet': CLAIMS['MutualNet'],
+    'independent, 3 x the steps': tuple(f'independent_{width:g}_long' for width in ENDS),
+}
+QUARTER = {'MutualNet, 300 images': ('mutual_quarter',), 'US-Net, 300 images': ('us_net_quarter',)}
 ABLATIONS = {
     'scales off (US-Net)': ('us_net',),
     'no random sub-network': ('random_0',),
@@ -103,6 +129,7 @@ ABLATIONS = {
     'mean of the losses': ('mean',),
     'in-place distillation': ('distilled',),
     'running statistics': ('running',),
+    'pretrained on digits': ('digits',),
 }
 WHOLE = {'backbone slims': ('backbone',), 'detector slims': ('detector',)}
-METHODS = {**CLAIMS, **ABLATIONS, **WHOLE}
+METHODS = {**CLAIMS, **LONGER, **QUARTER, **ABLATIONS, **WHOLE}
