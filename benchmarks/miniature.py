@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from subprocess import CalledProcessError
 
 from evidence.tables import Rows, best_of, format_differences, format_fronts, format_grid, metrics_in
 from evidence.trainings import ABLATIONS, CLAIMS, DETECTORS, LONGER, METHODS, QUARTER, SHAPES, TRAININGS, WHOLE
 from tqdm import tqdm
 
 from mmmutual.analysis import plot_fronts
+from mmmutual.apis import clear_errors
 from mmmutual.datasets import draw_shapes
 
 GROUPS = dict(
@@ -49,7 +51,7 @@ def main() -> None:
             path = folder / f'{name}_{seed}'
             if not (path / 'rows.json').is_file():
                 tqdm.write(f'{name}, seed {seed}: {path}/log.txt')
-                TRAININGS[name].run(args.detector, seed, args.epochs, path)
+                train(name, args.detector, seed, args.epochs, path)
     methods = {method: [collect(folder, METHODS[method], seed) for seed in args.seeds] for method in chosen}
     name = args.group if args.methods is None else 'chosen'
     (folder / f'{name}.json').write_text(json.dumps(dict(seeds=args.seeds, epochs=args.epochs, runs=methods)) + '\n')
@@ -60,6 +62,19 @@ def main() -> None:
         front = ', '.join(f'{width:g} at {scale:g}' for width, scale in best_of(methods, chosen[0], metric))
         print(f'\n{chosen[0]}, the best {metric} within a budget is that of width {front}')
     print(f'plot: {plot_fronts(methods, folder / f"{name}.png")}')
+
+
+def train(name: str, detector: str, seed: int, epochs: int, folder: Path) -> None:
+    """Run a training of ``TRAININGS``; one that fails ends the program with what it said last."""
+    try:
+        with clear_errors():
+            TRAININGS[name].run(detector, seed, epochs, folder)
+    except CalledProcessError as error:
+        log = folder / 'log.txt'
+        end = '\n'.join(log.read_text().splitlines()[-5:])
+        raise SystemExit(
+            f'{end}\nerror: {name}, seed {seed} failed, {log} has it all; the same call goes on'
+        ) from error
 
 
 def collect(folder: Path, names: tuple[str, ...], seed: int) -> Rows:

@@ -112,6 +112,20 @@ def test_an_independent_network_has_the_width_of_its_name(evidence, tmp_path):
     assert [row['width'] for row in rows] == [1.0, 0.5]
 
 
+def test_a_training_that_cannot_run_says_why(evidence, tmp_path, monkeypatch, capsys):
+    import miniature
+
+    Training = evidence.trainings.Training
+    lacking = Training(needs=(tmp_path / 'digits.pth', 'make pretrain'))
+    monkeypatch.setitem(miniature.TRAININGS, 'lacking', lacking)
+    monkeypatch.setitem(miniature.TRAININGS, 'broken', Training(config='no_such_config.py'))
+    with pytest.raises(SystemExit):
+        miniature.train('lacking', 'mask_rcnn', 0, 1, tmp_path / 'lacking_0')
+    assert f'error: {tmp_path}/digits.pth is missing; make it:  make pretrain' in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r'(?s)no_such_config.py.*error: broken, seed 0 failed, .*/log.txt has it all'):
+        miniature.train('broken', 'mask_rcnn', 0, 1, tmp_path / 'broken_0')
+
+
 @pytest.mark.parametrize('detector', ['mask_rcnn', 'faster_rcnn'])
 def test_an_independent_training_is_that_of_a_stock_network(detector, evidence, root, monkeypatch):
     training = evidence.trainings.TRAININGS['independent_0.5']
