@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmcv.transforms import Compose
@@ -88,9 +89,19 @@ def bitmaps(masks) -> np.ndarray:
     return masks.to_ndarray().astype(bool)
 
 
+def border(bitmap: np.ndarray) -> np.ndarray:
+    """Pixels that have both values among themselves and their eight neighbours."""
+    on = torch.from_numpy(bitmap)[None].float()
+    return (F.max_pool2d(on, 3, 1, 1) != -F.max_pool2d(-on, 3, 1, 1))[0].numpy()
+
+
 def extents(bitmap: np.ndarray) -> np.ndarray:
     rows, columns = np.nonzero(bitmap.any(1))[0], np.nonzero(bitmap.any(0))[0]
     return np.array([columns[0], rows[0], columns[-1], rows[-1]])
+
+
+def centre(bitmap: np.ndarray) -> np.ndarray:
+    return np.argwhere(bitmap).mean(0) + 0.5
 
 
 def plain(value):
@@ -134,8 +145,10 @@ def test_agrees_with_resizing_before_the_batch_is_made(kind, scale):
             if name == 'ignored_instances':
                 a.masks, b.masks = (masks.pad(images.shape[-2:]) for masks in (a.masks, b.masks))  # mmdet pads none
             assert (a.masks.height, a.masks.width) == (b.masks.height, b.masks.width) == images.shape[-2:]
-            if kind is BitmapMasks:
-                assert np.array_equal(a.masks.masks, b.masks.masks)
+            if kind is BitmapMasks:  # mmdet's are those of the nearest pixels
+                for ours_on, theirs_on in zip(bitmaps(a.masks), bitmaps(b.masks)):
+                    if ours_on.sum() > 1:
+                        assert not ((ours_on != theirs_on) & ~border(theirs_on)).any()
             else:
                 for parts in zip(a.masks.masks, b.masks.masks):
                     for polygons in zip(*parts, strict=True):
@@ -165,7 +178,7 @@ def test_agrees_to_a_pixel_where_the_ratio_is_kept(kind, scale):
                 common = slice(min(h, other_h)), slice(min(w, other_w))
                 union = (ours_on[common] | theirs_on[common]).sum()
                 assert union > 20
-                assert (ours_on[common] & theirs_on[common]).sum() / union > 0.85
+                assert (ours_on[common] & theirs_on[common]).sum() / union > 0.7
 
 
 @smaller
@@ -276,9 +289,34 @@ def test_a_crowd_region_in_run_lengths(poly2mask, scale):
     assert len(sample.gt_instances) == len(sample.ignored_instances) == 1
     h, w = sample.img_shape
     assert_close(sample.ignored_instances.bboxes[0], np.multiply([10, 8, 45, 32], [w / 50, h / 40] * 2))
-    assert_close(extents(bitmaps(sample.gt_instances.masks)[0]), np.array([1, 2, 30, 30]) * scale, 1)
+    edges = extents(bitmaps(sample.gt_instances.masks)[0]) + [0, 0, 1, 1]
+    assert_close(edges, np.multiply([1, 2, 30, 30], [w / 50, h / 40] * 2), 1)
     if poly2mask:  # without it, mmdet drops what is no polygon
-        assert_close(extents(bitmaps(sample.ignored_instances.masks)[0]), np.array([10, 8, 44, 31]) * scale, 1)
+        edges = extents(bitmaps(sample.ignored_instances.masks)[0]) + [0, 0, 1, 1]
+        assert_close(edges, np.multiply([10, 8, 45, 32], [w / 50, h / 40] * 2), 0.6)
+
+
+@smaller
+def test_bitmaps_neither_shift_nor_shrink(scale):
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:160, :240] + 0.5
+    places = zip(random.uniform(30, 130, 200), random.uniform(30, 210, 200), random.uniform(6, 20, 200))
+    discs = np.stack([np.hypot(y - row, x - column) < radius for row, column, radius in places])
+    sample = DetDataSample(metainfo=dict(img_shape=(160, 240)))
+    sample.gt_instances = InstanceData(masks=BitmapMasks(discs.astype(np.uint8), 160, 240))
+    _, (small,) = rescale_batch(torch.zeros(1, 3, 160, 240), [sample], scale)
+    after = bitmaps(small.gt_instances.masks)
+    shifts = [centre(there) / scale - centre(here) for here, there in zip(discs, after)]
+    assert_close(np.mean(shifts, axis=0), [0, 0], 0.05 / scale)  # pixels; with the nearest ones it is 0.5 to 1.5
+    assert_close(np.mean(after.sum((1, 2)) / scale**2 / discs.sum((1, 2))), 1, 0.05)
+
+
+def test_a_pixel_is_on_where_half_of_it_was():
+    on = np.random.default_rng(0).random((3, 16, 24)) < 0.5
+    sample = DetDataSample(metainfo=dict(img_shape=(16, 24)))
+    sample.gt_instances = InstanceData(masks=BitmapMasks(on.astype(np.uint8), 16, 24))
+    _, (half,) = rescale_batch(torch.zeros(1, 3, 16, 24), [sample], 0.5)
+    assert np.array_equal(bitmaps(half.gt_instances.masks), on.reshape(3, 8, 2, 12, 2).mean((2, 4)) >= 0.5)
 
 
 @every_scale
