@@ -101,8 +101,9 @@ def test_an_iteration_is_four_passes_and_one_step(case, tiny_data, tmp_path, mon
     by_hand = train_by_hand(by_hand, case)
     runner = run_training(by_hook)
     changed = 0
+    atol = 2e-5 if case == 'distill' else 1e-6  # its reference is another formula, which rounds differently
     for (name, ours), theirs in zip(runner.model.state_dict().items(), by_hand.state_dict().values()):
-        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5, msg=lambda m: f'{name}: {m}')
+        torch.testing.assert_close(ours, theirs, atol=atol, rtol=1e-5, msg=lambda m: f'{name}: {m}')
         changed += not torch.equal(ours, start.state_dict()[name])
     assert changed > 50
 
