@@ -97,6 +97,18 @@ def test_an_independent_network_is_the_sub_network(network, monkeypatch):
         assert all(norm.widths == (1.0,) for norm in independent.modules() if isinstance(norm, SlimBatchNorm2d))
 
 
+def test_lighting_noise_does_not_wrap_around():
+    config = load('mutual_resnet50').train_dataloader.dataset.pipeline[3]
+    lighting = TRANSFORMS.build(config)
+    for seed in range(20):
+        np.random.seed(seed)
+        image = np.uint8([[[0, 0, 0], [255, 255, 255]]])
+        noisy = lighting(dict(img=image))['img']
+        assert noisy.dtype == np.float32
+        assert 0 < np.abs(noisy - image).max() < 30
+        np.testing.assert_allclose(noisy[0, 0] - image[0, 0], noisy[0, 1] - image[0, 1], atol=1e-4)
+
+
 def test_published_multiply_adds_of_resnet50():
     """Slimmable Neural Networks, arXiv 1812.08928: 4.1 G, 2.3 G, 1.1 G, 278 M, the linear layer included."""
     model = MODELS.build(load('mutual_resnet50').model)

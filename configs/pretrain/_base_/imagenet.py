@@ -13,7 +13,7 @@ train_pipeline = [
     dict(type='RandomResizedCrop', scale=224, crop_ratio_range=(0.08, 1.0), backend='pillow'),
     dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4),
     dict(
-        type='Lighting',  # AlexNet's. The images are BGR until the data preprocessor, so blue is the first row
+        type='FloatLighting',  # AlexNet's. The images are BGR until the data preprocessor, so blue is the first row
         eigval=[55.4625, 4.7940, 1.1475],
         eigvec=[[-0.5836, -0.6948, 0.4203], [-0.5808, -0.0045, -0.8140], [-0.5675, 0.7192, 0.4009]],
         alphastd=0.1,
