@@ -96,6 +96,7 @@ def test_differences_are_between_runs_of_one_seed(evidence):
     assert lines[0] == '| width | scale | ours: box mAP |'
     assert lines[2] == '| 1 | 1 | +0.000 (-0.100 to +0.100) |'
     assert lines[3] == '| 0.5 | 1 | +0.200 (+0.100 to +0.300) |'
+    assert lines[4] == '| mean | | +0.100 (+0.000 to +0.200) |'
     assert '0.550 ± 0.050' in evidence.tables.format_grid(methods)
     assert evidence.tables.best_of(methods, 'ours', 'box mAP') == [(0.5, 1.0), (1.0, 1.0)]
     assert evidence.tables.best_of(dict(flat=[rows_of(0.3, 0.3)]), 'flat', 'box mAP') == [(0.5, 1.0)]

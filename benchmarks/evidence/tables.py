@@ -51,7 +51,7 @@ def format_fronts(methods: Runs, number: int = 9) -> str:
 def format_differences(methods: Runs, reference: str) -> str:
     """What a method has more than the reference, of the same seed and sub-network: mean and range over the seeds.
 
-    The last line is the mean over the sub-networks.
+    The last line is the mean over the sub-networks that both have.
     """
     others, metrics = [method for method in methods if method != reference], metrics_in(methods)
     titles = [f'{method}: {metric}' for method in others for metric in metrics]
