@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from subprocess import CalledProcessError
 
-from evidence.tables import Rows, best_of, format_differences, format_fronts, format_grid, metrics_in
-from evidence.trainings import ABLATIONS, CLAIMS, DETECTORS, LONGER, METHODS, QUARTER, SHAPES, TRAININGS, WHOLE
+from evidence.tables import Rows, best_of, format_fronts, format_subnets, format_summary, metrics_in
+from evidence.trainings import ABLATIONS, CLAIMS, DETECTORS, METHODS, QUARTER, SHAPES, TRAININGS, WHOLE
 from tqdm import tqdm
 
 from mmmutual.analysis import plot_fronts
@@ -21,7 +21,6 @@ from mmmutual.datasets import draw_shapes
 
 GROUPS = dict(
     claims=CLAIMS,
-    longer=LONGER,
     quarter=QUARTER,
     ablations={'MutualNet': CLAIMS['MutualNet'], **ABLATIONS},
     whole=WHOLE,
@@ -44,7 +43,7 @@ def main() -> None:
     """Run what is missing; then print the tables and draw the plot."""
     args = parse_args()
     chosen = args.methods or list(GROUPS[args.group])
-    folder = args.work_dir / args.detector
+    folder = args.work_dir / f'{args.detector}_{args.epochs}_epochs'
     draw_shapes('data/shapes_miniature', **SHAPES)
     for seed in args.seeds:
         for name in tqdm(dict.fromkeys(name for method in chosen for name in METHODS[method]), desc=f'seed {seed}'):
@@ -55,11 +54,11 @@ def main() -> None:
     methods = {method: [collect(folder, METHODS[method], seed) for seed in args.seeds] for method in chosen}
     name = args.group if args.methods is None else 'chosen'
     (folder / f'{name}.json').write_text(json.dumps(dict(seeds=args.seeds, epochs=args.epochs, runs=methods)) + '\n')
-    print(format_grid(methods))
-    print(format_fronts(methods))
-    print(format_differences(methods, chosen[0]))
     for metric in metrics_in(methods):
-        front = ', '.join(f'{width:g} at {scale:g}' for width, scale in best_of(methods, chosen[0], metric))
+        print(f'\n{metric}, mean over the seeds ± half their range')
+        for table in (format_summary, format_subnets, format_fronts):
+            print(f'\n{table(methods, metric)}')
+        front = ', '.join(f'{width:g} at {scale:g}' for width, scale in best_of(methods[chosen[0]], metric))
         print(f'\n{chosen[0]}, the best {metric} within a budget is that of width {front}')
     print(f'plot: {plot_fronts(methods, folder / f"{name}.png")}')
 

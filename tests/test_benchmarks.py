@@ -91,15 +91,45 @@ def rows_of(*values: float) -> list[dict]:
 
 
 def test_differences_are_between_runs_of_one_seed(evidence):
-    methods = dict(ours=[rows_of(0.5, 0.4), rows_of(0.6, 0.2)], theirs=[rows_of(0.4, 0.1), rows_of(0.7, 0.1)])
-    lines = evidence.tables.format_differences(methods, 'theirs').splitlines()[1:]
-    assert lines[0] == '| width | scale | ours: box mAP |'
-    assert lines[2] == '| 1 | 1 | +0.000 (-0.100 to +0.100) |'
-    assert lines[3] == '| 0.5 | 1 | +0.200 (+0.100 to +0.300) |'
-    assert lines[4] == '| mean | | +0.100 (+0.000 to +0.200) |'
-    assert '0.550 ± 0.050' in evidence.tables.format_grid(methods)
-    assert evidence.tables.best_of(methods, 'ours', 'box mAP') == [(0.5, 1.0), (1.0, 1.0)]
-    assert evidence.tables.best_of(dict(flat=[rows_of(0.3, 0.3)]), 'flat', 'box mAP') == [(0.5, 1.0)]
+    ours, theirs = [rows_of(0.4, 0.1), rows_of(0.7, 0.1)], [rows_of(0.5, 0.4), rows_of(0.6, 0.2)]
+    methods = dict(ours=ours, theirs=theirs)
+    assert evidence.tables.format_subnets(methods, 'box mAP').splitlines() == [
+        '| width | scale | M multiply-adds | ours | theirs | ours over theirs |',
+        '|---|---|---|---|---|---|',
+        '| 1 | 1 | 1 | 0.550 ± 0.150 | 0.550 ± 0.050 | +0.000 (-0.100 to +0.100) |',
+        '| 0.5 | 1 | 0 | 0.100 ± 0.000 | 0.300 ± 0.100 | -0.200 (-0.300 to -0.100) |',
+    ]
+    small = [[{**row, 'scale': 0.5, 'box mAP': value} for row in rows_of(0, 0)] for value in (0.2, 0.202)]
+    methods = {name: [rows + few for rows, few in zip(runs, small)] for name, runs in methods.items()}
+    assert evidence.tables.format_summary(methods, 'box mAP').splitlines() == [
+        '| method | width 1 | width 0.5 | mean of scale 0.5 | mean of all | difference |',
+        '|---|---|---|---|---|---|',
+        '| ours | 0.550 ± 0.150 | 0.100 ± 0.000 | 0.201 ± 0.001 | 0.263 ± 0.038 |  |',
+        '| theirs | 0.550 ± 0.050 | 0.300 ± 0.100 | 0.201 ± 0.001 | 0.313 ± 0.012 | +0.050 (+0.000 to +0.100) |',
+    ]
+
+
+def test_a_sub_network_that_found_nothing_is_a_dash(evidence):
+    nothing = [dict(width=1.0, scale=1.0, multiply_adds=1e6), rows_of(0.3, 0.3)[1]]
+    methods = dict(ours=[rows_of(0.5, 0.4)], theirs=[nothing])
+    assert '| 1 | 1 | 1 | 0.500 ± 0.000 | - | - |' in evidence.tables.format_subnets(methods, 'box mAP')
+    assert '| theirs | - | 0.300 ± 0.000 | - | - |' in evidence.tables.format_summary(methods, 'box mAP')
+    assert evidence.tables.best_of([nothing], 'box mAP') == [(0.5, 1.0)]
+
+
+def test_costs_that_differ_are_each_shown(evidence):
+    dear = [{**row, 'multiply_adds': 7e6} for row in rows_of(0.3, 0.3)]
+    lines = evidence.tables.format_subnets(dict(ours=[rows_of(0.5, 0.4)], theirs=[dear]), 'box mAP').splitlines()
+    assert lines[2].startswith('| 1 | 1 | 1 / 7 |')
+
+
+def test_the_front_is_that_of_the_mean_over_the_seeds(evidence):
+    runs = [rows_of(0.5, 0.4), rows_of(0.6, 0.2)]
+    assert evidence.tables.best_of(runs, 'box mAP') == [(0.5, 1.0), (1.0, 1.0)]
+    assert evidence.tables.best_of([rows_of(0.3, 0.3)], 'box mAP') == [(0.5, 1.0)]
+    fronts = evidence.tables.format_fronts(dict(ours=runs), 'box mAP', number=2).splitlines()
+    assert fronts[0] == '| within M multiply-adds | ours |'
+    assert fronts[3] == '| 1 | 0.550 ± 0.050 |'
 
 
 def test_an_independent_network_has_the_width_of_its_name(evidence, tmp_path):

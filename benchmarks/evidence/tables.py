@@ -19,57 +19,61 @@ def metrics_in(methods: Runs) -> list[str]:
     return [metric for metric in METRICS if any(metric in row for row in rows)]
 
 
-def format_grid(methods: Runs) -> str:
-    """Each sub-network's multiply-adds and metrics, mean over the seeds and half their range."""
-    metrics = metrics_in(methods)
-    lines = [
-        '',
-        f'| method | width | scale | M multiply-adds | {" | ".join(metrics)} |',
-        '|---' * (4 + len(metrics)) + '|',
-    ]
-    for method, runs in methods.items():
-        for subnets in zip(*runs, strict=True):
-            row = subnets[0]
-            cells = [_cell(np.array([subnet.get(metric, np.nan) for subnet in subnets])) for metric in metrics]
-            cost = f'{row["width"]:g} | {row["scale"]:g} | {row["multiply_adds"] / 1e6:.0f}'
-            lines.append(f'| {method} | {cost} | {" | ".join(cells)} |')
-    return '\n'.join(lines)
+def format_summary(methods: Runs, metric: str) -> str:
+    """A line for each method: its widths at full scale, the means of the smaller scales and of all sub-networks.
 
-
-def format_fronts(methods: Runs, number: int = 9) -> str:
-    """The best value of each metric within a few budgets, mean over the seeds and half their range."""
-    budgets, metrics = budgets_of(methods, number), metrics_in(methods)
-    titles = [f'{method}: {metric}' for method in methods for metric in metrics]
-    lines = ['', f'| M multiply-adds | {" | ".join(titles)} |', '|---' * (1 + len(titles)) + '|']
-    columns = [fronts(runs, metric, budgets) for runs in methods.values() for metric in metrics]
-    for index, budget in enumerate(budgets):
-        cells = [_cell(column[:, index]) for column in columns]
-        lines.append(f'| {budget / 1e6:.0f} | {" | ".join(cells)} |')
-    return '\n'.join(lines)
-
-
-def format_differences(methods: Runs, reference: str) -> str:
-    """What a method has more than the reference, of the same seed and sub-network: mean and range over the seeds.
-
-    The last line is the mean over the sub-networks that both have.
+    The last column is what the mean has more than that of the first method's run of the same seed.
     """
-    others, metrics = [method for method in methods if method != reference], metrics_in(methods)
-    titles = [f'{method}: {metric}' for method in others for metric in metrics]
-    lines = ['', f'| width | scale | {" | ".join(titles)} |', '|---' * (2 + len(titles)) + '|']
-    subnets = methods[reference][0]
-    columns = [_gains(methods[method], methods[reference], metric) for method in others for metric in metrics]
-    for index, subnet in enumerate(subnets):
-        cells = [_spread(column[:, index]) for column in columns]
-        lines.append(f'| {subnet["width"]:g} | {subnet["scale"]:g} | {" | ".join(cells)} |')
-    lines.append(f'| mean | | {" | ".join(_spread(np.nanmean(column, axis=1)) for column in columns)} |')
+    subnets = next(iter(methods.values()))[0]
+    scales = sorted({row['scale'] for row in subnets}, reverse=True)
+    full = [index for index, row in enumerate(subnets) if row['scale'] == scales[0]]
+    groups = {f'width {subnets[index]["width"]:g}': [index] for index in full}
+    for scale in scales[1:]:
+        groups[f'mean of scale {scale:g}'] = [index for index, row in enumerate(subnets) if row['scale'] == scale]
+    groups['mean of all'] = range(len(subnets))
+    values = {method: _values(runs, subnets, metric) for method, runs in methods.items()}
+    reference = next(iter(values.values())).mean(axis=1)
+    lines = _head('method', *groups, 'difference')
+    for method, grid in values.items():
+        difference = '' if method == next(iter(values)) else _spread(grid.mean(axis=1) - reference)
+        lines.append(_line(method, *(_cell(grid[:, group].mean(axis=1)) for group in groups.values()), difference))
     return '\n'.join(lines)
 
 
-def best_of(methods: Runs, method: str, metric: str) -> list[tuple[float, float]]:
+def format_subnets(methods: Runs, metric: str) -> str:
+    """A line for each sub-network: what each method reaches, and how much the first one is ahead of each other.
+
+    The multiply-adds are those of each method where they differ.
+    """
+    first, *others = methods
+    subnets = methods[first][0]
+    values = {method: _values(runs, subnets, metric) for method, runs in methods.items()}
+    costs = {method: _values(runs, subnets, 'multiply_adds')[0] for method, runs in methods.items()}
+    leads = [values[first] - values[other] for other in others]
+    lines = _head('width', 'scale', 'M multiply-adds', *methods, *(f'{first} over {other}' for other in others))
+    for index, subnet in enumerate(subnets):
+        cost = ' / '.join(dict.fromkeys(f'{column[index] / 1e6:.0f}' for column in costs.values()))
+        cells = [_cell(grid[:, index]) for grid in values.values()]
+        spreads = [_spread(lead[:, index]) for lead in leads]
+        lines.append(_line(f'{subnet["width"]:g}', f'{subnet["scale"]:g}', cost, *cells, *spreads))
+    return '\n'.join(lines)
+
+
+def format_fronts(methods: Runs, metric: str, number: int = 9) -> str:
+    """The best value within a few budgets, mean over the seeds and half their range."""
+    budgets = budgets_of(methods, number)
+    columns = [fronts(runs, metric, budgets) for runs in methods.values()]
+    lines = _head('within M multiply-adds', *methods)
+    for index, budget in enumerate(budgets):
+        lines.append(_line(f'{budget / 1e6:.0f}', *(_cell(column[:, index]) for column in columns)))
+    return '\n'.join(lines)
+
+
+def best_of(runs: Sequence[Rows], metric: str) -> list[tuple[float, float]]:
     """Width and scale of each sub-network on a method's front, cheapest first; by the mean over the seeds."""
     means = []
-    for subnets in zip(*methods[method], strict=True):
-        mean = float(np.mean([subnet[metric] for subnet in subnets]))
+    for subnets in zip(*runs, strict=True):
+        mean = float(np.mean([subnet.get(metric, np.nan) for subnet in subnets]))
         means.append((subnets[0]['multiply_adds'], mean, subnets[0]['width'], subnets[0]['scale']))
     front, best = [], -np.inf
     for _, mean, width, scale in sorted(means):
@@ -79,30 +83,27 @@ def best_of(methods: Runs, method: str, metric: str) -> list[tuple[float, float]
     return front
 
 
-def _gains(ours: Sequence[Rows], theirs: Sequence[Rows], metric: str) -> np.ndarray:
-    """A row for each seed, a column for each sub-network of theirs; NaN where ours has none."""
-    return np.array(
-        [
-            [_value(mine, subnet, metric) - subnet.get(metric, np.nan) for subnet in other]
-            for mine, other in zip(ours, theirs, strict=True)
-        ]
-    )
+def _values(runs: Sequence[Rows], subnets: Rows, metric: str) -> np.ndarray:
+    """(seeds, sub-networks); NaN where a sub-network found nothing or the method has none like it."""
+    found = [{(row['width'], row['scale']): row.get(metric, np.nan) for row in rows} for rows in runs]
+    return np.array([[run.get((row['width'], row['scale']), np.nan) for row in subnets] for run in found])
 
 
-def _spread(gains: np.ndarray) -> str:
-    if np.isnan(gains).any():
-        return '-'
-    return f'{gains.mean():+.3f} ({gains.min():+.3f} to {gains.max():+.3f})'
+def _head(*titles: str) -> list[str]:
+    return [_line(*titles), '|---' * len(titles) + '|']
 
 
-def _value(rows: Rows, subnet: dict[str, float], metric: str) -> float:
-    for row in rows:
-        if (row['width'], row['scale']) == (subnet['width'], subnet['scale']):
-            return row.get(metric, np.nan)
-    return np.nan
+def _line(*cells: str) -> str:
+    return f'| {" | ".join(cells)} |'
 
 
 def _cell(values: np.ndarray) -> str:
     if np.isnan(values).any():
         return '-'
     return f'{values.mean():.3f} ± {np.ptp(values) / 2:.3f}'
+
+
+def _spread(gains: np.ndarray) -> str:
+    if np.isnan(gains).any():
+        return '-'
+    return f'{gains.mean():+.3f} ({gains.min():+.3f} to {gains.max():+.3f})'

@@ -10,7 +10,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
-ENDS = (WIDTHS[0], WIDTHS[-1])
 DETECTORS = ('mask_rcnn', 'faster_rcnn')
 SHAPES = dict(num_train=1200, num_val=200, min_size=12, max_size=96)  # of the data that the config names
 EXAMPLE = 'configs/mutual_mask_rcnn_r18_shapes_whole.py'
@@ -74,10 +73,6 @@ def _call(tool: str, arguments: list[str], environment: dict[str, str], log) -> 
     subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
 
-def _independent(width: float, lengths: int = 1) -> Training:
-    return Training(dict(METHOD='independent', WIDTH=f'{width:g}'), lengths=lengths)
-
-
 def _hook(setting: str) -> Training:
     return Training(settings=(f'custom_hooks.1.{setting}',))
 
@@ -95,8 +90,7 @@ def _start(**init_cfg: object) -> tuple[str, ...]:
 TRAININGS = {
     'mutual': Training(),
     'us_net': Training(dict(METHOD='us_net')),
-    **{f'independent_{width:g}': _independent(width) for width in WIDTHS},
-    **{f'independent_{width:g}_long': _independent(width, lengths=3) for width in ENDS},
+    **{f'independent_{width:g}': Training(dict(METHOD='independent', WIDTH=f'{width:g}')) for width in WIDTHS},
     'mutual_quarter': _quarter('mutual'),
     'us_net_quarter': _quarter('us_net'),
     'random_0': _hook('num_subnets=2'),
@@ -116,10 +110,6 @@ CLAIMS = {
     'US-Net': ('us_net',),
     'independent': tuple(f'independent_{width:g}' for width in WIDTHS),
 }
-LONGER = {
-    'MutualNet': CLAIMS['MutualNet'],
-    'independent, 3 x the steps': tuple(f'independent_{width:g}_long' for width in ENDS),
-}
 QUARTER = {'MutualNet, 300 images': ('mutual_quarter',), 'US-Net, 300 images': ('us_net_quarter',)}
 ABLATIONS = {
     'scales off (US-Net)': ('us_net',),
@@ -132,4 +122,4 @@ ABLATIONS = {
     'pretrained on digits': ('digits',),
 }
 WHOLE = {'backbone slims': ('backbone',), 'detector slims': ('detector',)}
-METHODS = {**CLAIMS, **LONGER, **QUARTER, **ABLATIONS, **WHOLE}
+METHODS = {**CLAIMS, **QUARTER, **ABLATIONS, **WHOLE}
