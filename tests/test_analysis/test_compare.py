@@ -4,6 +4,7 @@ from subprocess import run
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from mmmutual.analysis import budgets_of, front, fronts, plot_fronts
 
@@ -26,6 +27,21 @@ def test_the_plot(tmp_path):
     assert path.read_bytes().startswith(b'\x89PNG')
     with pytest.raises(ValueError, match='there is no sub-network with a metric to plot'):
         plot_fronts({'a': [[dict(multiply_adds=1e6)]]}, tmp_path / 'fronts.png')
+
+
+def test_the_plot_is_a_staircase_with_a_point_for_each_that_is_the_best(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, 'savefig', lambda figure, *_, **__: drawn.append(figure))
+    plot_fronts({'a': [[WIDE, NARROW, BAD]]}, tmp_path / 'fronts.png')
+    (axis,) = drawn[0].axes
+    (line,) = axis.lines
+    assert line.get_drawstyle() == 'steps-post'
+    np.testing.assert_allclose(line.get_xdata(), [1, 2, 4, 4.24])  # M, the last one beyond the most expensive
+    np.testing.assert_allclose(line.get_ydata(), [0.2, 0.2, 0.5, 0.5])
+    np.testing.assert_array_equal(line.get_markevery(), [0, 2])
+    ticks = axis.xaxis.get_majorticklocs()
+    assert {1.0, 1.25, 1.5, 1.75, 2.0, 4.0} <= set(ticks)
+    assert axis.xaxis.get_major_formatter()(1.25, 0) == '1.25'
 
 
 def test_the_tool_takes_files_and_folders(tmp_path, root):
