@@ -121,6 +121,8 @@ def test_costs_that_differ_are_each_shown(evidence):
     dear = [{**row, 'multiply_adds': 7e6} for row in rows_of(0.3, 0.3)]
     lines = evidence.tables.format_subnets(dict(ours=[rows_of(0.5, 0.4)], theirs=[dear]), 'box mAP').splitlines()
     assert lines[2].startswith('| 1 | 1 | 1 / 7 |')
+    one_width = evidence.tables.format_subnets(dict(ours=[rows_of(0.5, 0.4)], theirs=[dear[:1]]), 'box mAP')
+    assert one_width.splitlines()[3].endswith('| 0 | 0.400 ± 0.000 | - | - |')
 
 
 def test_the_front_is_that_of_the_mean_over_the_seeds(evidence):
@@ -130,6 +132,17 @@ def test_the_front_is_that_of_the_mean_over_the_seeds(evidence):
     fronts = evidence.tables.format_fronts(dict(ours=runs), 'box mAP', number=2).splitlines()
     assert fronts[0] == '| within M multiply-adds | ours |'
     assert fronts[3] == '| 1 | 0.550 ± 0.050 |'
+
+
+def test_the_results_page_shows_the_runs_that_are_kept(evidence, root):
+    page = (root / 'docs' / 'results.md').read_text()
+    kept = list((root / 'benchmarks' / 'results').glob('*.json'))
+    assert kept
+    for path in kept:
+        methods = json.loads(path.read_text())['runs']
+        for metric in evidence.tables.metrics_in(methods):
+            assert evidence.tables.format_summary(methods, metric) in page
+            assert evidence.tables.format_subnets(methods, metric) in page
 
 
 def test_an_independent_network_has_the_width_of_its_name(evidence, tmp_path):

@@ -48,11 +48,12 @@ def format_subnets(methods: Runs, metric: str) -> str:
     first, *others = methods
     subnets = methods[first][0]
     values = {method: _values(runs, subnets, metric) for method, runs in methods.items()}
-    costs = {method: _values(runs, subnets, 'multiply_adds')[0] for method, runs in methods.items()}
+    costs = [_values(runs, subnets, 'multiply_adds')[0] / 1e6 for runs in methods.values()]
     leads = [values[first] - values[other] for other in others]
     lines = _head('width', 'scale', 'M multiply-adds', *methods, *(f'{first} over {other}' for other in others))
     for index, subnet in enumerate(subnets):
-        cost = ' / '.join(dict.fromkeys(f'{column[index] / 1e6:.0f}' for column in costs.values()))
+        known = [column[index] for column in costs if not np.isnan(column[index])]
+        cost = ' / '.join(dict.fromkeys(f'{cost:.0f}' for cost in known))
         cells = [_cell(grid[:, index]) for grid in values.values()]
         spreads = [_spread(lead[:, index]) for lead in leads]
         lines.append(_line(f'{subnet["width"]:g}', f'{subnet["scale"]:g}', cost, *cells, *spreads))
