@@ -140,7 +140,9 @@ def test_the_results_page_shows_the_runs_that_are_kept(evidence, root):
     assert kept
     for path in kept:
         methods = json.loads(path.read_text())['runs']
-        for metric in evidence.tables.metrics_in(methods):
+        metrics = evidence.tables.metrics_in(methods)
+        assert metrics
+        for metric in metrics:
             assert evidence.tables.format_summary(methods, metric) in page
             assert evidence.tables.format_subnets(methods, metric) in page
 
