@@ -1,4 +1,4 @@
-# make demo   from a fresh clone to a trained, evaluated detector (about 15 minutes on 2 CPU cores after the installation)
+# make demo   from a fresh clone to a trained, evaluated detector (10 minutes on 2 CPU cores, installation included)
 # make demo-whole   trains the example with neck and heads slimmable too, and plots both fronts (as long as make demo)
 # make pretrain   adds mmpretrain, trains a small classifier on real digits and evaluates its sub-networks (2 minutes)
 # make test   the tests
@@ -8,13 +8,15 @@ SHELL := bash
 VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STACK ?= onedl
-JOBS ?= $(shell nproc 2>/dev/null || echo 2)
-# Of the demo. On 2 free cores THREADS=2 takes three quarters of the time of one thread. But threads spin while they wait
-# for each other: beside other programs on the same cores two of them took more than ten times as long.
-THREADS ?= 1
+CORES := $(shell nproc 2>/dev/null || echo 2)
+JOBS ?= $(CORES)
+# Of the demo: each trains on a part of every batch, with one thread. Threads of one process wait for each other many
+# times in an iteration, which costs more than it gains, and far more beside other programs.
+PROCESSES ?= $(shell test $(CORES) -ge 2 && ! command -v nvidia-smi >/dev/null && echo 2 || echo 1)
 
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.mmmutual-$(STACK)
+TOOLS := $(VENV)/.mmmutual-tests
 CONFIG := configs/mutual_mask_rcnn_r18_shapes.py
 WORK := work_dirs/mutual_mask_rcnn_r18_shapes
 
@@ -29,8 +31,9 @@ install: $(READY)
 $(RUN):
 	$(PYTHON) -m venv $(VENV)
 
-# The compiled operators of mmcv take 5 to 15 minutes once; pip keeps the built wheel.
-$(READY): requirements/build.txt requirements/torch.txt requirements/$(STACK).txt requirements/tests.txt requirements/deploy.txt setup.py | $(RUN)
+# The operators of mmcv are compiled here: 3 minutes on 2 cores. What does not compile so, pip compiles as usual.
+NINJA := grep --line-buffered -oE '^ *\[[0-9]+/[0-9]+\]|^ *(Building|Successfully|ERROR).*|.*error:.*'
+$(READY): requirements/build.txt requirements/torch.txt requirements/$(STACK).txt setup.py | $(RUN)
 	@if $(RUN) -c 'import torch, mmengine, mmcv.ops, mmdet' 2>/dev/null; then \
 		echo 'The stack is in $(VENV) already'; \
 	else \
@@ -38,33 +41,41 @@ $(READY): requirements/build.txt requirements/torch.txt requirements/$(STACK).tx
 		echo 'Setting up $(VENV): torch, then mmcv with its operators (compiled here), mmengine, mmdet'; \
 		$(RUN) -m pip install -r requirements/torch.txt; \
 		$(RUN) -m pip install -r requirements/build.txt; \
-		CFLAGS=-g0 CXXFLAGS=-g0 MMCV_WITH_OPS=1 MAX_JOBS=$(JOBS) \
-			$(RUN) -m pip install -v --no-build-isolation -r requirements/$(STACK).txt 2>&1 \
-			| grep --line-buffered -oE '^ *\[[0-9]+/[0-9]+\]|^ *(Building|Successfully|ERROR).*|.*error:.*'; \
+		$(RUN) tools/misc/build_mmcv.py requirements/$(STACK).txt --jobs $(JOBS) 2>&1 | $(NINJA) || true; \
+		CFLAGS="-O2 -g0" CXXFLAGS="-O2 -g0" MMCV_WITH_OPS=1 MAX_JOBS=$(JOBS) \
+			$(RUN) -m pip install -v --no-build-isolation -r requirements/$(STACK).txt 2>&1 | $(NINJA); \
 		$(RUN) -c 'import torch, mmengine, mmcv.ops, mmdet'; \
 	fi
-	$(RUN) -m pip install -r requirements/tests.txt
 	$(RUN) -m pip install --no-build-isolation --no-deps -e .
+	$(RUN) -m mmmutual
 	@touch $@
 
-demo: export OMP_NUM_THREADS = $(THREADS)
+$(TOOLS): requirements/tests.txt requirements/deploy.txt $(READY)
+	$(RUN) -m pip install -r requirements/tests.txt
+	@touch $@
+
+TRAIN := PYTHON=$(RUN) bash tools/dist_train.sh
+TEST := PYTHON=$(RUN) bash tools/dist_test.sh
+SHARE := --cfg-options train_dataloader.batch_size=$$((4 / $(PROCESSES)))
+
+demo: export OMP_NUM_THREADS = 1
 demo: $(READY)
 	$(RUN) tools/misc/draw_shapes.py
-	$(RUN) tools/train.py $(CONFIG) --work-dir $(WORK)
-	$(RUN) tools/analysis_tools/show_widths.py $(CONFIG) $$(cat $(WORK)/last_checkpoint) -o $(WORK)/widths.png
-	$(RUN) tools/test.py $(CONFIG) $$(cat $(WORK)/last_checkpoint) --work-dir $(WORK)
-	@echo 'picture: $(WORK)/widths.png'
+	$(TRAIN) $(CONFIG) $(PROCESSES) --work-dir $(WORK) $(SHARE)
+	$(TEST) $(CONFIG) $$(cat $(WORK)/last_checkpoint) $(PROCESSES) --work-dir $(WORK)
+	$(RUN) tools/analysis_tools/show_widths.py $(CONFIG) $$(cat $(WORK)/last_checkpoint) -o $(WORK)/widths.png \
+		--results $$(ls -t $(WORK)/*/subnets.json | head -1)
 
-demo-whole: export OMP_NUM_THREADS = $(THREADS)
+demo-whole: export OMP_NUM_THREADS = 1
 demo-whole: $(WORK)/last_checkpoint
-	$(RUN) tools/train.py $(CONFIG:.py=_whole.py) --work-dir $(WORK)_whole
-	$(RUN) tools/test.py $(CONFIG:.py=_whole.py) $$(cat $(WORK)_whole/last_checkpoint) --work-dir $(WORK)_whole
+	$(TRAIN) $(CONFIG:.py=_whole.py) $(PROCESSES) --work-dir $(WORK)_whole $(SHARE)
+	$(TEST) $(CONFIG:.py=_whole.py) $$(cat $(WORK)_whole/last_checkpoint) $(PROCESSES) --work-dir $(WORK)_whole
 	$(RUN) tools/analysis_tools/compare_fronts.py 'backbone slims=$(WORK)' 'detector slims=$(WORK)_whole' -o $(WORK)_whole/fronts.png
 
 $(WORK)/last_checkpoint:
 	$(MAKE) demo
 
-pretrain: export OMP_NUM_THREADS = $(THREADS)
+pretrain: export OMP_NUM_THREADS = 1
 pretrain: $(VENV)/mmpretrain
 	$(RUN) tools/train.py configs/pretrain/$(DIGITS).py --work-dir work_dirs/$(DIGITS)
 	$(RUN) tools/test.py configs/pretrain/$(DIGITS).py $$(cat work_dirs/$(DIGITS)/last_checkpoint) --work-dir work_dirs/$(DIGITS)
@@ -75,10 +86,10 @@ $(VENV)/mmpretrain: requirements/mmpretrain-$(STACK).txt requirements/mmpretrain
 	@touch $@
 
 test: export OMP_NUM_THREADS = 1
-test: $(READY)
+test: $(READY) $(TOOLS)
 	$(RUN) -m pytest tests -n auto --maxprocesses 4 --dist loadfile
 
-lint: $(READY)
+lint: $(READY) $(TOOLS)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(VENV)/bin/pydoclint --quiet mmmutual

@@ -5,8 +5,12 @@ Two stacks share their import names: OneDL (the maintained one) and OpenMMLab.
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
 import sys
-from importlib import import_module
+import warnings
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,11 +20,20 @@ MEND = (
     '`pip install -r requirements/onedl.txt`'
 )
 
+NOTICE = 'Could not import OneDL'
+
 MMPRETRAIN_FOLDER = Path(sys.prefix) / 'mmpretrain'
 MEND_MMPRETRAIN = (
     '`make pretrain` puts it beside the environment; in an environment of your own with torchvision, `pip install '
     'onedl-mmpretrain` (for the upstream stack mmpretrain)'
 )
+# ``std::vector::size`` as a function of its own: any optimisation replaces its calls by its one instruction
+CALLED_SIZE = re.compile(rb'_ZNKSt(?:3__1)?6vectorI\w+?E4size')
+MEND_OPERATORS = (
+    'CFLAGS="-O2 -g0" CXXFLAGS="-O2 -g0" MMCV_WITH_OPS=1 pip install --force-reinstall --no-deps --no-cache-dir '
+    '--no-build-isolation {requirement}'
+)
+PACKAGES = ('torch', 'onedl-mmengine', 'mmengine', 'onedl-mmcv', 'mmcv', 'onedl-mmdetection', 'mmdet', 'pycocotools')
 NMS_SCHEMA = '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'  # of torchvision's operators
 _libraries: list = []  # what is declared lives as long as these
 
@@ -40,6 +53,59 @@ def check_stack(pieces: tuple[str, ...] = PIECES) -> None:
         except (ImportError, AssertionError, RuntimeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ImportError(f'mmmutual needs {piece}, which does not import here ({reason}). {MEND}') from error
+    import_without_notices()
+
+
+def import_without_notices() -> None:
+    """Import mmdet's data sets and metrics without their notices about optional packages that no config asked for.
+
+    Otherwise these would open the output of every program. Whatever else is said is passed on.
+    """
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()) as said:
+        warnings.filterwarnings('ignore', 'faster_coco_eval is not installed')
+        import_module('mmdet.evaluation')
+    sys.stdout.writelines(line for line in said.getvalue().splitlines(True) if NOTICE not in line)
+
+
+def optimised(library: str | Path) -> bool:
+    """Whether a compiled library was optimised by its compiler.
+
+    Args:
+        library: A shared library of C++ (gcc or clang).
+
+    Returns:
+        False if it calls functions that every optimisation replaces by their content.
+    """
+    return CALLED_SIZE.search(Path(library).read_bytes()) is None
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the stack's packages, as far as they are installed."""
+    return {name: metadata.version(name) for name in PACKAGES if _installed(name)}
+
+
+def operators_advice() -> str | None:
+    """What to do if mmcv's operators are slow here; None if they are compiled with optimisation.
+
+    ``CFLAGS`` in the environment replaces the flags that Python was built with, ``-O3`` among them. Compiled with
+    ``CFLAGS=-g``, RoIAlign and NMS run two to three times slower.
+    """
+    library = Path(import_module('mmcv._ext').__file__)
+    if optimised(library):
+        return None
+    name = 'onedl-mmcv' if _installed('onedl-mmcv') else 'mmcv'
+    return (
+        f"mmcv's operators were compiled without optimisation ({library}): RoIAlign and NMS run two to three times "
+        f'slower. Compile them again: {MEND_OPERATORS.format(requirement=f"{name}=={metadata.version(name)}")}'
+    )
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def register_safe_globals() -> None:

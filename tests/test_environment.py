@@ -3,6 +3,9 @@
 import importlib
 import io
 import re
+import runpy
+import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -13,7 +16,16 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 import mmmutual
-from mmmutual.environment import PIECES, check_stack, find_mmpretrain, register_safe_globals
+from mmmutual.environment import (
+    PIECES,
+    check_stack,
+    find_mmpretrain,
+    import_without_notices,
+    installed_versions,
+    operators_advice,
+    optimised,
+    register_safe_globals,
+)
 
 
 @pytest.fixture
@@ -157,3 +169,49 @@ class TestSafeLoading:
         registered = set(torch.serialization.get_safe_globals())
         register_safe_globals()
         assert set(torch.serialization.get_safe_globals()) == registered
+
+
+SIZES = '#include <vector>\nlong sum(const std::vector<long>& all) { return all.size() > 2 ? all[2] : all.size(); }\n'
+
+
+@pytest.mark.skipif(shutil.which('c++') is None, reason='needs a C++ compiler')
+@pytest.mark.parametrize(
+    ('flags', 'wanted'), [('-O0', False), ('', False), ('-O1', True), ('-O2', True), ('-O3', True)]
+)
+def test_a_library_compiled_without_optimisation_is_noticed(tmp_path, flags, wanted):
+    (tmp_path / 'sizes.cpp').write_text(SIZES)
+    library = tmp_path / 'sizes.so'
+    subprocess.run(
+        ['c++', *flags.split(), '-fPIC', '-shared', '-o', library, tmp_path / 'sizes.cpp'], check=True, timeout=60
+    )
+    assert optimised(library) is wanted
+
+
+def test_slow_operators_come_with_the_command_that_compiles_them_again(monkeypatch, capsys):
+    monkeypatch.setattr('mmmutual.environment.optimised', lambda library: False)
+    runpy.run_module('mmmutual', run_name='__main__')
+    said = capsys.readouterr().out
+    assert "warning: mmcv's operators were compiled without optimisation" in said
+    assert re.search(r'CFLAGS="-O2 -g0" .* pip install --force-reinstall .* (onedl-)?mmcv==\d', said)
+
+
+def test_the_operators_of_this_environment_are_optimised():
+    advice = operators_advice()
+    assert advice is None, advice
+    assert 'torch' in installed_versions()
+
+
+def test_mmdets_notices_do_not_open_the_output_of_a_program():
+    command = 'import mmmutual; import mmdet.datasets, mmdet.evaluation; print("ready")'
+    result = subprocess.run([sys.executable, '-c', command], capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stdout) == (0, 'ready\n')
+    assert 'faster_coco_eval' not in result.stderr
+
+
+def test_other_words_of_a_module_are_passed_on(monkeypatch, capsys):
+    def talk(name: str) -> None:
+        print('Could not import OneDL. Skipping OneDL datasets.\nsomething else')
+
+    monkeypatch.setattr('mmmutual.environment.import_module', talk)
+    import_without_notices()
+    assert capsys.readouterr().out == 'something else\n'

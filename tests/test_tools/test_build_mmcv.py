@@ -1,0 +1,37 @@
+"""What is done to mmcv's sources before they are compiled; `make install` itself compiles them."""
+
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def build_mmcv(root, monkeypatch):
+    """The tool as a module."""
+    monkeypatch.syspath_prepend(str(root / 'tools' / 'misc'))
+    import build_mmcv
+
+    yield build_mmcv
+    sys.modules.pop('build_mmcv')
+
+
+def test_sources_that_dispatch_become_one_file(build_mmcv, tmp_path):
+    sources = tmp_path / build_mmcv.SOURCES
+    (sources / 'cpu').mkdir(parents=True)
+    for name in ('nms.cpp', 'focal_loss.cpp', 'pybind.cpp', 'cpu/nms.cpp'):
+        (sources / name).write_text(name)
+    build_mmcv.join_sources(tmp_path)
+    assert {str(path.relative_to(sources)) for path in sources.rglob('*.cpp')} == {
+        'dispatch.cpp', 'dispatch/nms.cpp', 'dispatch/focal_loss.cpp', 'pybind.cpp', 'cpu/nms.cpp'
+    }  # fmt: skip
+    assert (sources / 'dispatch.cpp').read_text() == '#include "dispatch/focal_loss.cpp"\n#include "dispatch/nms.cpp"\n'
+
+
+@pytest.mark.parametrize('stack', ['onedl', 'openmmlab'])
+def test_both_stacks_name_an_mmcv(build_mmcv, root, stack):
+    assert 'mmcv==' in build_mmcv.mmcv_requirement(root / 'requirements' / f'{stack}.txt')
+
+
+def test_a_file_without_mmcv_is_refused(build_mmcv, root):
+    with pytest.raises(ValueError, match=r'torch.txt has no line for mmcv with a version, such as onedl-mmcv==2.3.6'):
+        build_mmcv.mmcv_requirement(root / 'requirements' / 'torch.txt')
