@@ -11,11 +11,13 @@ import numpy as np
 from mmdet.apis.det_inferencer import IMG_EXTENSIONS
 from rich.progress import track
 
-from mmmutual.apis import AdaptiveInferencer, clear_errors, draw_instances
+from mmmutual.analysis import class_colors, draw_instances
+from mmmutual.apis import AdaptiveInferencer, clear_errors
 
 CONFIG = Path('configs/mutual_mask_rcnn_r18_shapes.py')
 WORK_DIR = Path('work_dirs/mutual_mask_rcnn_r18_shapes')
 IMAGES = Path('data/shapes/val')  # all three: what `make demo` leaves
+PIXELS = 480  # small images are enlarged to about this, so that names can be read
 VIDEO_EXTENSIONS = ('.mp4', '.avi', '.mov', '.mkv', '.webm')
 
 
@@ -82,8 +84,12 @@ def detect(inferencer: AdaptiveInferencer, image: np.ndarray, score_thr: float, 
     """
     result = inferencer(image, return_datasamples=True, **wish)
     instances = result['predictions'][0].cpu().pred_instances
-    picture = draw_instances(inferencer.visualizer, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), instances, score_thr)
-    return np.ascontiguousarray(picture), result['cells'][0]
+    meta = inferencer.visualizer.dataset_meta
+    colors = class_colors(meta['classes'], meta.get('palette'))
+    factor = max(1, PIXELS // max(image.shape[:2]))
+    rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    picture = draw_instances(rgb, instances, colors, meta['classes'], score_thr, factor=factor)
+    return picture, result['cells'][0]
 
 
 def caption(picture: np.ndarray, cell: dict) -> np.ndarray:

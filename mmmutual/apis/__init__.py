@@ -7,7 +7,7 @@ from .load import load_model
 from .mutual_config import config_name, format_changes, load_config, make_mutual, write_mutual
 from .published_weights import PublishedWeights, convert_published
 from .query_table import fill_query_table
-from .show import draw_instances, show_widths
+from .show import show_widths
 
 __all__ = [
     'AdaptiveInferencer',
@@ -16,7 +16,6 @@ __all__ = [
     'clear_errors',
     'config_name',
     'convert_published',
-    'draw_instances',
     'fill_query_table',
     'format_changes',
     'join_processes',

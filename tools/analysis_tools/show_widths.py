@@ -3,35 +3,84 @@
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
+from torch import nn
 
-from mmmutual.apis import clear_errors, load_model, prepare, show_widths
+from mmmutual.analysis import count_multiply_adds, format_count
+from mmmutual.apis import clear_errors, config_name, load_config, load_model, prepare, show_widths
+from mmmutual.engine import Subnet, nominal_size, scale_pipeline
+from mmmutual.layers import check_ratios, use_width
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description='Draw test images with the detections of each width side by side')
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or one that a package brings along: mmdet::NAME')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('-o', '--out', help='the picture; default: work_dirs/NAME_OF_CONFIG/widths.png')
     parser.add_argument('--widths', nargs='+', type=float, help='width multipliers; default: those of test_cfg')
-    parser.add_argument('--images', nargs='+', type=int, default=[0, 1, 2, 3], help='indices of test images')
-    parser.add_argument('--score-thr', type=float, default=0.5, help='leave detections below this score out')
+    parser.add_argument('--scales', nargs='+', type=float, default=[1.0], help='input scales (1.0)')
+    parser.add_argument('--images', nargs='+', type=int, default=[0, 1, 2, 3], help='indices of test images (0 to 3)')
+    parser.add_argument('--score-thr', type=float, default=0.5, help='leave detections below this score out (0.5)')
+    parser.add_argument('--no-labels', action='store_true', help='leave the scores beside the boxes out')
+    parser.add_argument(
+        '--results', metavar='subnets.json', type=Path, help='what tools/test.py wrote: puts mAP into the titles'
+    )
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override settings of the config'
     )
     return parser.parse_args()
 
 
+def load_images(config: Config, indices: Sequence[int], scale: float) -> tuple[list[dict], dict]:
+    """Batches of one test image each, and the data set's metainfo."""
+    loader = Runner.build_dataloader({**scale_pipeline(config.test_dataloader, scale), 'batch_size': 1})
+    for index in indices:
+        if not 0 <= index < len(loader.dataset):
+            raise ValueError(f'--images {index}: the test data has {len(loader.dataset)} images, from 0')
+    return [loader.collate_fn([loader.dataset[index]]) for index in indices], loader.dataset.metainfo
+
+
+def titles(model: nn.Module, subnets: Sequence[Subnet], config: Config, results: Path | None) -> dict[Subnet, str]:
+    """For each sub-network its width and scale, what it costs and, with results, what it reaches."""
+    size = nominal_size(config.test_dataloader)
+    reached = {} if results is None else read_results(results)
+    texts = {}
+    for subnet in subnets:
+        parts = [f'width {subnet.width:g}', *([f'scale {subnet.scale:g}'] if subnet.scale != 1.0 else [])]
+        try:
+            with use_width(model, subnet.width):
+                sides = tuple(round(side * subnet.scale) for side in size or ())
+                parts.append(f'{format_count(count_multiply_adds(model, sides)["total"])} multiply-adds')
+        except ValueError:
+            pass  # a detector that cannot be counted, or whose images have no nominal size, is drawn all the same
+        metrics = [f'{name} {value:.3f}' for name, value in reached.get(subnet, {}).items() if name.endswith('mAP')]
+        texts[subnet] = ', '.join(parts) + '\n' + ', '.join(metrics)
+    return texts
+
+
+def read_results(path: Path) -> dict[Subnet, dict]:
+    """The rows of a table of sub-networks, by sub-network."""
+    try:
+        rows = json.loads(path.read_text())
+        return {Subnet(row['width'], row['scale']): row for row in rows}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f'--results {path} is not a table of sub-networks ({error}). Give the subnets.json that tools/test.py wrote'
+        ) from error
+
+
 def main() -> None:
     """Load, detect, draw."""
     args = parse_args()
     with clear_errors():
-        config = Config.fromfile(args.config)
+        config = load_config(args.config)
         config.merge_from_dict(args.cfg_options or {})
         prepare(config, splits=('test',))
         model, _ = load_model(config, args.checkpoint, needs_detector='a picture of detections')
@@ -39,13 +88,20 @@ def main() -> None:
         widths = args.widths or config.test_cfg.get('widths')
         if not widths:
             raise ValueError('no widths: give --widths, since test_cfg of the config has none')
-        loader = Runner.build_dataloader({**config.test_dataloader, 'batch_size': 1})
-        for index in args.images:
-            if not 0 <= index < len(loader.dataset):
-                raise ValueError(f'--images {index}: the test data has {len(loader.dataset)} images, from 0')
-        batches = [loader.collate_fn([loader.dataset[index]]) for index in args.images]
-        out = args.out or Path(config.get('work_dir') or f'./work_dirs/{Path(args.config).stem}') / 'widths.png'
-        path = show_widths(model, batches, tuple(widths), out, loader.dataset.metainfo, args.score_thr)
+        widths, scales = check_ratios(tuple(widths)), check_ratios(args.scales, 'scales')
+        images = {scale: load_images(config, args.images, scale) for scale in scales}
+        subnets = [Subnet(width, scale) for scale in scales for width in widths]
+        out = args.out or Path(config.get('work_dir') or f'./work_dirs/{config_name(args.config)}') / 'widths.png'
+        path = show_widths(
+            model,
+            {scale: batches for scale, (batches, _) in images.items()},
+            widths,
+            out,
+            images[scales[0]][1],
+            args.score_thr,
+            labels=not args.no_labels,
+            titles=titles(model, subnets, config, args.results),
+        )
     print(f'picture: {path}')
 
 
