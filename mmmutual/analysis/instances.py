@@ -23,14 +23,15 @@ def class_colors(classes: Sequence[str], palette: object = None) -> list[Color]:
 
     Args:
         classes: Names of the classes.
-        palette: The data set's ``metainfo['palette']``. Without one for each class, a few classes get colours that
-            differ clearly, many get mmdet's random but fixed ones.
+        palette: The data set's ``metainfo['palette']``. One of another length belongs to other classes, as that of
+            COCO to a ``CocoDataset`` with other ``classes``. Then a few classes get colours that differ clearly,
+            many get mmdet's random but fixed ones.
 
     Returns:
         As many colours as classes.
     """
-    if isinstance(palette, Sequence) and not isinstance(palette, str) and len(palette) >= len(classes):
-        return [tuple(color) for color in palette[: len(classes)]]
+    if isinstance(palette, Sequence) and not isinstance(palette, str) and len(palette) == len(classes):
+        return [tuple(color) for color in palette]
     if len(classes) <= FEW_CLASSES:
         return [tuple(round(255 * part) for part in color) for color in colormaps['tab10'].colors[: len(classes)]]
     return [tuple(map(int, color)) for color in get_palette('random', len(classes))]

@@ -64,7 +64,7 @@ class Sheet:
             y += TITLE
             for column, title in enumerate(titles):
                 x = GAP + column * (TILE + GAP) + TILE / 2
-                figure.text(x / width, 1 - (y - 5) / height, title, ha='center', va='bottom', fontsize=11)
+                figure.text(x / width, 1 - (y - 5) / height, title, ha='center', va='bottom', fontsize=10)
             for row in rows:
                 for column, (picture, note) in enumerate(row):
                     tall = picture.shape[0]

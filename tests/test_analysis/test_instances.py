@@ -25,10 +25,12 @@ def drawn(found: InstanceData, **options) -> np.ndarray:
 
 
 def test_a_palette_of_the_data_set_is_used():
-    assert class_colors(['a', 'b'], [(1, 2, 3), (4, 5, 6), (7, 8, 9)]) == [(1, 2, 3), (4, 5, 6)]
+    assert class_colors(['a', 'b'], [(1, 2, 3), (4, 5, 6)]) == [(1, 2, 3), (4, 5, 6)]
 
 
-@pytest.mark.parametrize(('count', 'palette'), [(4, None), (4, [(0, 0, 0)]), (10, 'random'), (120, None)])
+@pytest.mark.parametrize(
+    ('count', 'palette'), [(4, None), (4, [(0, 0, 0)]), (4, [(0, 0, 0)] * 80), (10, 'random'), (120, None)]
+)
 def test_without_one_each_class_has_a_colour_that_stays(count, palette):
     classes = [str(index) for index in range(count)]
     colors = class_colors(classes, palette)

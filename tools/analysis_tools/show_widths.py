@@ -61,7 +61,7 @@ def titles(model: nn.Module, subnets: Sequence[Subnet], config: Config, results:
         except ValueError:
             pass  # a detector that cannot be counted, or whose images have no nominal size, is drawn all the same
         metrics = [f'{name} {value:.3f}' for name, value in reached.get(subnet, {}).items() if name.endswith('mAP')]
-        texts[subnet] = ', '.join(parts) + '\n' + ', '.join(metrics)
+        texts[subnet] = '\n'.join(', '.join(line) for line in (parts, metrics) if line)
     return texts
 
 
