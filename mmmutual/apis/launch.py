@@ -14,8 +14,10 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 from mmmutual.datasets import check_data
+from mmmutual.datasets.completed_coco import read_completed
 
 from .checkpoint import read_data
+from .head_classes import check_head_classes
 
 TIMEOUT = 1800  # seconds that processes wait for each other; MMEngine's default
 
@@ -47,17 +49,22 @@ def _reason(error: Exception) -> Exception:
 def prepare(config: Mapping, splits: tuple[str, ...]) -> None:
     """Check what a run needs before a model is built; in a distributed run the first process checks.
 
+    From then on, COCO annotations are completed as they are read: ``CompletedCOCO``.
+
     Args:
         config: An MMDetection config.
         splits: Which of ``'train'``, ``'val'``, ``'test'`` the run uses.
 
     Raises:
         FileNotFoundError: If data is missing.
-        ValueError: If an annotation file or a file of initial weights is damaged, or if the weights hold code.
+        ValueError: If an annotation file or a file of initial weights is damaged, if the weights hold code, or if the
+            heads have another number of classes than the data.
         ImportError: If the initial weights come from torchvision, which is not there.
     """
+    read_completed()
     if int(os.environ.get('RANK', 0)) > 0:
         return
+    check_head_classes(config, splits)
     check_data(config, splits)
     if 'train' in splits:  # even if a checkpoint replaces the initial weights: MMEngine loads both
         _check_torchvision(config)

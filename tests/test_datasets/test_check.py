@@ -315,7 +315,7 @@ class TestImageSizes:
         assert 'Take the images that belong to the file, or scale its annotations' in message
 
     def test_of_many_images_evenly_spread_ones_are_looked_at(self, tmp_path, monkeypatch):
-        monkeypatch.setattr('mmmutual.datasets.check.MAX_OPENED', 3)
+        monkeypatch.setattr('mmmutual.datasets.image_files.MAX_OPENED', 3)
         config = self.drawn(tmp_path, 7, wrong=6, shape=(8, 9, 3))  # of 0 to 6, these are 0, 3 and 6
         assert '1 of 3 images looked at' in refusal(config, ValueError)
 

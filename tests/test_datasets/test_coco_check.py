@@ -13,7 +13,8 @@ from mmengine.config import Config
 from pycocotools import mask as mask_utils
 
 from mmmutual.datasets import check_data
-from mmmutual.datasets.coco_check import check_coco
+from mmmutual.datasets.coco_entries import read_entries
+from mmmutual.datasets.coco_objects import left_out
 
 CLASSES = ('striped circle', 'striped triangle', 'solid circle', 'solid triangle')
 WRONG = (None, 'text', True, [], {}, [None], math.nan, math.inf, -math.inf, 1.5, -7, [[]], [['a'] * 6], {'counts': 3})

@@ -1,0 +1,97 @@
+"""The classes of the heads, compared with those of the data."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+
+from mmdet.datasets import CocoDataset, CocoPanopticDataset, XMLDataset
+from mmdet.registry import MODELS
+
+from mmmutual.datasets.dataset_config import DatasetUse, dataset_uses
+
+OTHER_CLASSES = ('rpn_head', 'semantic_head', 'backbone', 'data_preprocessor', 'train_cfg', 'test_cfg', 'language_model')
+
+
+def check_head_classes(config: Mapping, splits: tuple[str, ...]) -> None:
+    """Check that each head has as many classes as the data, and that all data have the same classes.
+
+    A head with fewer would fail in its loss, one with more in the evaluation. Heads whose classes are others by design
+    (region proposals, semantic segmentation, those of open vocabularies) are left out.
+
+    Args:
+        config: An MMDetection config.
+        splits: Which data loaders to look at.
+
+    Raises:
+        ValueError: If a number differs, with the setting and both numbers, or if the classes of two data sets differ.
+    """
+    model = config.get('model')
+    uses = [use for split in splits for use in dataset_uses(config, split) if _has_plain_classes(use)]
+    classes = {id(use): _classes(use) for use in uses}
+    uses = [use for use in uses if classes[id(use)]]
+    if not uses or not isinstance(model, Mapping):
+        return
+    first = uses[0]
+    for use in uses[1:]:
+        if classes[id(use)] != classes[id(first)]:
+            raise ValueError(
+                f'{use.loader} has the classes {list(classes[id(use)])}, but {first.loader} {list(classes[id(first)])}, so '
+                'that labels would mean different classes. Set the same metainfo=dict(classes=...) in both'
+            )
+    if 'language_model' in model:
+        return
+    number = len(classes[id(first)])
+    wrong = [f'{path}={found}' for path, found in _numbers(model, 'model') if found != number]
+    if wrong:
+        raise ValueError(
+            f'{", ".join(wrong)}, but the data set of {first.loader} has {number} classes '
+            f'({", ".join(classes[id(first)][:5])}{", ..." if number > 5 else ""}). Set num_classes={number} in each head'
+        )
+
+
+def _has_plain_classes(use: DatasetUse) -> bool:
+    """Whether the classes of a data set are those that heads tell apart, not those of panoptic segmentation."""
+    kind = use.kind
+    return kind is not None and issubclass(kind, (CocoDataset, XMLDataset)) and not issubclass(kind, CocoPanopticDataset)
+
+
+def _classes(use: DatasetUse) -> tuple[str, ...] | None:
+    try:
+        return use.classes
+    except ValueError as error:
+        raise ValueError(f'{use.loader}: {error}') from error
+
+
+def _numbers(node: object, path: str) -> Iterator[tuple[str, int]]:
+    """Settings of the number of classes in a model's config, and defaults of heads that do not set it."""
+    if isinstance(node, Mapping):
+        things = node.get('num_things_classes')
+        if isinstance(things, int):
+            yield f'{path}.num_things_classes + num_stuff_classes', things + (node.get('num_stuff_classes') or 0)
+        elif isinstance(node.get('num_classes'), int):
+            yield f'{path}.num_classes', node['num_classes']
+        elif path.split('.')[-1].split('[')[0].endswith('head') and (default := _default(node)) is not None:
+            yield f'{path}.num_classes (default)', default
+        for key, value in node.items():
+            if key not in OTHER_CLASSES:
+                yield from _numbers(value, f'{path}.{key}')
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            yield from _numbers(value, f'{path}[{index}]')
+
+
+def _default(node: Mapping) -> int | None:
+    """What a head takes as ``num_classes`` if its config does not say it."""
+    kind = node.get('type')
+    if isinstance(kind, str):
+        try:
+            kind = MODELS.get(kind)
+        except (KeyError, ImportError):
+            return None
+    for owner in getattr(kind, '__mro__', ()):
+        if '__init__' in vars(owner):
+            parameter = inspect.signature(owner.__init__).parameters.get('num_classes')
+            if parameter is not None:
+                return parameter.default if isinstance(parameter.default, int) else None
+    return None

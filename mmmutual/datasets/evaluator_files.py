@@ -1,0 +1,184 @@
+"""The annotation files that evaluators read, compared with those of their data loader."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from mmdet.evaluation import CocoMetric
+from mmdet.registry import METRICS
+from pycocotools import mask as mask_utils
+
+from .coco_data import CocoFiles, left_by_filter
+from .coco_entries import CocoEntries, check_classes
+from .coco_objects import check_outlines, left_out, without_outline
+from .dataset_config import DatasetUse
+from .outlines import short
+
+SAME = 0.5  # intersection over union of boxes that are taken for the same object, and the share of such objects
+
+
+def check_evaluators(config: Mapping, split: str, uses: Sequence[DatasetUse], files: CocoFiles) -> Iterator[str]:
+    """Check the COCO metrics of a split.
+
+    Args:
+        config: An MMDetection config.
+        split: ``'val'`` or ``'test'``.
+        uses: The data sets in the loader of the split.
+        files: What reads annotation files.
+
+    Yields:
+        A sentence for each thing that a user should know.
+
+    Raises:
+        FileNotFoundError: If the annotation file of an evaluator is missing.
+        ValueError: If it has a fault, or holds other images or objects than the loader loads, or nothing to evaluate.
+    """
+    name = f'{split}_evaluator'
+    evaluator = config.get(name)
+    metrics = evaluator.get('metrics', evaluator) if isinstance(evaluator, Mapping) else evaluator
+    metrics = [metrics] if isinstance(metrics, Mapping) else list(metrics or ())
+    one_each = isinstance(evaluator, Mapping) and 'dataset_prefixes' in evaluator  # MultiDatasetsEvaluator
+    for index, metric in enumerate(metrics):
+        if isinstance(metric, Mapping) and _is_coco(metric):
+            theirs = uses[index : index + 1] if one_each and len(uses) == len(metrics) else uses
+            try:
+                yield from _check_metric(metric, theirs, files)
+            except (ValueError, FileNotFoundError) as error:
+                kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+                raise kind(f'{name}: {error}') from error
+
+
+def _is_coco(metric: Mapping) -> bool:
+    kind = metric.get('type')
+    kind = METRICS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(kind, type) and issubclass(kind, CocoMetric) and kind.__name__ != 'LVISMetric'
+
+
+def _check_metric(metric: Mapping, uses: Sequence[DatasetUse], files: CocoFiles) -> Iterator[str]:
+    path = metric.get('ann_file')
+    if not path:
+        _check_ground_truth(uses)
+        return
+    if metric.get('backend_args') or '://' in path:
+        return
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f'there is no annotation file {path}. Put it there, or set ann_file of the evaluator, which is not looked up '
+            'in data_root'
+        )
+    if not uses or not all(use.reads_coco and use.is_local and use.classes for use in uses):
+        return
+    loaded = _loaded(uses, path, files)
+    entries = files.read(path)
+    check_classes([category['name'] for category in entries.categories.values()], uses[0].classes)
+    if loaded is not None:
+        _compare_images(path, entries, loaded, uses)
+    if metric.get('format_only'):
+        return
+    if loaded is not None:
+        _compare_objects(path, entries, loaded, uses)
+    _check_objects(metric, path, entries, uses[0].classes)
+    unseen = [use for use in uses if use.node.get('indices') is not None]
+    if unseen:
+        yield (
+            f'{unseen[0].loader} loads a part of its images (indices), but the evaluator reads all of {path}: objects in '
+            'the others count as missed'
+        )
+
+
+def _check_ground_truth(uses: Sequence[DatasetUse]) -> None:
+    """Without a file, a COCO metric evaluates the ``instances`` among the meta data of each image."""
+    for use in uses:
+        packing = [node for node in use.transforms if str(node.get('type')).endswith('PackDetInputs')]
+        if packing and not any('instances' in node.get('meta_keys', ()) for node in packing):
+            raise ValueError(
+                f"it has no ann_file, so that it needs the objects of the pipeline of {use.loader}: set ann_file, or add "
+                "'instances' to the meta_keys of PackDetInputs"
+            )
+
+
+def _loaded(uses: Sequence[DatasetUse], path: str, files: CocoFiles) -> dict | None:
+    """Image and boxes by image id of what the loader loads; None if that is all of the evaluator's own file."""
+    if len(uses) == 1 and os.path.realpath(uses[0].annotations) == os.path.realpath(path) and not uses[0].filter_cfg:
+        return None
+    loaded: dict = {}
+    for use in uses:
+        entries = files.read(use.annotations)
+        boxes = _boxes(entries)
+        for identity in left_by_filter(use.filter_cfg, entries, use.classes)[0]:
+            loaded[identity] = entries.images[identity], boxes.get(identity)
+    return loaded
+
+
+def _boxes(entries: CocoEntries) -> dict | None:
+    """Boxes by image id; empty if the file has no annotations at all."""
+    boxes: dict = {}
+    for annotation in entries.annotations or ():
+        boxes.setdefault(annotation['image_id'], []).append(annotation['bbox'])
+    return boxes
+
+
+def _compare_images(path: str, entries: CocoEntries, loaded: Mapping, uses: Sequence[DatasetUse]) -> None:
+    remedy = f'Set ann_file of the evaluator to {uses[0].annotations}' if len(uses) == 1 else (
+        'Give each data set its evaluator with MultiDatasetsEvaluator, or the evaluator one file of all images'
+    )
+    where = f'the annotation file {path} does not belong to {uses[0].loader}'
+    for identity, (image, _) in loaded.items():
+        other = entries.images.get(identity)
+        if other is None:
+            raise ValueError(f'{where}: it has no image with id {identity!r} ({image["file_name"]}). {remedy}')
+        for field in ('file_name', 'width', 'height'):
+            ours, theirs = image[field], other[field]
+            if field == 'file_name':
+                ours, theirs = os.path.basename(ours), os.path.basename(theirs)
+            if ours != theirs:
+                raise ValueError(
+                    f'{where}: {field!r} of the image with id {identity!r} is {short(theirs)} there and {short(ours)} in '
+                    f'the file of the loader. {remedy}'
+                )
+    missed = len(entries.images) - len(loaded)
+    if missed:
+        raise ValueError(
+            f'{where}: it has {len(entries.images)} images, of which {missed} are not loaded, so that their objects would '
+            f'count as missed. {remedy}, and test_mode=True for the data set, which then leaves out no images'
+        )
+
+
+def _compare_objects(path: str, entries: CocoEntries, loaded: Mapping, uses: Sequence[DatasetUse]) -> None:
+    """Images of two sets may have the same ids, names and sizes: most objects have to be the same."""
+    total = found = 0
+    for identity, boxes in _boxes(entries).items():
+        ours = loaded[identity][1]
+        total += len(boxes)
+        if ours:
+            overlaps = mask_utils.iou(np.array(boxes, float), np.array(ours, float), [0] * len(ours))
+            found += int((np.asarray(overlaps).max(1) >= SAME).sum())
+    has_objects = any(boxes for _, boxes in loaded.values())
+    if has_objects and total and found < SAME * total:
+        raise ValueError(
+            f'the annotation file {path} does not belong to {uses[0].loader}: of its {total} objects, {found} are in '
+            f'{uses[0].annotations} too. Set ann_file of the evaluator to the file of the data set'
+        )
+
+
+def _check_objects(metric: Mapping, path: str, entries: CocoEntries, classes: Sequence[str]) -> None:
+    kept, _ = left_out(entries, classes) if entries.annotations else ([], None)
+    if not any(not annotation['iscrowd'] for annotation in kept):
+        raise ValueError(
+            f'the annotation file {path} has no object of the classes to evaluate. Set ann_file to one that has, or '
+            'format_only=True and outfile_prefix of the evaluator to write the detections'
+        )
+    metrics = metric.get('metric', 'bbox')
+    if 'segm' not in ([metrics] if isinstance(metrics, str) else metrics):
+        return
+    # other reasons to leave an object out hold for loading alone
+    objects = [one for one in entries.annotations if entries.categories.get(one['category_id'], {}).get('name') in classes]
+    check_outlines(entries, objects)
+    if bare := without_outline(objects):
+        raise ValueError(
+            f"{len(bare)} of the {len(objects)} objects in {path} have no outline, for example that with id "
+            f"{bare[0]['id']!r}, so that metric 'segm' cannot count them. Add a mask or a polygon, remove them, or set "
+            "metric='bbox'"
+        )

@@ -1,0 +1,193 @@
+"""Image files: whether they are there, and whether they are loaded with the size and the channels that are expected."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import mmcv
+from PIL import Image
+
+MAX_NAMED = 3
+MAX_OPENED = 1000  # images whose header is read, evenly spread: a folder that was resized is found, and soon
+ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap width and height
+BITS_PER_SAMPLE = 258  # a TIFF tag
+
+
+@dataclass(frozen=True)
+class ImageLoading:
+    """How a pipeline loads images.
+
+    Args:
+        color_type: Of ``LoadImageFromFile``, or None if the pipeline has none.
+        backend: Its ``imdecode_backend``.
+        channels: What the model takes, if the config says so.
+    """
+
+    color_type: str | None = None
+    backend: str = 'cv2'
+    channels: int | None = None
+
+    def loaded_channels(self, image: Image.Image) -> int | None:
+        """The channels of an image once it is loaded; None if it is not known."""
+        if self.color_type is None:
+            return None
+        if self.backend != 'tifffile' and self.color_type != 'unchanged':
+            return 1 if self.color_type.startswith('grayscale') else 3
+        return None if image.mode == 'P' else len(image.getbands())
+
+
+def check_files(paths: Mapping[str, str], owner: str, remedy: str) -> None:
+    """Check that files are there and not empty.
+
+    Args:
+        paths: The files, by the names that a message gives them.
+        owner: What names them, as the subject of a message.
+        remedy: Ending of the sentence about missing ones: where they should be.
+
+    Raises:
+        FileNotFoundError: If one is missing.
+        ValueError: If one is empty.
+    """
+    sizes = _sizes(paths)
+    absent = [name for name, size in sizes.items() if size is None]
+    if absent:
+        raise FileNotFoundError(
+            f'{len(absent)} of the {len(sizes)} {owner} are not in {remedy.format(examples=_some(absent))}'
+        )
+    empty = [name for name, size in sizes.items() if size == 0]
+    if empty:
+        raise ValueError(
+            f'{len(empty)} of the {len(sizes)} {owner} are empty files, for example {_some(empty)}. Fetch them again'
+        )
+
+
+def check_headers(
+    images: Sequence[tuple[str, str, tuple[int, int] | None]], path: str, loading: ImageLoading
+) -> Iterator[str]:
+    """Check the headers of up to ``MAX_OPENED`` images, evenly spread; files that cannot be read are left out.
+
+    Args:
+        images: Name, path, and width and height in the annotations (None if they have no size).
+        path: What holds the annotations, for messages.
+        loading: How they are loaded.
+
+    Yields:
+        A sentence for each thing that a user should know.
+
+    Raises:
+        ValueError: If images are loaded with another size than the annotations say, or with other channels than the
+            model takes.
+    """
+    resized, turned, other_channels, deep = [], [], [], []
+    turning: dict[str, bool] = {}
+    looked_at = images[:: -(-len(images) // MAX_OPENED) or 1]
+    for name, file_path, expected in looked_at:
+        header = _read_header(file_path, loading, turning)
+        if header is None:
+            continue
+        if expected is not None and expected != header.loaded:
+            if loading.color_type is None and sorted(expected) == sorted(header.loaded):
+                pass  # unknown loaders may turn
+            elif header.tagged and expected == header.loaded[::-1]:
+                turned.append((name, header.turned))
+            else:
+                resized.append(f'{name} (is {_by(header.loaded)}, not {_by(expected)})')
+        if header.channels is not None and loading.channels not in (None, header.channels):
+            other_channels.append(f'{name} ({header.channels})')
+        if header.bits == 16:
+            deep.append(name)
+    some = f'of {len(looked_at)} images looked at'
+    if resized:
+        raise ValueError(
+            f'{len(resized)} {some} have another size than {path} says, so its boxes would be in wrong places, for '
+            f'example {_some(resized)}. Take the images that belong to the file, or scale its annotations'
+        )
+    if turned:
+        raise ValueError(_about_turned(turned, some, path))
+    if other_channels:
+        raise ValueError(
+            f'{len(other_channels)} {some} are loaded with other channels than the {loading.channels} that the model '
+            f'takes (data_preprocessor.mean, backbone.in_channels), for example {_some(other_channels)}. Set '
+            "LoadImageFromFile(color_type='color') for 3 channels or 'grayscale' for 1"
+        )
+    if deep:
+        kept = 'keeps 8 of them: where a part of the range is used, images become dark (cv2) or saturated (pillow)'
+        if loading.color_type == 'unchanged':
+            kept = 'keeps the full range, which data_preprocessor.mean and std have to fit'
+        yield f'{len(deep)} {some} have 16 bits a channel, for example {_some(deep)}; {loading.color_type!r} {kept}'
+
+
+def _about_turned(turned: Sequence[tuple[str, bool]], some: str, path: str) -> str:
+    upright = turned[0][1]
+    start = (
+        f'{len(turned)} {some} have an orientation tag (EXIF) and are loaded '
+        f'{"turned upright" if upright else "as they are stored"}, but {path} has their size '
+        f'{"as they are stored" if upright else "turned upright"}, so that its boxes would be in wrong places, for '
+        f'example {_some(name for name, _ in turned)}. '
+    )
+    if upright:
+        return f"{start}Set color_type='color_ignore_orientation' in each LoadImageFromFile, or annotate turned photos"
+    return f"{start}Set color_type='color' and imdecode_backend='cv2' in each LoadImageFromFile"
+
+
+@dataclass(frozen=True)
+class _Header:
+    loaded: tuple[int, int]  # width and height
+    tagged: bool  # with a quarter turn
+    turned: bool  # when it is loaded
+    channels: int | None
+    bits: int
+
+
+def _read_header(path: str, loading: ImageLoading, turning: dict[str, bool]) -> _Header | None:
+    """Read the header of an image; None if it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            size, kind = image.size, str(image.format)
+            # of a PNG file, reading a tag that may stand at its end would decode all pixels
+            has_tags = kind != 'PNG' or 'exif' in image.info
+            tagged = has_tags and image.getexif().get(ORIENTATION) in QUARTER_TURNS
+            if tagged and loading.color_type is not None and kind not in turning and size[0] != size[1]:
+                # which backend turns which format at which flag depends on versions
+                pixels = mmcv.imread(path, flag=loading.color_type, backend=loading.backend)
+                turning[kind] = pixels is not None and pixels.shape[:2] == size
+            turned = tagged and turning.get(kind, False)
+            return _Header(
+                size[::-1] if turned else size, tagged, turned, loading.loaded_channels(image), _bits(image)
+            )
+    except (OSError, ValueError, SyntaxError, ImportError, Image.DecompressionBombError):
+        return None  # named when it is loaded
+
+
+def _bits(image: Image.Image) -> int:
+    """Bits a channel, 8 where nothing says otherwise."""
+    if image.mode.startswith('I'):
+        return 16
+    if image.format == 'TIFF':
+        return max(image.tag_v2.get(BITS_PER_SAMPLE, (8,)))
+    is_deep = any(';16' in str(tile[3]) for tile in image.tile)
+    return 16 if is_deep else 8
+
+
+def _sizes(paths: Mapping[str, str]) -> dict[str, int | None]:
+    """Bytes of each file, None if it is not there; each folder is listed once, which is faster."""
+    listings: dict[str, dict[str, os.DirEntry]] = {}
+    sizes: dict[str, int | None] = {}
+    for name, path in paths.items():
+        folder, file = os.path.split(path)
+        if folder not in listings:
+            there = os.scandir(folder or '.') if os.path.isdir(folder or '.') else ()
+            listings[folder] = {entry.name: entry for entry in there}
+        entry = listings[folder].get(file)
+        sizes[name] = None if entry is None else entry.stat().st_size
+    return sizes
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f'{size[0]} x {size[1]}'
+
+
+def _some(names: Iterable[str]) -> str:
+    return ', '.join(list(names)[:MAX_NAMED])
