@@ -9,8 +9,17 @@ from mmdet.datasets import CocoDataset, CocoPanopticDataset, XMLDataset
 from mmdet.registry import MODELS
 
 from mmmutual.datasets.dataset_config import DatasetUse, dataset_uses
+from mmmutual.datasets.outlines import short
 
-OTHER_CLASSES = ('rpn_head', 'semantic_head', 'backbone', 'data_preprocessor', 'train_cfg', 'test_cfg', 'language_model')
+OTHER_CLASSES = (
+    'rpn_head',
+    'semantic_head',
+    'backbone',
+    'data_preprocessor',
+    'train_cfg',
+    'test_cfg',
+    'language_model',
+)
 
 
 def check_head_classes(config: Mapping, splits: tuple[str, ...]) -> None:
@@ -36,8 +45,9 @@ def check_head_classes(config: Mapping, splits: tuple[str, ...]) -> None:
     for use in uses[1:]:
         if classes[id(use)] != classes[id(first)]:
             raise ValueError(
-                f'{use.loader} has the classes {list(classes[id(use)])}, but {first.loader} {list(classes[id(first)])}, so '
-                'that labels would mean different classes. Set the same metainfo=dict(classes=...) in both'
+                f'{use.loader} has the classes {short(list(classes[id(use)]))}, but {first.loader} has '
+                f'{short(list(classes[id(first)]))}, so that a label would mean different classes. Set the same '
+                'metainfo=dict(classes=...) in both'
             )
     if 'language_model' in model:
         return
@@ -46,14 +56,17 @@ def check_head_classes(config: Mapping, splits: tuple[str, ...]) -> None:
     if wrong:
         raise ValueError(
             f'{", ".join(wrong)}, but the data set of {first.loader} has {number} classes '
-            f'({", ".join(classes[id(first)][:5])}{", ..." if number > 5 else ""}). Set num_classes={number} in each head'
+            f'({", ".join(classes[id(first)][:5])}{", ..." if number > 5 else ""}). Set num_classes={number} in each of '
+            'these heads'
         )
 
 
 def _has_plain_classes(use: DatasetUse) -> bool:
     """Whether the classes of a data set are those that heads tell apart, not those of panoptic segmentation."""
     kind = use.kind
-    return kind is not None and issubclass(kind, (CocoDataset, XMLDataset)) and not issubclass(kind, CocoPanopticDataset)
+    return (
+        kind is not None and issubclass(kind, (CocoDataset, XMLDataset)) and not issubclass(kind, CocoPanopticDataset)
+    )
 
 
 def _classes(use: DatasetUse) -> tuple[str, ...] | None:

@@ -16,10 +16,10 @@ from .voc_data import check_voc_data, reads_voc
 def check_data(config: Mapping, splits: tuple[str, ...] = ('train', 'val', 'test')) -> None:
     """Check the data that a config's loaders and evaluators read, with what its pipelines load in mind.
 
-    The annotation files have to be there. Of a ``CocoDataset`` or an ``XMLDataset``, also of subclasses that read their
-    files as these do, the entries, the images, and the filter are checked, and the files of COCO metrics. What is left
-    out or ignored is counted on the standard error output. Of an ``ImageNet`` without annotation file, the folder has to
-    be there. Data sets that are not on the local disk are left out.
+    The annotation files have to be there. Of a ``CocoDataset`` or an ``XMLDataset``, also of subclasses that read
+    their files in the same way, the entries, the images and the filter are checked, and the files of COCO metrics.
+    What is left out or ignored is counted on the standard error output. Of an ``ImageNet`` without annotation file,
+    the folder has to be there. Data sets that are not on the local disk are left out.
 
     Args:
         config: An MMDetection config with ``train_dataloader`` and so on. Its ``data_help``, a text, is added to the
@@ -28,8 +28,8 @@ def check_data(config: Mapping, splits: tuple[str, ...] = ('train', 'val', 'test
 
     Raises:
         FileNotFoundError: If an annotation file, an image or a folder is missing.
-        ValueError: If an annotation file is damaged, has a wrong entry, does not have the classes or nothing to train on
-            or to evaluate; if images do not fit it; or if an evaluator reads another set than its loader.
+        ValueError: If an annotation file is damaged, has a wrong entry, lacks a class, or has nothing to train on or to
+            evaluate; if images do not fit it; or if an evaluator reads another set than its loader.
     """
     help_text = f'\n{config.get("data_help", "").strip()}'.rstrip()
     said: set[str] = set()
@@ -63,7 +63,9 @@ def _check(config: Mapping, splits: tuple[str, ...]) -> Iterator[str]:
         loader = f'{split}_dataloader'
         for folder in map(_folder, dataset_nodes(config, split)):
             if folder is not None and not os.path.isdir(folder):
-                raise FileNotFoundError(f'{loader}: there is no folder {folder}. Put the images there, or set data_root')
+                raise FileNotFoundError(
+                    f'{loader}: there is no folder {folder}. Put the images there, or set data_root'
+                )
         uses = list(dataset_uses(config, split))
         for use in uses:
             key = use.node, use.trains
@@ -91,11 +93,11 @@ def _same_kind(error: Exception, message: str) -> Exception:
 def _check_use(use: DatasetUse, files: CocoFiles) -> Iterator[str]:
     path = use.annotations
     if not os.path.isfile(path):
-        raise FileNotFoundError(
-            f'there is no annotation file {path}. Put it there, or set data_root and ann_file'
-        )
+        raise FileNotFoundError(f'there is no annotation file {path}. Put it there, or set data_root and ann_file')
     if use.reads_coco and use.classes is not None:
         yield from check_coco_data(use, files)
+    elif use.has_coco_entries:
+        files.read(path)
     elif reads_voc(use):
         yield from check_voc_data(use)
 

@@ -62,6 +62,8 @@ def check_coco_data(use: DatasetUse, files: CocoFiles) -> Iterator[str]:
         yield from _check_objects(use, entries)
     except ValueError as error:
         raise ValueError(f'the annotation file {path} has a fault: {error}') from error
+    if use.is_stock(CocoDataset, 'filter_data'):
+        yield from _check_filter(use, entries)
     if use.is_stock(CocoDataset, 'load_data_list', 'parse_data_info'):  # others may look elsewhere
         yield from _check_images(use, entries)
 
@@ -111,8 +113,6 @@ def _check_objects(use: DatasetUse, entries: CocoEntries) -> Iterator[str]:
         empty = [name for name in use.classes if name not in found]
         if empty and objects:
             yield f'{of}, no object is of the {len(empty)} classes {short(empty)}, which cannot be learned'
-    if use.is_stock(CocoDataset, 'filter_data'):
-        yield from _check_filter(use, entries)
 
 
 def _nothing_left(entries: CocoEntries, crowds: int, reasons: Counter[str]) -> str:
@@ -155,8 +155,8 @@ def _check_filter(use: DatasetUse, entries: CocoEntries) -> Iterator[str]:
     details = ', '.join(f'{number} {reason}' for reason, number in reasons.items())
     if not kept:
         raise ValueError(
-            f'filter_cfg leaves out all of its {len(entries.images)} images: {details}. Change filter_cfg of the data '
-            'set, or the file'
+            f'filter_cfg leaves out all {len(entries.images)} images of {use.annotations}: {details}. Change filter_cfg '
+            'of the data set, or the file'
         )
     yield f'of the {len(entries.images)} images of {use.annotations}, filter_cfg leaves out {details}'
 
@@ -167,6 +167,7 @@ def _check_images(use: DatasetUse, entries: CocoEntries) -> Iterator[str]:
     remedy = f'{root or "."}, for example {{examples}}. Put them there, or set data_prefix'
     check_files(named, f'images that {path} names', remedy)
     sizes = [
-        (name := image['file_name'], named[name], (image['width'], image['height'])) for image in entries.images.values()
+        (name := image['file_name'], named[name], (image['width'], image['height']))
+        for image in entries.images.values()
     ]
     yield from check_headers(sizes, path, use.loading)

@@ -53,9 +53,7 @@ def read_entries(content: Mapping) -> CocoEntries:
                 raise ValueError(f'{where}: there is no image with its image_id {annotation["image_id"]!r}')
     completed = complete(content)
     categories = {category['id']: category for category in content['categories']}
-    return CocoEntries(
-        {image['id']: image for image in content['images']}, categories, annotations, completed
-    )
+    return CocoEntries({image['id']: image for image in content['images']}, categories, annotations, completed)
 
 
 def check_classes(names: Sequence[str], classes: Sequence[str]) -> None:
@@ -85,8 +83,8 @@ def check_classes(names: Sequence[str], classes: Sequence[str]) -> None:
     twice = [name for name, count in Counter(ordered).items() if count > 1]
     if twice:
         raise ValueError(
-            f'several categories that have objects share the name {short(twice)}. Give their annotations one category_id, '
-            'or the categories different names'
+            f'several categories that have objects share the name {short(twice)}. Give their annotations one '
+            'category_id, or the categories different names'
         )
     if ordered != list(classes):
         raise ValueError(

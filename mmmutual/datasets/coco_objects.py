@@ -67,8 +67,8 @@ def check_boxes(entries: CocoEntries) -> int:
     example = f'for example {entries.annotations[0]["bbox"]} of annotation {entries.annotations[0]["id"]!r}'
     if boxes.min() >= 0 and boxes.max() <= 1 < sizes.min():
         raise ValueError(
-            f"each 'bbox' lies between 0 and 1, {example}, as if in fractions of the image, but COCO format has pixels: "
-            'multiply x and width by the width of the image, y and height by its height'
+            f"each 'bbox' lies between 0 and 1, {example}, as if in fractions of the image, but COCO format has "
+            'pixels: multiply x and width by the width of the image, y and height by its height'
         )
     allowed = np.maximum(PIXELS, sizes / 100)
     beyond = (boxes[:, :2] + boxes[:, 2:] > sizes + allowed).any(1)

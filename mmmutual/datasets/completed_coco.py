@@ -14,7 +14,9 @@ from mmdet.evaluation.metrics import coco_metric
 
 from .outlines import area_of, check_outline, has_outline, is_polygon
 
-WHOLE_NUMBERS = dict(images=('id', 'width', 'height'), categories=('id',), annotations=('id', 'image_id', 'category_id'))
+WHOLE_NUMBERS = dict(
+    images=('id', 'width', 'height'), categories=('id',), annotations=('id', 'image_id', 'category_id')
+)
 NO_OUTLINE = [[0.0, 0.0]]  # too few corners for a polygon: LoadAnnotations ignores the object, whose mask it would miss
 NUMBERED = "annotations were numbered from 1, since evaluation needs whole numbers above 0 as their 'id'"
 NOT_CROWD = "annotations have no 'iscrowd', which is taken as 0"
@@ -57,11 +59,11 @@ def load_json(path: str | Path) -> object:
 def complete(content: dict) -> Counter[str]:
     """Complete the entries of a COCO file, in place.
 
-    Whole numbers that were written as floats become whole. An absent ``iscrowd`` is 0, and an absent ``area`` that of the
-    mask, or of the box. Annotation ids that pycocotools cannot use (0 counts as not matched, texts are no numbers) are
-    replaced by 1, 2, ... for all. Of categories of one name, those without objects are dropped if one has objects.
-    Polygons of fewer than three corners are dropped, as in training; where only some objects have an outline, the
-    others get one that training ignores.
+    Whole numbers that were written as floats become whole. An absent ``iscrowd`` is 0, and an absent ``area`` that of
+    the mask, or of the box. If pycocotools cannot use an annotation id (an object of id 0 counts as not matched, and
+    texts do not fit into its arrays), all annotations are numbered from 1. Of categories of one name, those without
+    objects are dropped if one has objects. Polygons of fewer than three corners are dropped, as in training; where only
+    some objects have an outline, the others get one that training ignores.
 
     Args:
         content: ``images``, ``annotations`` and ``categories``, as far as they are there.

@@ -112,6 +112,15 @@ class DatasetUse:
             CocoDataset, 'load_data_list', 'parse_data_info'
         )
 
+    @property
+    def has_coco_entries(self) -> bool:
+        """Whether it reads a COCO file, though with a loading of its own that only mmdet's data sets are known for."""
+        kind = self.kind
+        if kind is None or not issubclass(kind, CocoDataset) or not kind.__module__.startswith('mmdet.'):
+            return False
+        names = kind.load_data_list.__code__.co_names  # that of LVIS has another reader
+        return 'COCOAPI' in names and kind.COCOAPI is CocoDataset.COCOAPI
+
 
 def dataset_uses(config: Mapping, split: str) -> Iterator[DatasetUse]:
     """All data sets with an annotation file in the data loader of a split, also those inside wrappers."""

@@ -65,8 +65,8 @@ def _check_metric(metric: Mapping, uses: Sequence[DatasetUse], files: CocoFiles)
         return
     if not os.path.isfile(path):
         raise FileNotFoundError(
-            f'there is no annotation file {path}. Put it there, or set ann_file of the evaluator, which is not looked up '
-            'in data_root'
+            f'there is no annotation file {path}. Put it there, or set ann_file of the evaluator, which is not looked '
+            'up in data_root'
         )
     if not uses or not all(use.reads_coco and use.is_local and use.classes for use in uses):
         return
@@ -78,13 +78,13 @@ def _check_metric(metric: Mapping, uses: Sequence[DatasetUse], files: CocoFiles)
     if metric.get('format_only'):
         return
     if loaded is not None:
-        _compare_objects(path, entries, loaded, uses)
+        yield from _compare_objects(path, entries, loaded, uses)
     _check_objects(metric, path, entries, uses[0].classes)
     unseen = [use for use in uses if use.node.get('indices') is not None]
     if unseen:
         yield (
-            f'{unseen[0].loader} loads a part of its images (indices), but the evaluator reads all of {path}: objects in '
-            'the others count as missed'
+            f'{unseen[0].loader} loads a part of its images (indices), but the evaluator reads all of {path}: objects '
+            'in the others count as missed'
         )
 
 
@@ -94,35 +94,36 @@ def _check_ground_truth(uses: Sequence[DatasetUse]) -> None:
         packing = [node for node in use.transforms if str(node.get('type')).endswith('PackDetInputs')]
         if packing and not any('instances' in node.get('meta_keys', ()) for node in packing):
             raise ValueError(
-                f"it has no ann_file, so that it needs the objects of the pipeline of {use.loader}: set ann_file, or add "
-                "'instances' to the meta_keys of PackDetInputs"
+                f'it has no ann_file, so that it needs the objects of the pipeline of {use.loader}: set ann_file, or '
+                "add 'instances' to the meta_keys of PackDetInputs"
             )
 
 
 def _loaded(uses: Sequence[DatasetUse], path: str, files: CocoFiles) -> dict | None:
-    """Image and boxes by image id of what the loader loads; None if that is all of the evaluator's own file."""
+    """Image and annotations by image id of what the loader loads; None if that is all of the evaluator's own file."""
     if len(uses) == 1 and os.path.realpath(uses[0].annotations) == os.path.realpath(path) and not uses[0].filter_cfg:
         return None
     loaded: dict = {}
     for use in uses:
         entries = files.read(use.annotations)
-        boxes = _boxes(entries)
+        objects = _by_image(entries)
         for identity in left_by_filter(use.filter_cfg, entries, use.classes)[0]:
-            loaded[identity] = entries.images[identity], boxes.get(identity)
+            loaded[identity] = entries.images[identity], objects.get(identity, [])
     return loaded
 
 
-def _boxes(entries: CocoEntries) -> dict | None:
-    """Boxes by image id; empty if the file has no annotations at all."""
-    boxes: dict = {}
+def _by_image(entries: CocoEntries) -> dict[object, list[Mapping]]:
+    objects: dict = {}
     for annotation in entries.annotations or ():
-        boxes.setdefault(annotation['image_id'], []).append(annotation['bbox'])
-    return boxes
+        objects.setdefault(annotation['image_id'], []).append(annotation)
+    return objects
 
 
 def _compare_images(path: str, entries: CocoEntries, loaded: Mapping, uses: Sequence[DatasetUse]) -> None:
-    remedy = f'Set ann_file of the evaluator to {uses[0].annotations}' if len(uses) == 1 else (
-        'Give each data set its evaluator with MultiDatasetsEvaluator, or the evaluator one file of all images'
+    remedy = (
+        f'Set ann_file of the evaluator to {uses[0].annotations}'
+        if len(uses) == 1
+        else ('Give each data set its evaluator with MultiDatasetsEvaluator, or the evaluator one file of all images')
     )
     where = f'the annotation file {path} does not belong to {uses[0].loader}'
     for identity, (image, _) in loaded.items():
@@ -135,32 +136,38 @@ def _compare_images(path: str, entries: CocoEntries, loaded: Mapping, uses: Sequ
                 ours, theirs = os.path.basename(ours), os.path.basename(theirs)
             if ours != theirs:
                 raise ValueError(
-                    f'{where}: {field!r} of the image with id {identity!r} is {short(theirs)} there and {short(ours)} in '
-                    f'the file of the loader. {remedy}'
+                    f'{where}: {field!r} of the image with id {identity!r} is {short(theirs)} there and {short(ours)} '
+                    f'in the file of the loader. {remedy}'
                 )
     missed = len(entries.images) - len(loaded)
     if missed:
         raise ValueError(
-            f'{where}: it has {len(entries.images)} images, of which {missed} are not loaded, so that their objects would '
-            f'count as missed. {remedy}, and test_mode=True for the data set, which then leaves out no images'
+            f'{where}: it has {len(entries.images)} images, of which {missed} are not loaded, so that their objects '
+            f'would count as missed. {remedy}, and test_mode=True for the data set, which then leaves out no images'
         )
 
 
-def _compare_objects(path: str, entries: CocoEntries, loaded: Mapping, uses: Sequence[DatasetUse]) -> None:
+def _compare_objects(path: str, entries: CocoEntries, loaded: Mapping, uses: Sequence[DatasetUse]) -> Iterator[str]:
     """Images of two sets may have the same ids, names and sizes: most objects have to be the same."""
-    total = found = 0
-    for identity, boxes in _boxes(entries).items():
+    total = overlapping = known = 0
+    for identity, theirs in _by_image(entries).items():
         ours = loaded[identity][1]
-        total += len(boxes)
+        total += len(theirs)
         if ours:
-            overlaps = mask_utils.iou(np.array(boxes, float), np.array(ours, float), [0] * len(ours))
-            found += int((np.asarray(overlaps).max(1) >= SAME).sum())
-    has_objects = any(boxes for _, boxes in loaded.values())
-    if has_objects and total and found < SAME * total:
+            boxes = [np.array([one['bbox'] for one in objects], float) for objects in (theirs, ours)]
+            overlaps = mask_utils.iou(*boxes, [0] * len(ours))
+            overlapping += int((np.asarray(overlaps).max(1) >= SAME).sum())
+            names = {(one['id'], one['category_id']) for one in ours}
+            known += sum((one['id'], one['category_id']) in names for one in theirs)
+    if not any(ours for _, ours in loaded.values()) or overlapping >= SAME * total:
+        return
+    found = f'of its {total} objects, {overlapping} have a box in {uses[0].annotations}, which {uses[0].loader} reads'
+    if known < total:
         raise ValueError(
-            f'the annotation file {path} does not belong to {uses[0].loader}: of its {total} objects, {found} are in '
-            f'{uses[0].annotations} too. Set ann_file of the evaluator to the file of the data set'
+            f'the annotation file {path} does not belong to {uses[0].loader}: {found}. Set ann_file of the evaluator '
+            'to the file of the data set'
         )
+    yield f'are the boxes in {path} those of the same images? {found[0].upper()}{found[1:]}'
 
 
 def _check_objects(metric: Mapping, path: str, entries: CocoEntries, classes: Sequence[str]) -> None:
@@ -174,11 +181,13 @@ def _check_objects(metric: Mapping, path: str, entries: CocoEntries, classes: Se
     if 'segm' not in ([metrics] if isinstance(metrics, str) else metrics):
         return
     # other reasons to leave an object out hold for loading alone
-    objects = [one for one in entries.annotations if entries.categories.get(one['category_id'], {}).get('name') in classes]
+    objects = [
+        one for one in entries.annotations if entries.categories.get(one['category_id'], {}).get('name') in classes
+    ]
     check_outlines(entries, objects)
     if bare := without_outline(objects):
         raise ValueError(
-            f"{len(bare)} of the {len(objects)} objects in {path} have no outline, for example that with id "
+            f'{len(bare)} of the {len(objects)} objects in {path} have no outline, for example that with id '
             f"{bare[0]['id']!r}, so that metric 'segm' cannot count them. Add a mask or a polygon, remove them, or set "
             "metric='bbox'"
         )

@@ -154,9 +154,7 @@ def _read_header(path: str, loading: ImageLoading, turning: dict[str, bool]) -> 
                 pixels = mmcv.imread(path, flag=loading.color_type, backend=loading.backend)
                 turning[kind] = pixels is not None and pixels.shape[:2] == size
             turned = tagged and turning.get(kind, False)
-            return _Header(
-                size[::-1] if turned else size, tagged, turned, loading.loaded_channels(image), _bits(image)
-            )
+            return _Header(size[::-1] if turned else size, tagged, turned, loading.loaded_channels(image), _bits(image))
     except (OSError, ValueError, SyntaxError, ImportError, Image.DecompressionBombError):
         return None  # named when it is loaded
 

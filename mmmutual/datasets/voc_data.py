@@ -27,7 +27,6 @@ class _Found:
     objects: int = 0
     ignored: int = 0
     other_classes: Counter[str] = field(default_factory=Counter)
-    empty: list[str] = field(default_factory=list)
     left_out: int = 0
 
 
@@ -66,9 +65,13 @@ def check_voc_data(use: DatasetUse) -> Iterator[str]:
     )
     remedy = '{{}}, for example {{examples}}. Put them there, or set {}'
     files = {f'{name}.xml': os.path.join(folder, f'{name}.xml') for name in names}
-    check_files(files, f'annotation files that {path} names', remedy.format('ann_subdir').format(folder, examples='{examples}'))
+    check_files(
+        files, f'annotation files that {path} names', remedy.format('ann_subdir').format(folder, examples='{examples}')
+    )
     pictures = {f'{name}.jpg': os.path.join(images, f'{name}.jpg') for name in names}
-    check_files(pictures, f'images that {path} names', remedy.format('img_subdir').format(images, examples='{examples}'))
+    check_files(
+        pictures, f'images that {path} names', remedy.format('img_subdir').format(images, examples='{examples}')
+    )
     found = _Found()
     sizes = []
     for name, (picture, picture_path) in zip(names, pictures.items()):
@@ -83,7 +86,9 @@ def _check_file(path: str, use: DatasetUse, found: _Found) -> tuple[int, int] | 
     try:
         root = ElementTree.parse(path).getroot()
     except ElementTree.ParseError as error:
-        raise ValueError(f'the annotation file {path} is not XML ({error}). It may be cut short: fetch it again') from error
+        raise ValueError(
+            f'the annotation file {path} is not XML ({error}). It may be cut short: fetch it again'
+        ) from error
     try:
         size = _size(root)
         objects = [box for element in root.findall('object') if (box := _check_object(element, use, found, size))]
@@ -131,7 +136,9 @@ def _check_object(
     except (TypeError, ValueError):
         sides = [math.nan]
     if not all(map(math.isfinite, sides)):
-        raise ValueError(f'the object {name!r} should have a bndbox of four numbers {", ".join(SIDES)}, but has {texts}')
+        raise ValueError(
+            f'the object {name!r} should have a bndbox of four numbers {", ".join(SIDES)}, but has {texts}'
+        )
     box = tuple(int(side) for side in sides)
     width, height = box[2] - box[0], box[3] - box[1]
     smallest = use.filter_cfg.get('bbox_min_size')
@@ -142,8 +149,8 @@ def _check_object(
         raise ValueError(f'the box {sides} of the object {name!r} lies between 0 and 1, but should be in pixels')
     elif width <= 0 or height <= 0:
         raise ValueError(
-            f'the box of the object {name!r} has no size: {", ".join(f"{side}={x}" for side, x in zip(SIDES, box))} (mmdet '
-            'cuts off decimals). Its loss would not be finite: correct or remove it, or for training set '
+            f'the box of the object {name!r} has no size: {", ".join(f"{side}={x}" for side, x in zip(SIDES, box))} '
+            '(mmdet cuts off decimals). Its loss would not be finite: correct or remove it, or for training set '
             'filter_cfg=dict(bbox_min_size=1), which ignores such boxes'
         )
     else:
@@ -157,11 +164,12 @@ def _report(use: DatasetUse, found: _Found) -> Iterator[str]:
         raise ValueError(f'filter_cfg leaves out all {found.images} images that {use.annotations} names: change it')
     if use.trains and not found.objects:
         raise ValueError(
-            f'no object is left to train on in the images that {use.annotations} names: {found.ignored} are difficult or '
-            f'below bbox_min_size, and {sum(found.other_classes.values())} are of other classes '
+            f'no object is left to train on in the images that {use.annotations} names: {found.ignored} are difficult '
+            f'or below bbox_min_size, and {sum(found.other_classes.values())} are of other classes '
             f'({short(sorted(found.other_classes))}) than {short(list(use.classes))}'
         )
     if found.left_out:
         yield f'{of}, filter_cfg leaves out {found.left_out} of {found.images}'
     if found.other_classes:
-        yield f'{of}, mmdet leaves out {sum(found.other_classes.values())} objects of {short(sorted(found.other_classes))}'
+        number, names = sum(found.other_classes.values()), short(sorted(found.other_classes))
+        yield f'{of}, mmdet leaves out {number} objects of the classes {names}'

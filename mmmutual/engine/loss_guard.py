@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from mmengine.logging import print_log
@@ -43,13 +43,14 @@ class LossGuard:
         if self.action == 'skip':
             self._statistics = [buffer.clone() for buffer in _active_statistics(model)]
 
-    def after_forward(self, model: nn.Module, losses: dict, where: str) -> dict:
+    def after_forward(self, model: nn.Module, losses: dict, where: str, data_samples: Sequence | None = None) -> dict:
         """Check the losses of a pass.
 
         Args:
             model: What computed them, still at the width of the pass.
             losses: Tensors or lists of tensors by name, as a detector returns them.
             where: The pass, for the message.
+            data_samples: What they were computed for; the message names an image whose boxes are the cause.
 
         Returns:
             The losses, or the same values with a gradient of zero.
@@ -64,18 +65,40 @@ class LossGuard:
         if not wrong:
             return losses
         found = f'{where} {", ".join(f"{name} is {number}" for name, number in wrong.items())}'
+        cause = _box_without_size(data_samples or ())
         if self.action == 'raise':
-            raise FloatingPointError(
-                f'{found}. No step was taken. Resume from the last checkpoint with a lower learning rate or clip_grad, '
-                "or leave such passes out with nonfinite='skip' in MutualLearningHook"
+            remedy = (
+                f'{cause}. Correct the annotation or remove it'
+                if cause
+                else 'Resume from the last checkpoint with a lower learning rate or clip_grad'
             )
-        print_log(f'{found}; the pass is left out', logger='current', level=logging.WARNING)
+            raise FloatingPointError(
+                f'{found}. No step was taken. {remedy}, or leave such passes out with '
+                "nonfinite='skip' in MutualLearningHook"
+            )
+        reason = f' ({cause})' if cause else ''
+        print_log(f'{found}{reason}; the pass is left out', logger='current', level=logging.WARNING)
         with torch.no_grad():
             for buffer, former in zip(_active_statistics(model), self._statistics):
                 buffer.copy_(former)
         # every parameter takes part: distributed training waits for the gradient of each
         zero = sum((parameter * 0).sum() for parameter in model.parameters() if parameter.requires_grad)
         return {**totals, terms[0]: totals[terms[0]] + zero}
+
+
+def _box_without_size(data_samples: Sequence) -> str:
+    """A sentence on the first image with a box that has no size or is not finite, so that no loss of it can be."""
+    for sample in data_samples:
+        boxes = getattr(getattr(sample, 'gt_instances', None), 'bboxes', None)
+        boxes = getattr(boxes, 'tensor', boxes)  # mmdet's boxes wrap a tensor
+        if not isinstance(boxes, Tensor) or boxes.ndim != 2 or boxes.size(1) != 4:
+            continue
+        for box in boxes.tolist():
+            if not (box[2] > box[0] and box[3] > box[1] and all(map(math.isfinite, box))):
+                image = sample.get('img_path', None) or f'with id {sample.get("img_id", None)}'
+                sides = ', '.join(f'{side:g}' for side in box)
+                return f'The image {image} has a box without size, ({sides}) as x1, y1, x2, y2 after the pipeline'
+    return ''
 
 
 def _total(value: Tensor | list) -> Tensor:

@@ -184,9 +184,9 @@ class TestAnnotationFile:
         (data / 'images.json').write_text('{}')
         refusal(dict(train_dataloader=dict(dataset=coco(data, type=kind))), ValueError)
 
-    @pytest.mark.parametrize('kind', ['LVISV1Dataset', 'XMLDataset', 'MyCocoDataset'])
+    @pytest.mark.parametrize('kind', ['LVISV1Dataset', 'CocoPanopticDataset', 'MyCocoDataset'])
     def test_of_another_data_set_needs_only_be_there(self, data, kind):
-        """LVIS names no files, for instance, and Objects365 changes the names."""
+        """LVIS names no files, for instance."""
         (data / 'images.json').write_text('{}')
         check_data(loading(coco(data, type=kind)))
         (data / 'images.json').unlink()

@@ -4,7 +4,10 @@ import math
 
 import pytest
 import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.hooks import Hook
+from mmengine.structures import InstanceData
 from tiny import build_runner, tiny_retinanet, without_validation
 
 from mmmutual.engine import MutualLearningHook, SandwichSampler
@@ -134,6 +137,22 @@ def test_each_kind_of_value_is_found(value):
     losses = dict(loss_a=torch.ones(()), loss_b=[torch.ones(()), torch.tensor(value)])
     with pytest.raises(FloatingPointError, match=rf'^here loss_b is {value}\. No step was taken'):
         LossGuard('raise').after_forward(torch.nn.Identity(), losses, 'here')
+
+
+@pytest.mark.parametrize('kind', [HorizontalBoxes, torch.Tensor], ids=['boxes', 'tensor'])
+@pytest.mark.parametrize('box', [[5.0, 1.0, 5.0, 9.0], [5.0, 9.0, 7.0, 1.0], [0.0, 0.0, math.nan, 2.0]], ids=str)
+def test_the_image_of_a_box_without_size_is_named(box, kind):
+    samples = [DetDataSample(gt_instances=InstanceData(bboxes=kind([[0.0, 0.0, 1.0, 1.0]]))) for _ in range(3)]
+    samples[1] = DetDataSample(metainfo=dict(img_path='photos/b.jpg', img_id='b'))
+    samples[1].gt_instances = InstanceData(bboxes=kind([[0.0, 0.0, 1.0, 1.0], box]))
+    losses = dict(loss_a=torch.tensor(math.nan, requires_grad=True))
+    with pytest.raises(
+        FloatingPointError, match=r'No step was taken\. The image photos/b.jpg has a box without'
+    ) as caught:
+        LossGuard('raise').after_forward(torch.nn.Identity(), losses, 'here', samples)
+    assert 'learning rate' not in str(caught.value)
+    with pytest.raises(FloatingPointError, match='lower learning rate'):
+        LossGuard('raise').after_forward(torch.nn.Identity(), losses, 'here', samples[::2])
 
 
 def test_what_is_no_loss_is_not_looked_at():

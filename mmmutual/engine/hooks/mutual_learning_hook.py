@@ -167,7 +167,7 @@ class MutualLearningHook(Hook):
         if self.distillation is not None:
             losses = self._distill(losses)
         where = f'iteration {self._iteration + 1}, width {self._subnet.width:g} at scale {self._subnet.scale:g}:'
-        losses = self._guard.after_forward(model, losses, where)
+        losses = self._guard.after_forward(model, losses, where, kwargs.get('data_samples'))
         if self.loss_reduction == 'mean':
             return losses
         factor = self.sampler.num_subnets

@@ -15,6 +15,8 @@ from pycocotools import mask as mask_utils
 from mmmutual.datasets import check_data
 from mmmutual.datasets.coco_entries import read_entries
 from mmmutual.datasets.coco_objects import left_out
+from mmmutual.datasets.completed_coco import CompletedCOCO
+from mmmutual.datasets.outlines import check_outline
 
 CLASSES = ('striped circle', 'striped triangle', 'solid circle', 'solid triangle')
 WRONG = (None, 'text', True, [], {}, [None], math.nan, math.inf, -math.inf, 1.5, -7, [[]], [['a'] * 6], {'counts': 3})
@@ -107,11 +109,17 @@ MUTATIONS = (
 )  # fmt: skip
 
 
+class CompletedDataset(CocoDataset):
+    """Reads as mmdet's does after ``read_completed``."""
+
+    COCOAPI = CompletedCOCO
+
+
 def instances(config) -> list:
     """What mmdet would train on: image, box and name of the class of each object."""
     options = {key: value for key, value in config.items() if key not in ('type', 'pipeline')}
     with contextlib.redirect_stdout(None):
-        dataset = CocoDataset(**options, pipeline=[])
+        dataset = CompletedDataset(**options, pipeline=[])
     names = dataset.metainfo['classes']
     return [
         (info['img_path'], tuple(item['bbox']), names[item['bbox_label']])
@@ -127,6 +135,7 @@ def config_for(path, tiny_data) -> Config:
         data_prefix=dict(img=f'{tiny_data}/train/'),
         metainfo=dict(classes=CLASSES),
         filter_cfg=dict(filter_empty_gt=False),
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True, with_mask=True)],
     )
     return Config(dict(train_dataloader=dict(dataset=dataset)))
 
@@ -188,7 +197,10 @@ def test_200_damaged_files(good, tiny_data, tmp_path, capsys):
             lambda c: c['annotations'][2].update(image_id=77777),
             r'annotation \d+: there is no image with its image_id 77777',
         ),
-        (lambda c: c['annotations'][2].update(segmentation=[[None]]), r'annotation \d+: a polygon should be a list of'),
+        (
+            lambda c: c['annotations'][2].update(segmentation=[[None] * 6]),
+            r'annotation \d+: a polygon should be a list of',
+        ),
         (
             lambda c: c['annotations'][2].update(segmentation=dict(size=[1, 1], counts=[1])),
             r"annotation \d+: the 'size' of its mask is \[1, 1\], but that of its image \[64, 64\]",
@@ -216,25 +228,19 @@ def test_messages(change, text, good, tiny_data, tmp_path):
         check_data(config_for(path, tiny_data))
 
 
-def test_masks_of_pycocotools_pass(good):
+def test_masks_of_pycocotools_pass():
     """Both ways of writing runs, also with holes."""
-    content = copy.deepcopy(good)
     rows = [[(x * y // 7 + x) % 5 < 2 for x in range(64)] for y in range(64)]
-    encoded = mask_utils.encode(np.asfortranarray(rows, dtype='uint8'))
-    content['annotations'][0]['segmentation'] = dict(size=[64, 64], counts=encoded['counts'].decode())
-    content['annotations'][1]['segmentation'] = dict(size=[64, 64], counts=[4000, 96])
-    assert not check_coco(content, CLASSES)
-    content['annotations'][0]['segmentation']['counts'] = encoded['counts'].decode()[:-2]
+    counts = mask_utils.encode(np.asfortranarray(rows, dtype='uint8'))['counts'].decode()
+    check_outline(dict(size=[64, 64], counts=counts), [64, 64])
+    check_outline(dict(size=[64, 64], counts=[4000, 96]), [64, 64])
     with pytest.raises(ValueError, match='make .* pixels, but its image has 4096'):
-        check_coco(content, CLASSES)
-
-
-def test_files_of_test_images_have_no_annotations(good):
-    content = {key: value for key, value in good.items() if key != 'annotations'}
-    assert not check_coco(content, CLASSES, for_training=False)
+        check_outline(dict(size=[64, 64], counts=counts[:-2]), [64, 64])
 
 
 def test_annotations_of_other_classes_are_counted(good):
     names = {category['id']: category['name'] for category in good['categories']}
     others = sum(names[annotation['category_id']] not in CLASSES[1:3] for annotation in good['annotations'])
-    assert others and check_coco(good, CLASSES[1:3]) == {'of categories that are not among the classes': others}
+    kept, reasons = left_out(read_entries(copy.deepcopy(good)), CLASSES[1:3])
+    assert others and reasons == {'of categories that are not among the classes': others}
+    assert len(kept) + others == len(good['annotations'])
