@@ -56,8 +56,8 @@ def check_head_classes(config: Mapping, splits: tuple[str, ...]) -> None:
     if wrong:
         raise ValueError(
             f'{", ".join(wrong)}, but the data set of {first.loader} has {number} classes '
-            f'({", ".join(classes[id(first)][:5])}{", ..." if number > 5 else ""}). Set num_classes={number} in each of '
-            'these heads'
+            f'({", ".join(classes[id(first)][:5])}{", ..." if number > 5 else ""}). Set num_classes={number} in '
+            'each of these heads'
         )
 
 

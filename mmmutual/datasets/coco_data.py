@@ -155,8 +155,8 @@ def _check_filter(use: DatasetUse, entries: CocoEntries) -> Iterator[str]:
     details = ', '.join(f'{number} {reason}' for reason, number in reasons.items())
     if not kept:
         raise ValueError(
-            f'filter_cfg leaves out all {len(entries.images)} images of {use.annotations}: {details}. Change filter_cfg '
-            'of the data set, or the file'
+            f'filter_cfg leaves out all {len(entries.images)} images of {use.annotations}: {details}. Change '
+            'filter_cfg of the data set, or the file'
         )
     yield f'of the {len(entries.images)} images of {use.annotations}, filter_cfg leaves out {details}'
 
