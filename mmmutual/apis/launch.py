@@ -18,6 +18,7 @@ from mmmutual.datasets.completed_coco import read_completed
 
 from .checkpoint import read_data
 from .head_classes import check_head_classes
+from .mask_heads import check_mask_heads
 
 TIMEOUT = 1800  # seconds that processes wait for each other; MMEngine's default
 
@@ -57,14 +58,15 @@ def prepare(config: Mapping, splits: tuple[str, ...]) -> None:
 
     Raises:
         FileNotFoundError: If data is missing.
-        ValueError: If an annotation file or a file of initial weights is damaged, if the weights hold code, or if the
-            heads have another number of classes than the data.
+        ValueError: If the heads do not fit the classes, pipelines or metrics; if an annotation file or a file of
+            initial weights is damaged; or if the weights hold code.
         ImportError: If the initial weights come from torchvision, which is not there.
     """
     read_completed()
     if int(os.environ.get('RANK', 0)) > 0:
         return
     check_head_classes(config, splits)
+    check_mask_heads(config, splits)
     check_data(config, splits)
     if 'train' in splits:  # even if a checkpoint replaces the initial weights: MMEngine loads both
         _check_torchvision(config)

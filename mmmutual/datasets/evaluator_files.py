@@ -35,19 +35,36 @@ def check_evaluators(config: Mapping, split: str, uses: Sequence[DatasetUse], fi
         FileNotFoundError: If the annotation file of an evaluator is missing.
         ValueError: If it has a fault, or holds other images or objects than the loader loads, or nothing to evaluate.
     """
+    for name, metric, theirs in coco_metrics(config, split, uses):
+        try:
+            yield from _check_metric(metric, theirs, files)
+        except (ValueError, FileNotFoundError) as error:
+            kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+            raise kind(f'{name}: {error}') from error
+
+
+def coco_metrics(
+    config: Mapping, split: str, uses: Sequence[DatasetUse]
+) -> Iterator[tuple[str, Mapping, Sequence[DatasetUse]]]:
+    """The COCO metrics of a split.
+
+    Args:
+        config: An MMDetection config.
+        split: ``'val'`` or ``'test'``; there are none for ``'train'``.
+        uses: The data sets in the loader of the split.
+
+    Yields:
+        Name of the evaluator, config of the metric, and the data sets that it evaluates: one each in a
+        ``MultiDatasetsEvaluator``.
+    """
     name = f'{split}_evaluator'
     evaluator = config.get(name)
     metrics = evaluator.get('metrics', evaluator) if isinstance(evaluator, Mapping) else evaluator
     metrics = [metrics] if isinstance(metrics, Mapping) else list(metrics or ())
-    one_each = isinstance(evaluator, Mapping) and 'dataset_prefixes' in evaluator  # MultiDatasetsEvaluator
+    one_each = isinstance(evaluator, Mapping) and 'dataset_prefixes' in evaluator and len(uses) == len(metrics)
     for index, metric in enumerate(metrics):
         if isinstance(metric, Mapping) and _is_coco(metric):
-            theirs = uses[index : index + 1] if one_each and len(uses) == len(metrics) else uses
-            try:
-                yield from _check_metric(metric, theirs, files)
-            except (ValueError, FileNotFoundError) as error:
-                kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
-                raise kind(f'{name}: {error}') from error
+            yield name, metric, uses[index : index + 1] if one_each else uses
 
 
 def _is_coco(metric: Mapping) -> bool:

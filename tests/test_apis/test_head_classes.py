@@ -98,6 +98,11 @@ def test_classes_of_train_and_val_differ():
     check_head_classes(settings, ('train',))
 
 
+def test_classes_of_open_vocabularies_may_differ():
+    settings = config(GOOD[4], val_dataloader=loader(('x', 'y')))
+    check_head_classes(settings, ('train', 'val'))
+
+
 def test_a_text_instead_of_a_list():
     settings = config(dict(bbox_head=head(4)))
     settings.train_dataloader = loader('a')
