@@ -8,7 +8,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from mmengine.config import Config
+
+from mmmutual.datasets import check_data
 
 CLASSES = ('cat', 'dog')
 LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True)]
@@ -80,3 +83,27 @@ def validation(root: Path, evaluator: dict | None = None, **options) -> Config:
     return Config(
         dict(val_dataloader=dict(dataset=dataset(root, **{'test_mode': True, **options})), val_evaluator=metric)
     )
+
+
+def refusal(config: Config, splits: tuple[str, ...] = ('train', 'val')) -> str:
+    """The message with which the data are refused."""
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        check_data(config, splits)
+    return str(caught.value)
+
+
+def notes(config: Config, capsys, splits: tuple[str, ...] = ('train', 'val')) -> str:
+    """What is said of data that pass."""
+    capsys.readouterr()
+    check_data(config, splits)
+    return capsys.readouterr().err
+
+
+def all_of(**fields):
+    """A change of fields of all annotations; a callable gets the annotation."""
+
+    def change(data):
+        for annotation in data['annotations']:
+            annotation.update({key: value(annotation) if callable(value) else value for key, value in fields.items()})
+
+    return change

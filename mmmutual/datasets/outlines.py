@@ -21,7 +21,9 @@ def is_polygon(polygon: object) -> bool:
 def has_outline(annotation: Mapping) -> bool:
     """Whether an annotation has a mask, or a polygon of three or more corners."""
     outline = annotation.get('segmentation')
-    return bool(outline) and (isinstance(outline, dict) or any(map(is_polygon, outline)))
+    return bool(outline) and (
+        isinstance(outline, dict) or (isinstance(outline, list) and any(map(is_polygon, outline)))
+    )
 
 
 def check_outline(outline: object, size: list[int]) -> None:

@@ -5,18 +5,14 @@ import copy
 import json
 import math
 import random
-import re
 
-import coco_data
 import numpy as np
 import pytest
 from mmdet.datasets import CocoDataset
-from mmdet.registry import DATASETS
 from mmengine.config import Config
 from pycocotools import mask as mask_utils
 
 from mmmutual.datasets import check_data
-from mmmutual.datasets.coco_data import left_by_filter
 from mmmutual.datasets.coco_entries import read_entries
 from mmmutual.datasets.coco_objects import left_out
 from mmmutual.datasets.completed_coco import CompletedCOCO
@@ -107,9 +103,35 @@ def lost_category(content, rng):
     content['categories'].pop(rng.randrange(len(content['categories'])))
 
 
+def other_ids(content, rng):
+    numbered = rng.choice([lambda index: index, str, lambda index: f'id-{index}', float, lambda index: None])
+    for index, annotation in enumerate(content['annotations']):
+        annotation['id'] = numbered(index)
+
+
+def absent_everywhere(content, rng):
+    field = rng.choice(['id', 'area', 'iscrowd'])
+    for annotation in content['annotations']:
+        annotation.pop(field)
+
+
+def boxes_of_another_format(content, rng):
+    fractions = rng.random() < 0.5
+    for annotation in content['annotations']:
+        x, y, width, height = annotation['bbox']
+        other = [x / 64, y / 64, width / 64, height / 64] if fractions else [x, y, x + width, y + height]
+        annotation['bbox'] = other
+
+
+def doubled_category(content, rng):
+    category = rng.choice(content['categories'])
+    content['categories'].insert(0, dict(id=99, name=category['name']))
+
+
 MUTATIONS = (
     missing_key, wrong_value, missing_list, wrong_list, wrong_entry, bad_box, short_box, empty_box, bad_polygon,
     clashing_ids, unknown_category, unknown_image, other_order, renamed_category, lost_category,
+    other_ids, absent_everywhere, boxes_of_another_format, doubled_category,
 )  # fmt: skip
 
 
@@ -248,331 +270,3 @@ def test_annotations_of_other_classes_are_counted(good):
     kept, reasons = left_out(read_entries(copy.deepcopy(good)), CLASSES[1:3])
     assert others and reasons == {'of categories that are not among the classes': others}
     assert len(kept) + others == len(good['annotations'])
-
-
-def refusal(config, splits=('train', 'val')) -> str:
-    with pytest.raises((ValueError, FileNotFoundError)) as caught:
-        check_data(config, splits)
-    return str(caught.value)
-
-
-def notes(config, capsys, splits=('train', 'val')) -> str:
-    capsys.readouterr()
-    check_data(config, splits)
-    return capsys.readouterr().err
-
-
-def all_of(**fields):
-    """A change of fields of all annotations; a callable gets the annotation."""
-
-    def change(data):
-        for annotation in data['annotations']:
-            annotation.update({key: value(annotation) if callable(value) else value for key, value in fields.items()})
-
-    return change
-
-
-def scaled(one):
-    x, y, width, height = one['bbox']
-    return [x / 64, y / 48, width / 64, height / 48]
-
-
-def corners(one):
-    x, y, width, height = one['bbox']
-    return [x, y, x + width, y + height]
-
-
-def centred(one):
-    x, y, width, height = one['bbox']
-    return [x + width / 2, y + height / 2, width, height]
-
-
-class TestBoxes:
-    @pytest.mark.parametrize('split', ['train', 'val'])
-    @pytest.mark.parametrize('pipeline', [coco_data.LOAD, coco_data.LOAD_MASKS], ids=['boxes', 'masks'])
-    @pytest.mark.parametrize(
-        ('make', 'text'),
-        [
-            (scaled, r"each 'bbox' lies between 0 and 1, for example \[0\.03.*of annotation 1, as if in fractions"),
-            (corners, r'4 of 8 boxes reach beyond their image, and .* reads well as corners x1, y1, x2, y2'),
-        ],
-    )
-    def test_of_another_format(self, make, text, pipeline, split, tmp_path):
-        path = coco_data.write(tmp_path, all_of(bbox=make))
-        use = coco_data.training if split == 'train' else coco_data.validation
-        message = refusal(use(tmp_path, pipeline=pipeline))
-        assert re.search(rf'{split}_dataloader: the annotation file {path} has a fault: {text}', message)
-
-    def test_of_another_format_without_outlines(self, tmp_path):
-        coco_data.write(tmp_path, all_of(bbox=corners, segmentation=None))
-        assert 'corners' in refusal(coco_data.training(tmp_path, pipeline=coco_data.LOAD))
-
-    def test_around_the_centre_are_seen_by_the_outlines(self, tmp_path):
-        coco_data.write(tmp_path, all_of(bbox=centred))
-        message = refusal(coco_data.training(tmp_path))
-        assert (
-            'fits the outlines only as the centre of the box with its width and height, for example [12.0,' in message
-        )
-
-    def test_corners_within_the_images_are_seen_by_the_outlines(self, tmp_path):
-        def change(data):
-            for one in data['annotations']:
-                one.update(segmentation=[coco_data.polygon([9, 8, 15, 20])], bbox=[9, 8, 24, 28])
-
-        coco_data.write(tmp_path, change)
-        assert 'fits the outlines only as corners x1, y1, x2, y2' in refusal(coco_data.training(tmp_path))
-
-    def test_beyond_the_image_are_counted(self, tmp_path, capsys):
-        coco_data.write(tmp_path, lambda c: c['annotations'][1].update(bbox=[50, 4, 30, 30]))
-        assert ', 1 boxes reach beyond their image' in notes(coco_data.training(tmp_path), capsys)
-
-    def test_larger_than_their_outlines_pass(self, tmp_path):
-        coco_data.write(tmp_path, all_of(bbox=lambda one: [one['bbox'][0] - 2, 0, 28, 47]))
-        check_data(coco_data.training(tmp_path))
-
-
-class TestObjects:
-    @pytest.mark.parametrize(
-        ('fields', 'text'),
-        [
-            (dict(area=0), r"no object is left of its 8 annotations .*leaves out 8 with an 'area' of 0 or less"),
-            (dict(iscrowd=1), r"no object is left .*8 are crowd regions \('iscrowd' is 1\)"),
-            (dict(ignore=1), r"no object is left .*8 that are marked 'ignore'"),
-            (dict(category_id=9), r'no object is left .*8 of unknown categories, as category_id 9'),
-            (dict(category_id='1'), r"no object is left .*8 of unknown categories, as category_id '1'"),
-        ],
-        ids=str,
-    )
-    def test_none_left_to_train_on(self, fields, text, tmp_path):
-        path = coco_data.write(tmp_path, all_of(**fields))
-        assert re.search(
-            f'train_dataloader: the annotation file {path} .*{text}', refusal(coco_data.training(tmp_path))
-        )
-
-    def test_none_in_the_file(self, tmp_path):
-        coco_data.write(tmp_path, lambda c: c.update(annotations=[]))
-        assert 'no object is left of its 0 annotations' in refusal(coco_data.training(tmp_path))
-        unlabelled = [dict(type='LoadImageFromFile')]
-        coco_data.write(tmp_path, lambda c: c.pop('annotations'))
-        check_data(coco_data.training(tmp_path, pipeline=unlabelled))
-        assert "has no list 'annotations'" in refusal(coco_data.training(tmp_path))
-
-    def test_left_out_and_absent_classes_are_counted(self, tmp_path, capsys):
-        def change(data):
-            for one, fields in zip(data['annotations'], (dict(area=0), dict(bbox=[70, 5, 9, 9]), dict(ignore=True))):
-                one.update(fields)
-            for one in data['annotations'][3::2]:
-                one['category_id'] = 1
-
-        coco_data.write(tmp_path, change)
-        said = notes(coco_data.training(tmp_path), capsys)
-        for text in (
-            "1 annotations with an 'area' of 0",
-            '1 annotations with a box outside',
-            '1 annotations that are marked',
-        ):
-            assert f'all.json, mmdet leaves out {text}' in said
-        assert "no object is of the 1 classes ['dog'], which cannot be learned" in said
-
-    def test_what_was_completed_is_said_once(self, tmp_path, capsys):
-        coco_data.write(tmp_path, lambda c: [one.pop('iscrowd') for one in c['annotations'][1:]])
-        config = coco_data.validation(tmp_path)
-        config.test_dataloader, config.test_evaluator = config.val_dataloader, config.val_evaluator
-        assert notes(config, capsys, ('val', 'test')).count("7 annotations have no 'iscrowd', which is taken as 0") == 1
-
-    def test_ids_that_cannot_be_sorted(self, tmp_path):
-        def change(data):
-            data['images'][0]['id'] = 'first'
-            data['annotations'] = data['annotations'][2:]
-
-        coco_data.write(tmp_path, change)
-        assert "some 'id' of its images are numbers and some are texts" in refusal(coco_data.training(tmp_path))
-
-
-class TestOutlines:
-    BARE = dict(segmentation=lambda one: [] if one['id'] % 2 else one['segmentation'])
-
-    def test_absent_ones_are_counted_where_masks_are_loaded(self, tmp_path, capsys):
-        coco_data.write(tmp_path, all_of(**self.BARE))
-        said = notes(coco_data.training(tmp_path), capsys)
-        assert 'mmdet ignores 4 annotations without an outline, that is, a mask or a polygon' in said
-        assert 'outline' not in notes(coco_data.training(tmp_path, pipeline=coco_data.LOAD), capsys)
-
-    @pytest.mark.parametrize('outline', [None, [], {}, [[1, 2]], [[1, 2, 3, 4]], [[]]], ids=str)
-    def test_absent_from_all_objects(self, outline, tmp_path):
-        coco_data.write(tmp_path, all_of(segmentation=outline))
-        message = refusal(coco_data.training(tmp_path))
-        assert 'all 8 objects are without an outline' in message and 'Take a config for boxes' in message
-        check_data(coco_data.training(tmp_path, pipeline=coco_data.LOAD))
-
-    def test_damaged_ones_matter_only_where_masks_are_loaded(self, tmp_path):
-        coco_data.write(tmp_path, all_of(segmentation=dict(size=[9, 9], counts=[81])))
-        assert "the 'size' of its mask is [9, 9], but that of its image [48, 64]" in refusal(
-            coco_data.training(tmp_path)
-        )
-        check_data(coco_data.training(tmp_path, pipeline=coco_data.LOAD))
-
-    def test_masks_where_polygons_are_needed(self, tmp_path, capsys):
-        pipeline = [dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False)]
-        mask = dict(size=[48, 64], counts=[3072])
-        coco_data.write(tmp_path, lambda c: c['annotations'][0].update(segmentation=mask))
-        said = notes(coco_data.training(tmp_path, pipeline=pipeline), capsys)
-        assert '1 annotations with a mask instead of polygons, which poly2mask=False needs' in said
-        coco_data.write(tmp_path, all_of(segmentation=mask, bbox=[0, 0, 64, 48]))
-        assert 'poly2mask=False' in refusal(coco_data.training(tmp_path, pipeline=pipeline))
-
-    def test_wrappers_load_too(self, tmp_path):
-        coco_data.write(tmp_path, all_of(segmentation=[]))
-        inner = coco_data.dataset(tmp_path, pipeline=[dict(type='LoadImageFromFile')])
-        outer = dict(type='MultiImageMixDataset', dataset=dict(type='RepeatDataset', times=2, dataset=inner))
-        config = Config(dict(train_dataloader=dict(dataset=dict(outer, pipeline=coco_data.LOAD_MASKS))))
-        assert 'masks are loaded' in refusal(config)
-
-
-class TestFilter:
-    def test_images_left_out_are_counted(self, tmp_path, capsys):
-        def change(data):
-            data['annotations'] = data['annotations'][2:]
-
-        coco_data.write(tmp_path, change)
-        said = notes(coco_data.training(tmp_path, filter_cfg=dict(filter_empty_gt=True, min_size=48)), capsys)
-        assert 'of the 4 images of ' in said
-        assert 'filter_cfg leaves out 1 without annotations of the classes (filter_empty_gt)' in said
-
-    def test_none_left(self, tmp_path):
-        path = coco_data.write(tmp_path)
-        config = coco_data.training(tmp_path, filter_cfg=dict(filter_empty_gt=True, min_size=49))
-        assert refusal(config) == (
-            f'train_dataloader: filter_cfg leaves out all 4 images of {path}: 4 with a side below min_size=49 pixels. '
-            'Change filter_cfg of the data set, or the file.'
-        )
-        config.train_dataloader.dataset.test_mode = True
-        check_data(config)
-
-    def test_agrees_with_mmdet(self, tmp_path):
-        def change(data):
-            data['annotations'] = data['annotations'][3:]
-            data['images'][3]['height'] = 31
-
-        path = coco_data.write(tmp_path, change)
-        entries = read_entries(json.loads(path.read_text()))
-        for filter_cfg in (
-            dict(),
-            dict(filter_empty_gt=True),
-            dict(min_size=32),
-            dict(filter_empty_gt=True, min_size=40),
-        ):
-            with contextlib.redirect_stdout(None):
-                options = dict(coco_data.dataset(tmp_path, filter_cfg=filter_cfg, metainfo=dict(classes=('cat',))))
-                options.pop('type')
-                found = CocoDataset(**options, serialize_data=False)
-            expected = [found.get_data_info(index)['img_id'] for index in range(len(found))]
-            assert left_by_filter(filter_cfg, entries, ('cat',))[0] == expected
-
-
-class TestClasses:
-    @pytest.mark.parametrize('split', ['train', 'val'])
-    def test_a_text_without_comma(self, split, tmp_path):
-        coco_data.write(tmp_path)
-        use = coco_data.training if split == 'train' else coco_data.validation
-        message = refusal(use(tmp_path, metainfo=dict(classes='cat')))
-        assert (
-            f"{split}_dataloader: metainfo.classes is the text 'cat'" in message and "write ('cat',), with" in message
-        )
-
-    def test_a_file(self, tmp_path):
-        coco_data.write(tmp_path)
-        names = tmp_path / 'classes.txt'
-        names.write_text('cat\ndog\n')
-        check_data(coco_data.training(tmp_path, metainfo=dict(classes=str(names))))
-        names.write_text('dog\ncat')
-        assert "come in the order ['cat', 'dog']" in refusal(
-            coco_data.training(tmp_path, metainfo=dict(classes=str(names)))
-        )
-        names.write_text('cat\n\ndog\n')
-        assert 'has a blank line' in refusal(coco_data.training(tmp_path, metainfo=dict(classes=str(names))))
-
-    def test_the_key_of_another_version(self, tmp_path):
-        coco_data.write(tmp_path)
-        assert "metainfo has 'CLASSES'" in refusal(coco_data.training(tmp_path, metainfo=dict(CLASSES=('cat', 'dog'))))
-
-    def test_named_twice(self, tmp_path):
-        coco_data.write(tmp_path, lambda c: c['categories'].append(dict(id=3, name='cat')))
-        message = refusal(coco_data.training(tmp_path, metainfo=dict(classes=('cat', 'dog', 'cat'))))
-        assert "metainfo.classes has ['cat'] more than once" in message
-
-    def test_an_unused_root_of_the_same_name_is_left_out(self, tmp_path, capsys):
-        coco_data.write(tmp_path, lambda c: c['categories'].insert(0, dict(id=0, name='cat', supercategory='none')))
-        said = notes(coco_data.training(tmp_path), capsys)
-        assert '1 categories without objects share their name with another category and are left out' in said
-
-    def test_two_used_categories_of_one_name(self, tmp_path):
-        def change(data):
-            data['categories'].append(dict(id=3, name='cat'))
-            data['annotations'][0]['category_id'] = 3
-
-        coco_data.write(tmp_path, change)
-        assert "several categories that have objects share the name ['cat']" in refusal(coco_data.training(tmp_path))
-
-
-class TestSubclasses:
-    """What a class overrides decides how much is known of its files."""
-
-    class Named(CocoDataset):
-        METAINFO = dict(classes=coco_data.CLASSES)
-
-    class Extended(Named):
-        def load_data_list(self):
-            return super().load_data_list()[:2]
-
-        def parse_data_info(self, raw_data_info):
-            return dict(super().parse_data_info(raw_data_info), source='here')
-
-    class Rewritten(Named):
-        def parse_data_info(self, raw_data_info):
-            return dict(img_path='elsewhere', instances=[])
-
-    class Unfiltered(Named):
-        def filter_data(self):
-            return self.data_list
-
-    @pytest.fixture
-    def config(self, tmp_path):
-        coco_data.write(tmp_path, all_of(area=0))
-
-        def make(kind, **options):
-            config = coco_data.training(tmp_path, type=kind, **options)
-            del config.train_dataloader.dataset['metainfo']
-            return config
-
-        return make
-
-    @pytest.mark.parametrize('kind', [Named, Extended])
-    def test_that_read_as_the_base_class_does(self, kind, config):
-        assert 'no object is left' in refusal(config(kind))
-
-    def test_by_their_registered_name(self, config):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(DATASETS.module_dict, 'NamedInATest', self.Named)
-            assert 'no object is left' in refusal(config('NamedInATest'))
-
-    def test_that_read_otherwise(self, config, tmp_path):
-        check_data(config(self.Rewritten))
-        (tmp_path / 'all.json').unlink()
-        assert 'there is no annotation file' in refusal(config(self.Rewritten))
-
-    def test_images_may_be_elsewhere(self, config, tmp_path):
-        coco_data.write(tmp_path)
-        (tmp_path / 'images' / '1.png').unlink()
-        assert '1 of the 4 images' in refusal(config(self.Named))
-        check_data(config(self.Extended))
-
-    def test_with_a_filter_of_their_own(self, config, tmp_path):
-        coco_data.write(tmp_path)
-        assert 'leaves out all 4' in refusal(config(self.Named, filter_cfg=dict(min_size=999)))
-        check_data(config(self.Unfiltered, filter_cfg=dict(min_size=999)))
-
-    @pytest.mark.parametrize('kind', ['Objects365V1Dataset', 'CityscapesDataset'])
-    def test_of_mmdet(self, kind, config, tmp_path):
-        coco_data.write(tmp_path, lambda c: c['annotations'][0].pop('bbox'))
-        assert "annotations[0] with id 1 has no 'bbox'" in refusal(config(kind))

@@ -26,7 +26,7 @@ def _read_completed(monkeypatch):
 
 def load(root, **options) -> CocoDataset:
     with contextlib.redirect_stdout(None):
-        return DATASETS.build(dataset(root, test_mode=True, **options))
+        return DATASETS.build(dataset(root, test_mode=True, serialize_data=False, **options))
 
 
 def evaluate(root, metrics=('bbox', 'segm')) -> dict:

@@ -4,15 +4,10 @@ import shutil
 
 import coco_data
 import pytest
+from coco_data import refusal
 from mmengine.config import Config
 
 from mmmutual.datasets import check_data
-
-
-def refusal(config, splits=('val',)) -> str:
-    with pytest.raises((ValueError, FileNotFoundError)) as caught:
-        check_data(config, splits)
-    return str(caught.value)
 
 
 def reads(root, name: str, **options) -> Config:
