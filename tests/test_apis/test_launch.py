@@ -7,10 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmdet.datasets import CocoDataset
+from mmdet.datasets.api_wrappers import COCO
+from mmdet.evaluation.metrics import coco_metric
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from mmmutual.apis import clear_errors, prepare
+from mmmutual.datasets.completed_coco import CompletedCOCO
 
 
 def model_from(checkpoint) -> dict:
@@ -93,6 +97,31 @@ class TestPrepare:
         with pytest.raises(FileNotFoundError, match=r'train_dataloader: .*nowhere.json.*\nDraw it.$'):
             prepare(config, ('train', 'val'))
         assert prepare(config, ('test',)) is None
+
+    @pytest.mark.parametrize(
+        ('roi_head', 'metric', 'message'),
+        [
+            (
+                dict(bbox_head=dict(num_classes=80), mask_head=dict(num_classes=2)),
+                'segm',
+                'mask_head.num_classes=2, but',
+            ),
+            (dict(bbox_head=dict(num_classes=80)), 'segm', 'evaluates masks, but model.roi_head has no mask_head'),
+        ],
+    )
+    def test_heads_are_checked_before_data_are_read(self, roi_head, metric, message):
+        evaluator = dict(type='CocoMetric', metric=metric)
+        config = without_data(dict(roi_head=roi_head), test_dataloader=missing_data(), test_evaluator=evaluator)
+        with pytest.raises(ValueError, match=message):
+            prepare(config, ('test',))
+
+    @pytest.mark.parametrize('rank', ['0', '1'])
+    def test_each_process_completes_annotations(self, rank, monkeypatch):
+        monkeypatch.setenv('RANK', rank)
+        monkeypatch.setattr(CocoDataset, 'COCOAPI', COCO)
+        monkeypatch.setattr(coco_metric, 'COCO', COCO)
+        prepare(without_data(), ('test',))
+        assert CocoDataset.COCOAPI is coco_metric.COCO is CompletedCOCO
 
     @pytest.mark.usefixtures('no_torchvision')
     @pytest.mark.parametrize('config', [without_data(train_dataloader=missing_data()), without_data()])
