@@ -101,6 +101,10 @@ def _is_id(value: object) -> bool:
     return value.__class__ is str or _is_whole(value)
 
 
+def _is_key(value: object) -> bool:
+    return _is_id(value) and (value.__class__ is str or abs(value) < 2**63)  # evaluation sorts them with NumPy
+
+
 def _is_side(value: object) -> bool:
     return _is_whole(value) and value > 0
 
@@ -113,13 +117,14 @@ def _is_flag(value: object) -> bool:
     return isinstance(value, (int, float)) and value in (0, 1)  # true and false are 1 and 0
 
 
+KEY: Check = (_is_key, 'a whole number (below 2**63) or a text')
 IMAGE: dict[str, Check] = {
-    'id': (_is_id, 'a whole number or a text'),
+    'id': KEY,
     'height': (_is_side, 'a whole number above 0'),
     'width': (_is_side, 'a whole number above 0'),
 }
 CATEGORY: dict[str, Check] = {
-    'id': (_is_id, 'a whole number or a text'),
+    'id': KEY,
     'name': (lambda value: isinstance(value, str), 'a text'),
 }
 ANNOTATION: dict[str, Check] = {

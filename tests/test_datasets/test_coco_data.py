@@ -208,7 +208,7 @@ def test_200_damaged_files(good, tiny_data, tmp_path, capsys):
         ),
         (
             lambda c: c['images'][1].update(id=None),
-            r"images\[1\]: 'id' should be a whole number or a text, but is None",
+            r"images\[1\]: 'id' should be a whole number \(below 2\*\*63\) or a text, but is None",
         ),
         (lambda c: c['annotations'].append(3), r'annotations\[\d+\] should be an object, but is 3'),
         (

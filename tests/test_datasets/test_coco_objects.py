@@ -131,6 +131,10 @@ class TestObjects:
         coco_data.write(tmp_path, change)
         assert "some 'id' of its images are numbers and some are texts" in refusal(coco_data.training(tmp_path))
 
+    def test_ids_that_numpy_cannot_hold(self, tmp_path):
+        coco_data.write(tmp_path, lambda c: c['images'][0].update(id=2**63))
+        assert "'id' should be a whole number (below 2**63) or a text" in refusal(coco_data.training(tmp_path))
+
 
 class TestOutlines:
     BARE = dict(segmentation=lambda one: [] if one['id'] % 2 else one['segmentation'])

@@ -12,8 +12,10 @@ from mmdet.datasets import CocoDataset
 from mmdet.evaluation import CocoMetric
 from mmdet.evaluation.metrics import coco_metric
 from mmdet.registry import DATASETS
+from mmengine.config import Config
 from pycocotools import mask as mask_utils
 
+from mmmutual.datasets import check_data
 from mmmutual.datasets.completed_coco import CompletedCOCO, complete, read_completed
 
 
@@ -29,10 +31,10 @@ def load(root, **options) -> CocoDataset:
         return DATASETS.build(dataset(root, test_mode=True, serialize_data=False, **options))
 
 
-def evaluate(root, metrics=('bbox', 'segm')) -> dict:
-    """The metrics of a detector that predicts the original objects."""
+def evaluate(root, name_of=lambda identity: identity) -> dict:
+    """The metrics of a detector that predicts the original objects in images of other ids."""
     with contextlib.redirect_stdout(None):
-        metric = CocoMetric(f'{root}/all.json', metric=list(metrics))
+        metric = CocoMetric(f'{root}/all.json', metric=['bbox', 'segm'])
         metric.dataset_meta = dict(classes=CLASSES)
         original = content()
         for image in original['images']:
@@ -46,7 +48,7 @@ def evaluate(root, metrics=('bbox', 'segm')) -> dict:
                 labels=torch.tensor([one['category_id'] - 1 for one in objects]),
                 masks=torch.as_tensor(np.stack([mask_utils.decode(mask) for mask in masks])),
             )
-            metric.process({}, [dict(pred_instances=found, img_id=image['id'], ori_shape=(48, 64))])
+            metric.process({}, [dict(pred_instances=found, img_id=name_of(image['id']), ori_shape=(48, 64))])
         return metric.evaluate(len(original['images']))
 
 
@@ -111,6 +113,27 @@ def test_loaded_and_evaluated_as_if_complete(change, tmp_path):
         assert ours['instances'] == theirs['instances']
         assert (ours['height'], ours['width'], ours['img_id']) == (48, 64, theirs['img_id'])
     metrics = evaluate(tmp_path / 'edited')
+    assert metrics['coco/bbox_mAP'] == metrics['coco/segm_mAP'] == 1.0
+
+
+@pytest.mark.parametrize(
+    'name_of', [lambda number: f'photo {number}', lambda number: 2**63 - number], ids=['text', 'large']
+)
+def test_ids_of_images_and_categories(name_of, tmp_path):
+    """pycocotools can use them as they are."""
+
+    def change(data):
+        for image in data['images']:
+            image['id'] = name_of(image['id'])
+        for category in data['categories']:
+            category['id'] = name_of(category['id'])
+        for annotation in data['annotations']:
+            annotation.update({field: name_of(annotation[field]) for field in ('image_id', 'category_id')})
+
+    write(tmp_path, change)
+    check_data(Config(dict(train_dataloader=dict(dataset=dataset(tmp_path)))))
+    assert len(load(tmp_path)) == 4
+    metrics = evaluate(tmp_path, name_of)
     assert metrics['coco/bbox_mAP'] == metrics['coco/segm_mAP'] == 1.0
 
 
