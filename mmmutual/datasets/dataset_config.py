@@ -114,7 +114,7 @@ class DatasetUse:
 
     @property
     def has_coco_entries(self) -> bool:
-        """Whether it reads a COCO file, though with a loading of its own that only mmdet's data sets are known for."""
+        """Whether it is a data set of mmdet that overrides the loading, but whose file has the entries of COCO."""
         kind = self.kind
         if kind is None or not issubclass(kind, CocoDataset) or not kind.__module__.startswith('mmdet.'):
             return False

@@ -4,11 +4,11 @@ import contextlib
 import json
 import re
 
-import coco_data
 import pytest
-from coco_data import all_of, notes, refusal
+import small_coco
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config
+from small_coco import all_of, notes, refusal
 
 from mmmutual.datasets import check_data
 from mmmutual.datasets.coco_data import left_by_filter
@@ -32,7 +32,7 @@ def centred(one):
 
 class TestBoxes:
     @pytest.mark.parametrize('split', ['train', 'val'])
-    @pytest.mark.parametrize('pipeline', [coco_data.LOAD, coco_data.LOAD_MASKS], ids=['boxes', 'masks'])
+    @pytest.mark.parametrize('pipeline', [small_coco.LOAD, small_coco.LOAD_MASKS], ids=['boxes', 'masks'])
     @pytest.mark.parametrize(
         ('make', 'text'),
         [
@@ -41,18 +41,18 @@ class TestBoxes:
         ],
     )
     def test_of_another_format(self, make, text, pipeline, split, tmp_path):
-        path = coco_data.write(tmp_path, all_of(bbox=make))
-        use = coco_data.training if split == 'train' else coco_data.validation
+        path = small_coco.write(tmp_path, all_of(bbox=make))
+        use = small_coco.training if split == 'train' else small_coco.validation
         message = refusal(use(tmp_path, pipeline=pipeline))
         assert re.search(rf'{split}_dataloader: the annotation file {path} has a fault: {text}', message)
 
     def test_of_another_format_without_outlines(self, tmp_path):
-        coco_data.write(tmp_path, all_of(bbox=corners, segmentation=None))
-        assert 'corners' in refusal(coco_data.training(tmp_path, pipeline=coco_data.LOAD))
+        small_coco.write(tmp_path, all_of(bbox=corners, segmentation=None))
+        assert 'corners' in refusal(small_coco.training(tmp_path, pipeline=small_coco.LOAD))
 
     def test_around_the_centre_are_seen_by_the_outlines(self, tmp_path):
-        coco_data.write(tmp_path, all_of(bbox=centred))
-        message = refusal(coco_data.training(tmp_path))
+        small_coco.write(tmp_path, all_of(bbox=centred))
+        message = refusal(small_coco.training(tmp_path))
         assert (
             'fits the outlines only as the centre of the box with its width and height, for example [12.0,' in message
         )
@@ -60,18 +60,18 @@ class TestBoxes:
     def test_corners_within_the_images_are_seen_by_the_outlines(self, tmp_path):
         def change(data):
             for one in data['annotations']:
-                one.update(segmentation=[coco_data.polygon([9, 8, 15, 20])], bbox=[9, 8, 24, 28])
+                one.update(segmentation=[small_coco.polygon([9, 8, 15, 20])], bbox=[9, 8, 24, 28])
 
-        coco_data.write(tmp_path, change)
-        assert 'fits the outlines only as corners x1, y1, x2, y2' in refusal(coco_data.training(tmp_path))
+        small_coco.write(tmp_path, change)
+        assert 'fits the outlines only as corners x1, y1, x2, y2' in refusal(small_coco.training(tmp_path))
 
     def test_beyond_the_image_are_counted(self, tmp_path, capsys):
-        coco_data.write(tmp_path, lambda c: c['annotations'][1].update(bbox=[50, 4, 30, 30]))
-        assert ', 1 boxes reach beyond their image' in notes(coco_data.training(tmp_path), capsys)
+        small_coco.write(tmp_path, lambda c: c['annotations'][1].update(bbox=[50, 4, 30, 30]))
+        assert ', 1 boxes reach beyond their image' in notes(small_coco.training(tmp_path), capsys)
 
     def test_larger_than_their_outlines_pass(self, tmp_path):
-        coco_data.write(tmp_path, all_of(bbox=lambda one: [one['bbox'][0] - 2, 0, 28, 47]))
-        check_data(coco_data.training(tmp_path))
+        small_coco.write(tmp_path, all_of(bbox=lambda one: [one['bbox'][0] - 2, 0, 28, 47]))
+        check_data(small_coco.training(tmp_path))
 
 
 class TestObjects:
@@ -87,18 +87,18 @@ class TestObjects:
         ids=str,
     )
     def test_none_left_to_train_on(self, fields, text, tmp_path):
-        path = coco_data.write(tmp_path, all_of(**fields))
+        path = small_coco.write(tmp_path, all_of(**fields))
         assert re.search(
-            f'train_dataloader: the annotation file {path} .*{text}', refusal(coco_data.training(tmp_path))
+            f'train_dataloader: the annotation file {path} .*{text}', refusal(small_coco.training(tmp_path))
         )
 
     def test_none_in_the_file(self, tmp_path):
-        coco_data.write(tmp_path, lambda c: c.update(annotations=[]))
-        assert 'no object is left of its 0 annotations' in refusal(coco_data.training(tmp_path))
+        small_coco.write(tmp_path, lambda c: c.update(annotations=[]))
+        assert 'no object is left of its 0 annotations' in refusal(small_coco.training(tmp_path))
         unlabelled = [dict(type='LoadImageFromFile')]
-        coco_data.write(tmp_path, lambda c: c.pop('annotations'))
-        check_data(coco_data.training(tmp_path, pipeline=unlabelled))
-        assert "has no list 'annotations'" in refusal(coco_data.training(tmp_path))
+        small_coco.write(tmp_path, lambda c: c.pop('annotations'))
+        check_data(small_coco.training(tmp_path, pipeline=unlabelled))
+        assert "has no list 'annotations'" in refusal(small_coco.training(tmp_path))
 
     def test_left_out_and_absent_classes_are_counted(self, tmp_path, capsys):
         def change(data):
@@ -107,8 +107,8 @@ class TestObjects:
             for one in data['annotations'][3::2]:
                 one['category_id'] = 1
 
-        coco_data.write(tmp_path, change)
-        said = notes(coco_data.training(tmp_path), capsys)
+        small_coco.write(tmp_path, change)
+        said = notes(small_coco.training(tmp_path), capsys)
         for text in (
             "1 annotations with an 'area' of 0",
             '1 annotations with a box outside',
@@ -118,8 +118,8 @@ class TestObjects:
         assert "no object is of the 1 classes ['dog'], which cannot be learned" in said
 
     def test_what_was_completed_is_said_once(self, tmp_path, capsys):
-        coco_data.write(tmp_path, lambda c: [one.pop('iscrowd') for one in c['annotations'][1:]])
-        config = coco_data.validation(tmp_path)
+        small_coco.write(tmp_path, lambda c: [one.pop('iscrowd') for one in c['annotations'][1:]])
+        config = small_coco.validation(tmp_path)
         config.test_dataloader, config.test_evaluator = config.val_dataloader, config.val_evaluator
         assert notes(config, capsys, ('val', 'test')).count("7 annotations have no 'iscrowd', which is taken as 0") == 1
 
@@ -128,51 +128,51 @@ class TestObjects:
             data['images'][0]['id'] = 'first'
             data['annotations'] = data['annotations'][2:]
 
-        coco_data.write(tmp_path, change)
-        assert "some 'id' of its images are numbers and some are texts" in refusal(coco_data.training(tmp_path))
+        small_coco.write(tmp_path, change)
+        assert "some 'id' of its images are numbers and some are texts" in refusal(small_coco.training(tmp_path))
 
     def test_ids_that_numpy_cannot_hold(self, tmp_path):
-        coco_data.write(tmp_path, lambda c: c['images'][0].update(id=2**63))
-        assert "'id' should be a whole number (below 2**63) or a text" in refusal(coco_data.training(tmp_path))
+        small_coco.write(tmp_path, lambda c: c['images'][0].update(id=2**63))
+        assert "'id' should be a whole number (below 2**63) or a text" in refusal(small_coco.training(tmp_path))
 
 
 class TestOutlines:
     BARE = dict(segmentation=lambda one: [] if one['id'] % 2 else one['segmentation'])
 
     def test_absent_ones_are_counted_where_masks_are_loaded(self, tmp_path, capsys):
-        coco_data.write(tmp_path, all_of(**self.BARE))
-        said = notes(coco_data.training(tmp_path), capsys)
+        small_coco.write(tmp_path, all_of(**self.BARE))
+        said = notes(small_coco.training(tmp_path), capsys)
         assert 'mmdet ignores 4 annotations without an outline, that is, a mask or a polygon' in said
-        assert 'outline' not in notes(coco_data.training(tmp_path, pipeline=coco_data.LOAD), capsys)
+        assert 'outline' not in notes(small_coco.training(tmp_path, pipeline=small_coco.LOAD), capsys)
 
     @pytest.mark.parametrize('outline', [None, [], {}, [[1, 2]], [[1, 2, 3, 4]], [[]]], ids=str)
     def test_absent_from_all_objects(self, outline, tmp_path):
-        coco_data.write(tmp_path, all_of(segmentation=outline))
-        message = refusal(coco_data.training(tmp_path))
+        small_coco.write(tmp_path, all_of(segmentation=outline))
+        message = refusal(small_coco.training(tmp_path))
         assert 'all 8 objects are without an outline' in message and 'Take a config for boxes' in message
-        check_data(coco_data.training(tmp_path, pipeline=coco_data.LOAD))
+        check_data(small_coco.training(tmp_path, pipeline=small_coco.LOAD))
 
     def test_damaged_ones_matter_only_where_masks_are_loaded(self, tmp_path):
-        coco_data.write(tmp_path, all_of(segmentation=dict(size=[9, 9], counts=[81])))
+        small_coco.write(tmp_path, all_of(segmentation=dict(size=[9, 9], counts=[81])))
         assert "the 'size' of its mask is [9, 9], but that of its image [48, 64]" in refusal(
-            coco_data.training(tmp_path)
+            small_coco.training(tmp_path)
         )
-        check_data(coco_data.training(tmp_path, pipeline=coco_data.LOAD))
+        check_data(small_coco.training(tmp_path, pipeline=small_coco.LOAD))
 
     def test_masks_where_polygons_are_needed(self, tmp_path, capsys):
         pipeline = [dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False)]
         mask = dict(size=[48, 64], counts=[3072])
-        coco_data.write(tmp_path, lambda c: c['annotations'][0].update(segmentation=mask))
-        said = notes(coco_data.training(tmp_path, pipeline=pipeline), capsys)
+        small_coco.write(tmp_path, lambda c: c['annotations'][0].update(segmentation=mask))
+        said = notes(small_coco.training(tmp_path, pipeline=pipeline), capsys)
         assert '1 annotations with a mask instead of polygons, which poly2mask=False needs' in said
-        coco_data.write(tmp_path, all_of(segmentation=mask, bbox=[0, 0, 64, 48]))
-        assert 'poly2mask=False' in refusal(coco_data.training(tmp_path, pipeline=pipeline))
+        small_coco.write(tmp_path, all_of(segmentation=mask, bbox=[0, 0, 64, 48]))
+        assert 'poly2mask=False' in refusal(small_coco.training(tmp_path, pipeline=pipeline))
 
     def test_wrappers_load_too(self, tmp_path):
-        coco_data.write(tmp_path, all_of(segmentation=[]))
-        inner = coco_data.dataset(tmp_path, pipeline=[dict(type='LoadImageFromFile')])
+        small_coco.write(tmp_path, all_of(segmentation=[]))
+        inner = small_coco.dataset(tmp_path, pipeline=[dict(type='LoadImageFromFile')])
         outer = dict(type='MultiImageMixDataset', dataset=dict(type='RepeatDataset', times=2, dataset=inner))
-        config = Config(dict(train_dataloader=dict(dataset=dict(outer, pipeline=coco_data.LOAD_MASKS))))
+        config = Config(dict(train_dataloader=dict(dataset=dict(outer, pipeline=small_coco.LOAD_MASKS))))
         assert 'masks are loaded' in refusal(config)
 
 
@@ -181,14 +181,14 @@ class TestFilter:
         def change(data):
             data['annotations'] = data['annotations'][2:]
 
-        coco_data.write(tmp_path, change)
-        said = notes(coco_data.training(tmp_path, filter_cfg=dict(filter_empty_gt=True, min_size=48)), capsys)
+        small_coco.write(tmp_path, change)
+        said = notes(small_coco.training(tmp_path, filter_cfg=dict(filter_empty_gt=True, min_size=48)), capsys)
         assert 'of the 4 images of ' in said
         assert 'filter_cfg leaves out 1 without annotations of the classes (filter_empty_gt)' in said
 
     def test_none_left(self, tmp_path):
-        path = coco_data.write(tmp_path)
-        config = coco_data.training(tmp_path, filter_cfg=dict(filter_empty_gt=True, min_size=49))
+        path = small_coco.write(tmp_path)
+        config = small_coco.training(tmp_path, filter_cfg=dict(filter_empty_gt=True, min_size=49))
         assert refusal(config) == (
             f'train_dataloader: filter_cfg leaves out all 4 images of {path}: 4 with a side below min_size=49 pixels. '
             'Change filter_cfg of the data set, or the file.'
@@ -201,7 +201,7 @@ class TestFilter:
             data['annotations'] = data['annotations'][3:]
             data['images'][3]['height'] = 31
 
-        path = coco_data.write(tmp_path, change)
+        path = small_coco.write(tmp_path, change)
         entries = read_entries(json.loads(path.read_text()))
         for filter_cfg in (
             dict(),
@@ -210,7 +210,7 @@ class TestFilter:
             dict(filter_empty_gt=True, min_size=40),
         ):
             with contextlib.redirect_stdout(None):
-                options = dict(coco_data.dataset(tmp_path, filter_cfg=filter_cfg, metainfo=dict(classes=('cat',))))
+                options = dict(small_coco.dataset(tmp_path, filter_cfg=filter_cfg, metainfo=dict(classes=('cat',))))
                 options.pop('type')
                 found = CocoDataset(**options, serialize_data=False)
             expected = [found.get_data_info(index)['img_id'] for index in range(len(found))]

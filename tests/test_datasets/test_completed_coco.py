@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from coco_data import CLASSES, content, dataset, write
 from mmdet.datasets import CocoDataset
 from mmdet.evaluation import CocoMetric
 from mmdet.evaluation.metrics import coco_metric
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from pycocotools import mask as mask_utils
+from small_coco import CLASSES, content, dataset, write
 
 from mmmutual.datasets import check_data
 from mmmutual.datasets.completed_coco import CompletedCOCO, complete, read_completed

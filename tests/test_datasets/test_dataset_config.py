@@ -1,10 +1,10 @@
 """The classes of a data set's config, and what is known of subclasses of ``CocoDataset``."""
 
-import coco_data
 import pytest
-from coco_data import all_of, notes, refusal
+import small_coco
 from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
+from small_coco import all_of, notes, refusal
 
 from mmmutual.datasets import check_data
 
@@ -12,37 +12,37 @@ from mmmutual.datasets import check_data
 class TestClasses:
     @pytest.mark.parametrize('split', ['train', 'val'])
     def test_a_text_without_comma(self, split, tmp_path):
-        coco_data.write(tmp_path)
-        use = coco_data.training if split == 'train' else coco_data.validation
+        small_coco.write(tmp_path)
+        use = small_coco.training if split == 'train' else small_coco.validation
         message = refusal(use(tmp_path, metainfo=dict(classes='cat')))
         assert (
             f"{split}_dataloader: metainfo.classes is the text 'cat'" in message and "write ('cat',), with" in message
         )
 
     def test_a_file(self, tmp_path):
-        coco_data.write(tmp_path)
+        small_coco.write(tmp_path)
         names = tmp_path / 'classes.txt'
         names.write_text('cat\ndog\n')
-        check_data(coco_data.training(tmp_path, metainfo=dict(classes=str(names))))
+        check_data(small_coco.training(tmp_path, metainfo=dict(classes=str(names))))
         names.write_text('dog\ncat')
         assert "come in the order ['cat', 'dog']" in refusal(
-            coco_data.training(tmp_path, metainfo=dict(classes=str(names)))
+            small_coco.training(tmp_path, metainfo=dict(classes=str(names)))
         )
         names.write_text('cat\n\ndog\n')
-        assert 'has a blank line' in refusal(coco_data.training(tmp_path, metainfo=dict(classes=str(names))))
+        assert 'has a blank line' in refusal(small_coco.training(tmp_path, metainfo=dict(classes=str(names))))
 
     def test_the_key_of_another_version(self, tmp_path):
-        coco_data.write(tmp_path)
-        assert "metainfo has 'CLASSES'" in refusal(coco_data.training(tmp_path, metainfo=dict(CLASSES=('cat', 'dog'))))
+        small_coco.write(tmp_path)
+        assert "metainfo has 'CLASSES'" in refusal(small_coco.training(tmp_path, metainfo=dict(CLASSES=('cat', 'dog'))))
 
     def test_named_twice(self, tmp_path):
-        coco_data.write(tmp_path, lambda c: c['categories'].append(dict(id=3, name='cat')))
-        message = refusal(coco_data.training(tmp_path, metainfo=dict(classes=('cat', 'dog', 'cat'))))
+        small_coco.write(tmp_path, lambda c: c['categories'].append(dict(id=3, name='cat')))
+        message = refusal(small_coco.training(tmp_path, metainfo=dict(classes=('cat', 'dog', 'cat'))))
         assert "metainfo.classes has ['cat'] more than once" in message
 
     def test_an_unused_root_of_the_same_name_is_left_out(self, tmp_path, capsys):
-        coco_data.write(tmp_path, lambda c: c['categories'].insert(0, dict(id=0, name='cat', supercategory='none')))
-        said = notes(coco_data.training(tmp_path), capsys)
+        small_coco.write(tmp_path, lambda c: c['categories'].insert(0, dict(id=0, name='cat', supercategory='none')))
+        said = notes(small_coco.training(tmp_path), capsys)
         assert '1 categories without objects share their name with another category and are left out' in said
 
     def test_two_used_categories_of_one_name(self, tmp_path):
@@ -50,15 +50,15 @@ class TestClasses:
             data['categories'].append(dict(id=3, name='cat'))
             data['annotations'][0]['category_id'] = 3
 
-        coco_data.write(tmp_path, change)
-        assert "several categories that have objects share the name ['cat']" in refusal(coco_data.training(tmp_path))
+        small_coco.write(tmp_path, change)
+        assert "several categories that have objects share the name ['cat']" in refusal(small_coco.training(tmp_path))
 
 
 class TestSubclasses:
     """What a class overrides decides how much is known of its files."""
 
     class Named(CocoDataset):
-        METAINFO = dict(classes=coco_data.CLASSES)
+        METAINFO = dict(classes=small_coco.CLASSES)
 
     class Extended(Named):
         def load_data_list(self):
@@ -77,10 +77,10 @@ class TestSubclasses:
 
     @pytest.fixture
     def config(self, tmp_path):
-        coco_data.write(tmp_path, all_of(area=0))
+        small_coco.write(tmp_path, all_of(area=0))
 
         def make(kind, **options):
-            config = coco_data.training(tmp_path, type=kind, **options)
+            config = small_coco.training(tmp_path, type=kind, **options)
             del config.train_dataloader.dataset['metainfo']
             return config
 
@@ -101,17 +101,17 @@ class TestSubclasses:
         assert 'there is no annotation file' in refusal(config(self.Rewritten))
 
     def test_images_may_be_elsewhere(self, config, tmp_path):
-        coco_data.write(tmp_path)
+        small_coco.write(tmp_path)
         (tmp_path / 'images' / '1.png').unlink()
         assert '1 of the 4 images' in refusal(config(self.Named))
         check_data(config(self.Extended))
 
     def test_with_a_filter_of_their_own(self, config, tmp_path):
-        coco_data.write(tmp_path)
+        small_coco.write(tmp_path)
         assert 'leaves out all 4' in refusal(config(self.Named, filter_cfg=dict(min_size=999)))
         check_data(config(self.Unfiltered, filter_cfg=dict(min_size=999)))
 
     @pytest.mark.parametrize('kind', ['Objects365V1Dataset', 'CityscapesDataset'])
     def test_of_mmdet(self, kind, config, tmp_path):
-        coco_data.write(tmp_path, lambda c: c['annotations'][0].pop('bbox'))
+        small_coco.write(tmp_path, lambda c: c['annotations'][0].pop('bbox'))
         assert "annotations[0] with id 1 has no 'bbox'" in refusal(config(kind))

@@ -2,28 +2,28 @@
 
 import shutil
 
-import coco_data
 import pytest
-from coco_data import refusal
+import small_coco
 from mmengine.config import Config
+from small_coco import refusal
 
 from mmmutual.datasets import check_data
 
 
 def reads(root, name: str, **options) -> Config:
     """A validation whose evaluator reads another file than its loader."""
-    return coco_data.validation(root, dict(ann_file=str(root / name), **options))
+    return small_coco.validation(root, dict(ann_file=str(root / name), **options))
 
 
 @pytest.fixture
 def root(tmp_path):
-    coco_data.write(tmp_path)
+    small_coco.write(tmp_path)
     return tmp_path
 
 
 class TestItsFile:
     def test_that_of_the_loader(self, root):
-        check_data(coco_data.validation(root), ('val',))
+        check_data(small_coco.validation(root), ('val',))
         shutil.copy(root / 'all.json', root / 'copy.json')
         check_data(reads(root, 'copy.json'), ('val',))
 
@@ -70,7 +70,7 @@ class TestItsFile:
             ids = [image['id'] for image in data['images']]
             data['annotations'] = [one for one in data['annotations'] if one['image_id'] in ids]
 
-        path = coco_data.write(root, without_last, 'other.json')
+        path = small_coco.write(root, without_last, 'other.json')
         message = refusal(reads(root, 'other.json'))
         assert message.startswith(f'val_evaluator: the annotation file {path} does not belong to val_dataloader: ')
         assert text in message and f'{root}/all.json' in message
@@ -78,9 +78,9 @@ class TestItsFile:
     def test_moved_boxes_of_the_same_objects_are_said(self, root, capsys):
         def move(data):
             for one in data['annotations']:
-                one.update(bbox=[0, 0, 3, 3], segmentation=[coco_data.polygon([0, 0, 3, 3])])
+                one.update(bbox=[0, 0, 3, 3], segmentation=[small_coco.polygon([0, 0, 3, 3])])
 
-        coco_data.write(root, move, 'moved.json')
+        small_coco.write(root, move, 'moved.json')
         check_data(reads(root, 'moved.json'), ('val',))
         assert 'Of its 8 objects, 0 have a box in' in capsys.readouterr().err
 
@@ -89,24 +89,24 @@ class TestItsFile:
             for one in data['annotations']:
                 one['bbox'][0] += 2
 
-        coco_data.write(root, correct, 'corrected.json')
+        small_coco.write(root, correct, 'corrected.json')
         check_data(reads(root, 'corrected.json'), ('val',))
-        coco_data.write(root, lambda c: c.pop('annotations'), 'images.json')
-        config = coco_data.validation(root, ann_file='images.json')
+        small_coco.write(root, lambda c: c.pop('annotations'), 'images.json')
+        config = small_coco.validation(root, ann_file='images.json')
         check_data(config, ('val',))
 
     def test_a_filter_that_leaves_images_out(self, root):
-        coco_data.write(root, lambda c: c['annotations'].__delitem__(slice(0, 2)))
+        small_coco.write(root, lambda c: c['annotations'].__delitem__(slice(0, 2)))
         options = dict(filter_cfg=dict(filter_empty_gt=True))
-        assert 'of which 1 are not loaded' in refusal(coco_data.validation(root, test_mode=False, **options))
-        check_data(coco_data.validation(root, **options), ('val',))
+        assert 'of which 1 are not loaded' in refusal(small_coco.validation(root, test_mode=False, **options))
+        check_data(small_coco.validation(root, **options), ('val',))
 
     def test_a_part_of_the_images_is_said(self, root, capsys):
-        check_data(coco_data.validation(root, indices=2), ('val',))
+        check_data(small_coco.validation(root, indices=2), ('val',))
         assert 'val_dataloader loads a part of its images (indices)' in capsys.readouterr().err
 
     def test_other_classes(self, root):
-        coco_data.write(root, lambda c: c['categories'].reverse(), 'other.json')
+        small_coco.write(root, lambda c: c['categories'].reverse(), 'other.json')
         assert "come in the order ['dog', 'cat']" in refusal(reads(root, 'other.json'))
 
 
@@ -120,25 +120,25 @@ class TestObjects:
         ],
     )
     def test_none(self, change, root):
-        coco_data.write(root, change)
-        assert 'has no object of the classes to evaluate' in refusal(coco_data.validation(root))
-        check_data(coco_data.validation(root, dict(format_only=True, outfile_prefix='out')), ('val',))
+        small_coco.write(root, change)
+        assert 'has no object of the classes to evaluate' in refusal(small_coco.validation(root))
+        check_data(small_coco.validation(root, dict(format_only=True, outfile_prefix='out')), ('val',))
 
     def test_without_outline(self, root):
-        coco_data.write(root, lambda c: c['annotations'][2].update(segmentation=[]))
-        message = refusal(coco_data.validation(root, pipeline=coco_data.LOAD))
+        small_coco.write(root, lambda c: c['annotations'][2].update(segmentation=[]))
+        message = refusal(small_coco.validation(root, pipeline=small_coco.LOAD))
         assert message.startswith(
             f'val_evaluator: 1 of the 8 objects in {root}/all.json have no outline, for example that'
         )
         assert "with id 3, so that metric 'segm' cannot count them" in message
-        check_data(coco_data.validation(root, dict(metric='bbox')), ('val',))
-        coco_data.write(root, lambda c: [one.update(segmentation=[]) for one in c['annotations']])
-        assert 'outline' in refusal(coco_data.validation(root, dict(metric='segm'), pipeline=coco_data.LOAD))
+        check_data(small_coco.validation(root, dict(metric='bbox')), ('val',))
+        small_coco.write(root, lambda c: [one.update(segmentation=[]) for one in c['annotations']])
+        assert 'outline' in refusal(small_coco.validation(root, dict(metric='segm'), pipeline=small_coco.LOAD))
 
     def test_without_a_file_the_pipeline_hands_them_on(self, root):
         def config(**packing):
-            pipeline = [*coco_data.LOAD, dict(type='PackDetInputs', **packing)]
-            return coco_data.validation(root, dict(ann_file=None), pipeline=pipeline)
+            pipeline = [*small_coco.LOAD, dict(type='PackDetInputs', **packing)]
+            return small_coco.validation(root, dict(ann_file=None), pipeline=pipeline)
 
         assert "add 'instances' to the meta_keys of PackDetInputs" in refusal(config(meta_keys=('img_id',)))
         check_data(config(meta_keys=('img_id', 'instances')), ('val',))
@@ -147,8 +147,8 @@ class TestObjects:
 class TestSeveral:
     @pytest.fixture
     def datasets(self, root):
-        coco_data.write(root, name='second.json', start=5)
-        return [coco_data.dataset(root, test_mode=True, ann_file=name) for name in ('all.json', 'second.json')]
+        small_coco.write(root, name='second.json', start=5)
+        return [small_coco.dataset(root, test_mode=True, ann_file=name) for name in ('all.json', 'second.json')]
 
     @staticmethod
     def config(root, datasets, evaluator) -> Config:
@@ -169,7 +169,7 @@ class TestSeveral:
 
 
 def test_other_metrics_and_data_sets_are_left_alone(root):
-    config = coco_data.validation(root)
+    config = small_coco.validation(root)
     config.val_evaluator = dict(type='VOCMetric', ann_file='nowhere')
     check_data(config, ('val',))
     config.val_evaluator = dict(type='CocoMetric', ann_file='s3://bucket/all.json')

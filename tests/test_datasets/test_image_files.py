@@ -2,10 +2,10 @@
 
 import re
 
-import coco_data
 import cv2
 import numpy as np
 import pytest
+import small_coco
 from mmengine.config import Config
 from PIL import Image
 
@@ -83,17 +83,17 @@ def test_16_bits_are_said(suffix, shape, tmp_path):
 
 
 def test_the_config_says_what_is_loaded(tmp_path, capsys):
-    coco_data.write(tmp_path, lambda c: c['images'][0].update(file_name='a.jpg', width=48, height=64))
+    small_coco.write(tmp_path, lambda c: c['images'][0].update(file_name='a.jpg', width=48, height=64))
     photo(tmp_path / 'images' / 'a.jpg')
-    grey = [dict(type='LoadImageFromFile', color_type='grayscale'), coco_data.LOAD[1]]
+    grey = [dict(type='LoadImageFromFile', color_type='grayscale'), small_coco.LOAD[1]]
     models = {
         3: dict(backbone=dict(type='ResNet'), data_preprocessor=dict(mean=[1, 2, 3])),
         1: dict(backbone=dict(type='ResNet', in_channels=1), data_preprocessor=dict(mean=[1.0])),
         None: dict(backbone=dict(type='ResNet'), data_preprocessor=dict(mean=[1.0])),
     }
     for channels, model in models.items():
-        for pipeline, loaded in ((coco_data.LOAD, 3), (grey, 1)):
-            config = Config(dict(coco_data.training(tmp_path, pipeline=pipeline), model=model))
+        for pipeline, loaded in ((small_coco.LOAD, 3), (grey, 1)):
+            config = Config(dict(small_coco.training(tmp_path, pipeline=pipeline), model=model))
             if channels in (loaded, None):
                 check_data(config)
             else:
