@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -52,8 +53,14 @@ def read_completed() -> None:
 
 def load_json(path: str | Path) -> object:
     """Content of a JSON file in UTF-8, with or without a byte-order mark, whatever the locale."""
-    with open(path, 'rb') as file:
-        return json.load(file)
+    collects = gc.isenabled()
+    gc.disable()  # it would look through the millions of objects of a large file again and again
+    try:
+        with open(path, 'rb') as file:
+            return json.load(file)
+    finally:
+        if collects:
+            gc.enable()
 
 
 def complete(content: dict) -> Counter[str]:

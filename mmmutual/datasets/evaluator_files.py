@@ -63,20 +63,23 @@ def coco_metrics(
     metrics = [metrics] if isinstance(metrics, Mapping) else list(metrics or ())
     one_each = isinstance(evaluator, Mapping) and 'dataset_prefixes' in evaluator and len(uses) == len(metrics)
     for index, metric in enumerate(metrics):
-        if isinstance(metric, Mapping) and _is_coco(metric):
+        if isinstance(metric, Mapping) and _metric_class(metric):
             yield name, metric, uses[index : index + 1] if one_each else uses
 
 
-def _is_coco(metric: Mapping) -> bool:
+def _metric_class(metric: Mapping) -> type | None:
+    """The class of a metric that reads COCO files as ``CocoMetric`` does, None for another."""
     kind = metric.get('type')
     kind = METRICS.get(kind) if isinstance(kind, str) else kind
-    return isinstance(kind, type) and issubclass(kind, CocoMetric) and kind.__name__ != 'LVISMetric'
+    is_coco = isinstance(kind, type) and issubclass(kind, CocoMetric) and kind.__name__ != 'LVISMetric'
+    return kind if is_coco else None
 
 
 def _check_metric(metric: Mapping, uses: Sequence[DatasetUse], files: CocoFiles) -> Iterator[str]:
     path = metric.get('ann_file')
     if not path:
-        _check_ground_truth(uses)
+        if _metric_class(metric).process is CocoMetric.process:
+            _check_ground_truth(uses)
         return
     if metric.get('backend_args') or '://' in path:
         return
