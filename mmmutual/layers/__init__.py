@@ -9,7 +9,7 @@ from .group_norm import SlimGroupNorm
 from .linear import SlimLinear
 from .segments import Segment
 from .statistics import PooledStatistics
-from .swap import can_slim, slim_layer_, slim_outputs_, unslim_layer_
+from .swap import can_slim, keep_outputs_, slim_layer_, slim_outputs_, unslim_layer_
 from .switchable_batch_norm import SwitchableBatchNorm2d
 from .sync_batch_norm import SlimSyncBatchNorm2d
 from .width import Slimmable, check_ratio, check_ratios, get_width, set_width, slimmable_layers, use_width
@@ -31,6 +31,7 @@ __all__ = [
     'check_ratio',
     'check_ratios',
     'get_width',
+    'keep_outputs_',
     'set_width',
     'slim_layer_',
     'slim_outputs_',

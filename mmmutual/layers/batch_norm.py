@@ -7,13 +7,17 @@ post-statistics calibration from US-Nets (arXiv 1903.05134), which MutualNet fol
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from .segments import Segment, check_active, check_segments, put, take
+from .forward import slimmable_forward
+from .inputs import channel_count, check_input
+from .segments import Segment, check_segments, put, take
 from .statistics import PooledStatistics
 from .width import Slimmable, check_ratio, check_ratios
 
@@ -22,7 +26,7 @@ STATISTICS = ('running_mean', 'running_var', 'num_batches_tracked')
 
 
 @MODELS.register_module('SlimBN')
-class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
+class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, _BatchNorm):  # MMEngine initialises by the names of direct bases
     """A batch norm over the first of its channels, with running statistics for each of a grid of widths.
 
     Width 1.0 owns the stock buffers, so a stock checkpoint loads and is written unchanged. A narrower width, 0.5 say,
@@ -33,8 +37,13 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
     Args:
         num_features: Channels at full width.
         eps: Added to the variance.
+        momentum: As ``nn.BatchNorm2d``.
+        affine: As ``nn.BatchNorm2d``.
+        track_running_stats: As ``nn.BatchNorm2d``.
+        device: As ``nn.BatchNorm2d``.
+        dtype: As ``nn.BatchNorm2d``.
+        bias: As ``nn.BatchNorm2d``.
         widths: The grid of widths to keep statistics for; 1.0 is always among them.
-        **kwargs: As ``nn.BatchNorm2d``.
 
     Raises:
         ValueError: In ``forward``, if a width is used for inference that has no statistics yet.
@@ -42,9 +51,23 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
 
     _abbr_ = 'bn'
 
-    def __init__(self, num_features: int, eps: float = 1e-5, widths: Sequence[float] = (1.0,), **kwargs) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+        widths: Sequence[float] = (1.0,),
+    ) -> None:
         self.widths: tuple[float, ...] = (1.0,)
-        super().__init__(num_features, eps, **kwargs)
+        without_bias = {} if bias else dict(bias=False)  # older versions of torch have no such argument
+        options = (momentum, affine, track_running_stats, device, dtype)
+        super().__init__(num_features, eps, *options, **without_bias)
         self.segments: tuple[Segment, ...] | None = None
         self.pooled: PooledStatistics | None = None
         self._known_ready: dict[float, bool] = {}  # no set: torch.compile would guard all of it, not one width
@@ -125,6 +148,7 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
             self._known_ready[width] = True  # reading the buffer stops the GPU, so do it once
         return width in self._known_ready
 
+    @slimmable_forward
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the active channels.
 
@@ -135,13 +159,13 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
             (N, C, H, W).
 
         Raises:
-            ValueError: If C is more than ``num_features`` or not the active part of the segments, or in evaluation
-                mode if the width has no statistics.
+            ValueError: If C is more than ``num_features``, less at width 1.0, or not the active part of the segments,
+                or in evaluation mode if the width has no statistics.
         """
         self._check_input_dim(x)
-        channels = x.size(1)
-        if channels > self.num_features:
-            raise ValueError(f'the input has {channels} channels, but {self} takes at most {self.num_features}')
+        channels = channel_count(x, 1)
+        if channels > self.num_features or self.width == 1.0 or self.segments is not None:
+            check_input(self, channels, self.num_features, self.segments)
         weight, bias = self.affine_parameters(self.width)
         mean, var, tracked = statistics = self.statistics(self.width)
         if channels != self.num_features:
@@ -166,11 +190,12 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
             self._write(statistics[1], var, self.width)
         return out
 
-    def _active(self, tensor: Tensor, channels: int) -> Tensor:
+    def _active(self, tensor: Tensor | None, channels: int) -> Tensor | None:
         """The part (C,) of a parameter or buffer for an input that has not all of its channels."""
+        if tensor is None:
+            return None
         if self.segments is None:
             return tensor[:channels]
-        check_active(self.segments, self.width, channels, self)
         return take(tensor, self.segments, self.width)
 
     def _normalize(
@@ -208,8 +233,11 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d):
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, *args)
         absent = [key for key in missing if '_at_' in key[len(prefix) :] and key[len(prefix) :] in self._buffers]
         for key in absent:  # not missing, but to be calibrated: other weights make old statistics wrong
-            buffer = getattr(self, key[len(prefix) :])
-            buffer.fill_(1 if 'running_var' in key else 0)
+            name = key[len(prefix) :]
+            like = getattr(self, name.partition('_at_')[0])
+            if getattr(self, name).is_meta and not like.is_meta:  # loaded with assign=True into a model without memory
+                setattr(self, name, torch.empty_like(like))
+            getattr(self, name).fill_(1 if 'running_var' in name else 0)
         missing_keys.extend(key for key in missing if key not in absent)
 
     def extra_repr(self) -> str:

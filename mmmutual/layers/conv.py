@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
-from .segments import Segment, check_active, check_segments, take
+from .forward import slimmable_forward
+from .inputs import channel_count, check_input
+from .segments import Segment, check_segments, take
 from .width import Slimmable
+
+Pair = int | tuple[int, int]
 
 
 @MODELS.register_module()
-class SlimConv2d(Slimmable, nn.Conv2d):
+class SlimConv2d(Slimmable, nn.Conv2d, _ConvNd):
     """A convolution that can run on the first of its channels.
 
     The active input channels are those of the input tensor; the active output channels follow the width. A grouped
@@ -24,9 +30,21 @@ class SlimConv2d(Slimmable, nn.Conv2d):
     the segments.
 
     Args:
-        *args: As ``nn.Conv2d``.
+        in_channels: Input channels at full width.
+        out_channels: Output channels at full width.
+        kernel_size: As ``nn.Conv2d``, as are all arguments but the last.
+        stride: As ``nn.Conv2d``.
+        padding: As ``nn.Conv2d``.
+        dilation: As ``nn.Conv2d``.
+        groups: Groups at full width.
+        bias: As ``nn.Conv2d``.
+        padding_mode: As ``nn.Conv2d``.
+        device: As ``nn.Conv2d``.
+        dtype: As ``nn.Conv2d``.
         slim_out: Whether the output slims. If False, all output channels are always computed.
-        **kwargs: As ``nn.Conv2d``.
+
+    Raises:
+        ValueError: For a grouped convolution without ``slim_out``.
 
     Example:
         >>> conv = SlimConv2d(64, 128, 3)
@@ -35,8 +53,24 @@ class SlimConv2d(Slimmable, nn.Conv2d):
         torch.Size([1, 64, 6, 6])
     """
 
-    def __init__(self, *args, slim_out: bool = True, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Pair,
+        stride: Pair = 1,
+        padding: str | Pair = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = 'zeros',
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        slim_out: bool = True,
+    ) -> None:
+        options = (stride, padding, dilation, groups, bias, padding_mode, device, dtype)
+        super().__init__(in_channels, out_channels, kernel_size, *options)
         if self.groups > 1 and not slim_out:
             raise ValueError(
                 f'slim_out=False is impossible with groups={self.groups}: the output of a grouped convolution follows '
@@ -64,26 +98,26 @@ class SlimConv2d(Slimmable, nn.Conv2d):
         if outputs is not None and self.slim_out:
             self.out_segments = check_segments(outputs, self.out_channels, f'the output of {self}')
 
+    @slimmable_forward
     def forward(self, x: Tensor) -> Tensor:
         """Convolve with the active part of the weight.
 
         Args:
-            x: (N, C, H, W) with C at most ``in_channels``.
+            x: (N, C, H, W) or (C, H, W) with C ``in_channels`` or those of them that are active at the width.
 
         Returns:
-            (N, K, H', W') with K the active output channels.
+            (N, K, H', W') or (K, H', W') with K the active output channels.
 
         Raises:
-            ValueError: If C is more than ``in_channels``, or makes no whole groups, or is not the active part of the
-                input's segments.
+            ValueError: For another C; a grouped convolution accepts any whole groups.
         """
-        channels_in = x.size(1)
-        if channels_in > self.in_channels:
-            raise ValueError(f'the input has {channels_in} channels, but {self} takes at most {self.in_channels}')
+        channels_in = channel_count(x, -3)
+        if self.groups == 1 or channels_in > self.in_channels:
+            check_input(self, channels_in, self.in_channels, self.in_segments)
         groups = self._active_groups(channels_in)
         weight, bias = self._active_outputs(groups)
         if channels_in != self.in_channels and self.groups == 1:
-            weight = self._active_inputs(weight, channels_in)
+            weight = take(weight, self.in_segments or (Segment(self.in_channels),), self.width, dim=1)
         padding = self.padding
         if self.padding_mode != 'zeros':
             x = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode)
@@ -95,6 +129,15 @@ class SlimConv2d(Slimmable, nn.Conv2d):
     ) -> Tensor:
         """Convolve with what is active."""
         return F.conv2d(x, weight, bias, self.stride, padding, self.dilation, groups)
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve with a given full weight, as others who fuse this layer with a norm do."""
+        if self.width != 1.0:
+            raise ValueError(
+                f'efficient_conv_bn_eval fuses all channels of {self} with its norm, so it works at width 1.0 only, '
+                f'but the width is {self.width:g}. Leave efficient_conv_bn_eval out'
+            )
+        return super()._conv_forward(x, weight, bias)
 
     def _active_groups(self, channels_in: int) -> int:
         """Groups of an input of ``channels_in`` channels."""
@@ -117,13 +160,6 @@ class SlimConv2d(Slimmable, nn.Conv2d):
             return self.weight, self.bias
         bias = None if self.bias is None else take(self.bias, self.out_segments, self.width)
         return take(self.weight, self.out_segments, self.width), bias
-
-    def _active_inputs(self, weight: Tensor, channels_in: int) -> Tensor:
-        """The part of the weight for an input that has not all of its channels."""
-        if self.in_segments is None:
-            return weight[:, :channels_in]
-        check_active(self.in_segments, self.width, channels_in, self)
-        return take(weight, self.in_segments, self.width, dim=1)
 
     def extra_repr(self) -> str:
         """Add ``slim_out`` where it is not the default."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from mmcv.cnn.bricks.conv_ws import conv_ws_2d
 from mmengine.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 from .conv import SlimConv2d
 
 
 @MODELS.register_module('SlimConvWS')
-class SlimConvWS2d(SlimConv2d):
+class SlimConvWS2d(SlimConv2d, nn.Conv2d):  # MMEngine initialises by the names of direct bases
     """A slimmable convolution that standardises its active weights, for each output over the active inputs.
 
     Args:
-        *args: As ``nn.Conv2d``.
+        *args: As :class:`SlimConv2d`.
         eps: Added to the standard deviation.
         **kwargs: As :class:`SlimConv2d`.
     """

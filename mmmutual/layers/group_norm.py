@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from .forward import slimmable_forward
+from .inputs import channel_count
 from .width import Slimmable
 
 
@@ -19,14 +23,29 @@ class SlimGroupNorm(Slimmable, nn.GroupNorm):
         num_channels: Channels at full width; first, as ``norm_cfg`` passes it.
         num_groups: Groups at full width.
         eps: Added to the variance.
-        **kwargs: As ``nn.GroupNorm``.
+        affine: As ``nn.GroupNorm``.
+        device: As ``nn.GroupNorm``.
+        dtype: As ``nn.GroupNorm``.
+        bias: As ``nn.GroupNorm``.
     """
 
     _abbr_ = 'gn'
 
-    def __init__(self, num_channels: int, num_groups: int, eps: float = 1e-5, **kwargs) -> None:
-        super().__init__(num_groups, num_channels, eps, **kwargs)
+    def __init__(
+        self,
+        num_channels: int,
+        num_groups: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        without_bias = {} if bias else dict(bias=False)  # older versions of torch have no such argument
+        super().__init__(num_groups, num_channels, eps, affine, device, dtype, **without_bias)
 
+    @slimmable_forward
     def forward(self, x: Tensor) -> Tensor:
         """Normalise whole groups of the active channels.
 
@@ -39,7 +58,7 @@ class SlimGroupNorm(Slimmable, nn.GroupNorm):
         Raises:
             ValueError: If C is not a whole number of groups.
         """
-        channels, per_group = x.size(1), self.num_channels // self.num_groups
+        channels, per_group = channel_count(x, 1), self.num_channels // self.num_groups
         if channels > self.num_channels or channels % per_group:
             raise ValueError(
                 f'the input has {channels} channels, but {self} needs a multiple of {per_group}, at most '
@@ -47,5 +66,5 @@ class SlimGroupNorm(Slimmable, nn.GroupNorm):
             )
         weight, bias = self.weight, self.bias
         if self.affine and channels != self.num_channels:
-            weight, bias = weight[:channels], bias[:channels]
+            weight, bias = weight[:channels], None if bias is None else bias[:channels]
         return F.group_norm(x, channels // per_group, weight, bias, self.eps)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .channels import DIVISOR, active_channels
 
@@ -59,26 +59,6 @@ def check_segments(segments: Sequence[Segment], channels: int, layer: str) -> tu
         sizes = [segment.channels for segment in segments]
         raise ValueError(f'segments must add up to the {channels} channels of {layer}, but got {sizes}')
     return tuple(segments)
-
-
-def check_active(segments: Sequence[Segment], width: float, channels: int, layer: nn.Module) -> None:
-    """Validate the channels of an input that is made of segments.
-
-    Args:
-        segments: The runs of channels, in their order.
-        width: Width multiplier in (0, 1].
-        channels: Channels of the input.
-        layer: The layer, for the message.
-
-    Raises:
-        ValueError: If the channels are not the active ones of the segments.
-    """
-    active = [segment.active(width) for segment in segments]
-    if channels != sum(active):
-        sizes = [segment.channels for segment in segments]
-        raise ValueError(
-            f'the input has {channels} channels, but {layer} takes {active} of its segments {sizes} at width {width}'
-        )
 
 
 def take(tensor: Tensor, segments: Sequence[Segment], width: float, dim: int = 0) -> Tensor:

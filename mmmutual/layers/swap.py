@@ -14,11 +14,12 @@ from mmcv.cnn.bricks.conv_ws import ConvWS2d
 from mmengine.utils.dl_utils.parrots_wrapper import SyncBatchNorm
 from torch import nn
 
-from .batch_norm import STATISTICS, SlimBatchNorm2d
+from .batch_norm import STATISTICS, SlimBatchNorm2d, key_suffix
 from .channels import DIVISOR
 from .conv import SlimConv2d
 from .conv_transpose import SlimConvTranspose2d
 from .conv_ws import SlimConvWS2d
+from .forward import forget_forwards
 from .group_norm import SlimGroupNorm
 from .linear import SlimLinear
 from .segments import Segment
@@ -79,11 +80,21 @@ def unslim_layer_(layer: nn.Module) -> None:
         return
     stock, added = layer._swapped
     if isinstance(layer, SlimBatchNorm2d):
-        for name in set(layer._buffers) - set(STATISTICS):
-            delattr(layer, name)
-    layer.__class__ = stock
+        for name in {name + key_suffix(width) for name in STATISTICS for width in layer.widths if width != 1.0}:
+            layer._buffers.pop(name, None)
+    layer.__class__ = _stock_class(type(layer), stock)
     for name in (*added, '_swapped', 'width'):
         vars(layer).pop(name, None)
+    forget_forwards(layer)
+
+
+def _stock_class(kind: type[nn.Module], stock: type[nn.Module]) -> type[nn.Module]:
+    """The class of a layer that is stock again; a parametrization (weight norm) added since stays."""
+    slim = next(base for base in kind.__mro__ if base in COUNTERPARTS.values())
+    if kind is slim:
+        return stock
+    members = {name: value for name, value in vars(kind).items() if name not in ('__dict__', '__weakref__')}
+    return type(kind.__name__.replace(slim.__name__, stock.__name__), (stock,), members)
 
 
 def slim_outputs_(layer: nn.Module, divisor: int = DIVISOR) -> None:
@@ -94,8 +105,22 @@ def slim_outputs_(layer: nn.Module, divisor: int = DIVISOR) -> None:
         divisor: The active outputs are a multiple of it.
     """
     layer.slim_out = True
-    if not isinstance(layer, SlimLinear):
-        layer.divide(outputs=[Segment(layer.out_channels, divisor)])
+    layer.divide(outputs=[Segment(_outputs(layer), divisor)])
+
+
+def keep_outputs_(layer: nn.Module) -> None:
+    """Let a slimmable layer give all of its outputs at every width, in place; a grouped convolution cannot.
+
+    Args:
+        layer: A slimmable convolution, transposed convolution or linear layer.
+    """
+    layer.divide(outputs=[Segment.complete(_outputs(layer))])
+    layer.slim_out = False
+
+
+def _outputs(layer: nn.Module) -> int:
+    """Channels or features that a layer gives at full width."""
+    return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
 
 
 def _donor(layer: nn.Module, slim_out: bool) -> nn.Module:

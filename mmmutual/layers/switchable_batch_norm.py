@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.dist import get_world_size
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .batch_norm import AFFINE, SlimBatchNorm2d, key_suffix, widths_in
 from .width import check_ratio, check_ratios
 
 
 @MODELS.register_module('SwitchableBN')
-class SwitchableBatchNorm2d(SlimBatchNorm2d):
+class SwitchableBatchNorm2d(SlimBatchNorm2d, nn.BatchNorm2d, _BatchNorm):
     """:class:`SlimBatchNorm2d` whose weight and bias are not shared: each width has some of its own.
 
     Width 1.0 owns the stock keys. Width 0.5 has ``weight_at_0_5`` and ``bias_at_0_5`` beside them, (C,) each. Where a
@@ -23,8 +25,13 @@ class SwitchableBatchNorm2d(SlimBatchNorm2d):
     Args:
         num_features: Channels at full width.
         eps: Added to the variance.
+        momentum: As ``nn.BatchNorm2d``.
+        affine: As ``nn.BatchNorm2d``.
+        track_running_stats: As ``nn.BatchNorm2d``.
+        device: As ``nn.BatchNorm2d``.
+        dtype: As ``nn.BatchNorm2d``.
+        bias: As ``nn.BatchNorm2d``.
         widths: The grid of widths; 1.0 is always among them.
-        **kwargs: As ``nn.BatchNorm2d``.
 
     Example:
         >>> norm = SwitchableBatchNorm2d(64, widths=(1.0, 0.5))
@@ -32,8 +39,20 @@ class SwitchableBatchNorm2d(SlimBatchNorm2d):
         ['weight', 'bias', 'weight_at_0_5', 'bias_at_0_5']
     """
 
-    def __init__(self, num_features: int, eps: float = 1e-5, widths: Sequence[float] = (1.0,), **kwargs) -> None:
-        super().__init__(num_features, eps, **kwargs)
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+        widths: Sequence[float] = (1.0,),
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
         for width in check_ratios(widths):
             self._switch(width)
 
@@ -49,12 +68,12 @@ class SwitchableBatchNorm2d(SlimBatchNorm2d):
 
     def affine_parameters(self, width: float) -> tuple[Tensor | None, Tensor | None]:
         """Weight (C,) and bias (C,) of a width."""
-        weight, bias = [getattr(self, name + (key_suffix(width) if self.affine else '')) for name in AFFINE]
+        weight, bias = [self._parameters.get(name + key_suffix(width)) for name in AFFINE]
         if not self.affine or not torch.is_grad_enabled() or get_world_size() == 1:
             return weight, bias
         # each width's parameters take part: distributed training waits for the gradient of every one
         zero = sum(parameter * 0 for parameter in self.parameters(recurse=False))
-        return weight + zero, bias + zero
+        return weight + zero, None if bias is None else bias + zero
 
     def _switch(self, width: float) -> None:
         """Give a width statistics, a weight and a bias."""
@@ -63,6 +82,8 @@ class SwitchableBatchNorm2d(SlimBatchNorm2d):
         super().add_width(width)
         for name in AFFINE if self.affine else ():
             shared = getattr(self, name)
+            if shared is None:
+                continue
             own = nn.Parameter(shared.detach().clone(), requires_grad=shared.requires_grad)
             self.register_parameter(name + key_suffix(width), own)
 
@@ -72,5 +93,7 @@ class SwitchableBatchNorm2d(SlimBatchNorm2d):
                 self._switch(width)
         for name in AFFINE:
             for width in self.widths if prefix + name in state_dict else ():
-                state_dict.setdefault(prefix + name + key_suffix(width), state_dict[prefix + name])
+                key = prefix + name + key_suffix(width)
+                if key not in state_dict:
+                    state_dict[key] = state_dict[prefix + name].clone()  # assign=True would share one tensor
         super()._load_from_state_dict(state_dict, prefix, *args)

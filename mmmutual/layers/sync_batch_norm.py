@@ -9,12 +9,17 @@ from mmengine.logging import print_log
 from mmengine.registry import MODELS
 from torch import Tensor
 from torch.nn.modules._functions import SyncBatchNorm as sync_batch_norm
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .batch_norm import SlimBatchNorm2d
 
 
+class SyncBatchNorm:
+    """A name only: ``init_cfg`` finds layers by the names of their direct bases."""
+
+
 @MODELS.register_module('SlimSyncBN')
-class SlimSyncBatchNorm2d(SlimBatchNorm2d):
+class SlimSyncBatchNorm2d(SlimBatchNorm2d, _BatchNorm, SyncBatchNorm):
     """:class:`SlimBatchNorm2d` that normalises by the statistics of the whole distributed batch.
 
     It is no subclass of ``nn.SyncBatchNorm``, which MMEngine would turn into a plain batch norm when it runs on one

@@ -68,11 +68,13 @@ def _spp(block: SPPBottleneck, name: str) -> None:
 
 
 def resnext(block: ResNeXtBottleneck, name: str) -> None:
-    """The first convolution feeds whole groups."""
+    """The first convolution feeds whole groups, and these the last one."""
     groups = getattr(block.conv2, 'groups', 1)
     if groups > 1:
         channels = block.conv1.out_channels
-        divide(block.conv1, outputs=(Segment(channels, math.lcm(DIVISOR, channels // groups)),))
+        inside = (Segment(channels, math.lcm(DIVISOR, channels // groups)),)
+        divide(block.conv1, outputs=inside)
+        divide(block.conv3, inputs=inside)
 
 
 def res2net(block: Bottle2neck, name: str) -> None:
@@ -88,7 +90,9 @@ def _inverted_residual(block: InvertedResidual, name: str) -> None:
         return
     inside = expanded(block.expand_conv.conv)
     divide(block.expand_conv.conv, outputs=inside)
+    divide(block.linear_conv.conv, inputs=inside)
     if block.with_se:
+        divide(block.se.conv1.conv, inputs=inside)
         divide(block.se.conv2.conv, outputs=inside)
 
 

@@ -30,7 +30,9 @@ class SlimBottle2neck(SplitsActiveChannels, Bottle2neck):
 def inverted_residual(block: InvertedResidual, name: str) -> None:
     """The inside is a multiple of the active input channels; without an expansion there are two layers."""
     if len(block.conv) == 3:
-        divide(block.conv[0].conv, outputs=expanded(block.conv[0].conv))
+        inside = expanded(block.conv[0].conv)
+        divide(block.conv[0].conv, outputs=inside)
+        divide(block.conv[2].conv, inputs=inside)
 
 
 def csp_stage(stage: CSPStage, name: str) -> None:

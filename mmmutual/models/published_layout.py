@@ -15,6 +15,7 @@ from torch import nn
 from mmmutual.layers import Segment
 from mmmutual.layers.channels import DIVISOR
 
+BEHIND_STEM = ('layer1.0.conv1', 'layer1.0.downsample.0')
 PARTS = ('expand_conv', 'depthwise_conv', 'pointwise_conv', 'linear_conv')  # of a MobileNet's block, in their order
 
 
@@ -87,9 +88,13 @@ def round_as_published_(backbone: nn.Module) -> None:
     """
     if not hasattr(backbone, 'bn1'):
         return
+    quarter = DIVISOR // 4
     for name, layer in backbone.named_modules():
-        if name.rpartition('.')[2] in ('conv1', 'conv2'):
-            layer.divide(outputs=[Segment(layer.out_channels, DIVISOR // 4)])
+        kind = name.rpartition('.')[2]
+        if kind in ('conv1', 'conv2'):
+            layer.divide(outputs=[Segment(layer.out_channels, quarter)])
+        if kind in ('conv2', 'conv3') or name in BEHIND_STEM:
+            layer.divide(inputs=[Segment(layer.in_channels, quarter)])
 
 
 def channels_at(backbone: nn.Module, layers: Sequence[Layer], width: float) -> dict[str, int]:

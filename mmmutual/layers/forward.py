@@ -1,0 +1,60 @@
+"""What the ``forward`` of every slimmable layer does first: stay whole in a symbolic trace, refuse to rerun wrongly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+
+import torch
+from torch import Tensor
+from torch.fx import Proxy
+
+FORWARDS = '_forwards'  # attribute of a layer: its width, and how many of its forwards may be run again
+
+
+def slimmable_forward(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Decorate the ``forward`` of a slimmable layer.
+
+    In ``torch.fx.symbolic_trace`` the layer is a leaf, as torch's own layers are: what it computes depends on its width
+    and on its input's channels, which no graph of symbols knows.
+
+    A checkpointed block (``with_cp=True``) runs again in the backward. It must do so at the width of its forward.
+
+    Args:
+        forward: The method, whose first argument is the input.
+
+    Returns:
+        The method, which raises ``ValueError`` if a backward runs the layer at another width than the forward.
+    """
+
+    @wraps(forward)
+    def wrapped(self, x: Tensor, *args, **kwargs) -> Tensor:
+        if isinstance(x, Proxy):
+            tracer = x.tracer
+            return tracer.create_proxy('call_module', tracer.path_of_module(self), (x, *args), kwargs)
+        if not torch.compiler.is_compiling():
+            _check_rerun(self)
+        return forward(self, x, *args, **kwargs)
+
+    return wrapped
+
+
+def forget_forwards(layer: torch.nn.Module) -> None:
+    """Forget the forwards that a layer has counted."""
+    vars(layer).pop(FORWARDS, None)
+
+
+def _check_rerun(layer: torch.nn.Module) -> None:
+    """Count the forwards in training; raise if one is run again at another width."""
+    width, state = layer.width, vars(layer)
+    former, runs, others = state.get(FORWARDS, (width, 0, False))
+    if torch._C._current_graph_task_id() == -1:  # no backward is running
+        if layer.training:
+            state[FORWARDS] = (width, runs + 1, others) if former == width else (width, 1, others or runs > 0)
+        return
+    if former != width or (others and runs < 1):
+        raise ValueError(
+            f'a checkpointed block (with_cp) runs {layer} again at width {width:g}, but its forward was at another '
+            'width: call backward inside the same use_width block as the forward'
+        )
+    state[FORWARDS] = (width, runs - 1, others)

@@ -1,0 +1,58 @@
+"""The number of channels that arrive at a slimmable layer, and which numbers it accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from .segments import Segment
+
+
+def channel_count(x: Tensor, dim: int) -> int:
+    """Size of a dimension as a plain integer, also while ``torch.jit.trace`` runs, where sizes are tensors.
+
+    Args:
+        x: Any shape.
+        dim: The channels' dimension.
+
+    Returns:
+        The size.
+    """
+    size = x.size(dim)
+    return size if isinstance(size, int) else int(size)
+
+
+def check_input(layer: nn.Module, channels: int, full: int, segments: Sequence[Segment] | None) -> None:
+    """Validate the channels of an input: the layer accepts all of them, or those that are active at its width.
+
+    Fewer channels would use a part of the weights and never train the rest.
+
+    Args:
+        layer: A slimmable layer.
+        channels: Channels of the input.
+        full: Channels that the layer accepts at full width.
+        segments: Segments of the input; None is one run of channels, in multiples of 8.
+
+    Raises:
+        ValueError: For any other number, with the layer, the accepted numbers and the likely cause.
+    """
+    if channels == full:
+        return
+    parts = segments or (Segment(full),)
+    active = [segment.active(layer.width) for segment in parts]
+    if channels == sum(active):
+        return
+    unit = 'features' if isinstance(layer, nn.Linear) else 'channels'
+    name = 'in_features' if unit == 'features' else 'in_channels'
+    got = f'the input has {channels} {unit}, but {layer} takes'
+    if channels > full:
+        raise ValueError(f'{got} at most {full}. Is its {name} that of another backbone or neck?')
+    if len(parts) > 1:
+        sizes = [segment.channels for segment in parts]
+        raise ValueError(f'{got} {active} of its segments {sizes} at width {layer.width:g}, or all of them')
+    allowed = f'all {full}' if sum(active) == full else f'the {sum(active)} active ones or all {full}'
+    raise ValueError(
+        f'{got} {allowed} at width {layer.width:g}. Is its {name} that of another backbone or neck? If the layer '
+        f'before it slims in multiples of another number than {parts[0].divisor}, call divide(inputs=...)'
+    )
