@@ -37,10 +37,11 @@ class Dataflow:
 
     def __init__(self, model: nn.Module) -> None:
         opaque = {part for module in model.modules() if isinstance(module, OPAQUE) for part in module.children()}
-        self.units = [layer for layer in model.modules() if _is_unit(layer) and layer not in opaque]
+        self.units = [layer for layer in model.modules() if is_unit(layer) and layer not in opaque]
         self.extractors = [module for module in model.modules() if isinstance(module, BaseRoIExtractor)]
         self._outputs: dict[object, nn.Module] = {}  # by autograd node
         self._inputs: list[tuple[nn.Module, object]] = []
+        self._ends: list[object] = []
         self._ran: set[nn.Module] = set()
 
     @contextmanager
@@ -54,18 +55,37 @@ class Dataflow:
             for handle in handles:
                 handle.remove()
 
+    def end(self, outputs: object) -> None:
+        """Note what the model gives in the end.
+
+        Args:
+            outputs: Tensors, in lists, tuples or dictionaries.
+        """
+        self._ends = [value.grad_fn for value in tensors_in(outputs) if value.grad_fn is not None]
+
+    def sources(self, layer: nn.Module | None) -> set[nn.Module]:
+        """The layers whose outputs reach a layer's input, as far as gradients flow; None is the end of the model."""
+        starts = self._ends if layer is None else [node for reader, node in self._inputs if reader is layer]
+        return {source for start in starts for part in self._sources(start, True) for source in part}
+
+    def readers(self, sources: Iterable[nn.Module]) -> dict[nn.Module, set[nn.Module]]:
+        """The layers that have one of the sources before them, with all of theirs."""
+        found = {layer: self.sources(layer) for layer in dict.fromkeys(layer for layer, _ in self._inputs)}
+        return {layer: before for layer, before in found.items() if not before.isdisjoint(sources)}
+
     @property
     def idle(self) -> set[nn.Module]:
         """The layers that take features and did not run."""
         return {layer for layer in self.units if layer not in self._ran and not isinstance(layer, nn.Embedding)}
 
-    def hidden(self, candidates: set[nn.Module]) -> dict[nn.Module, int]:
+    def hidden(self, candidates: set[nn.Module], kept: Iterable[nn.Module] = ()) -> dict[nn.Module, int]:
         """The layers whose outputs may slim.
 
         Layers that are summed, or otherwise meet before another layer, slim alike or not at all.
 
         Args:
             candidates: Convolutions, transposed convolutions and linear layers; all others stay as they are.
+            kept: Those of them that give all of their outputs for another reason.
 
         Returns:
             Some of the candidates; with each, of what its active outputs have to be a multiple: a group norm behind it
@@ -73,7 +93,7 @@ class Dataflow:
         """
         groups = _Groups()
         divisors: dict[nn.Module, int] = {}
-        complete: set[nn.Module] = set()
+        complete: set[nn.Module] = set(kept)
         fed: set[nn.Module] = set()
         for layer, node in self._inputs:
             whole, in_part = self._sources(node, concatenated_is_fine=getattr(layer, 'in_segments', None) is not None)
@@ -96,13 +116,13 @@ class Dataflow:
     def _record(self, layer: nn.Module, args: tuple, kwargs: dict, output: object) -> object:
         """Note what a layer takes and gives. It gives a copy, since work in place may hide its node from the graph."""
         self._ran.add(layer)
-        for value in _tensors((*args, *kwargs.values())):
+        for value in tensors_in((args, kwargs)):
             if value.grad_fn is not None:
                 self._inputs.append((layer, value.grad_fn))
         if _is_transparent(layer):
             return output
         copied = _copy(output)
-        self._outputs.update({value.grad_fn: layer for value in _tensors(copied) if value.grad_fn is not None})
+        self._outputs.update({value.grad_fn: layer for value in tensors_in(copied) if value.grad_fn is not None})
         return copied
 
     def _sources(self, start: object, concatenated_is_fine: bool) -> tuple[set[nn.Module], set[nn.Module]]:
@@ -143,7 +163,7 @@ class _Groups:
         return iter({id(members): members for members in self._group.values()}.values())
 
 
-def _is_unit(module: nn.Module) -> bool:
+def is_unit(module: nn.Module) -> bool:
     """Whether a module is a layer with weights, or with statistics, of its own."""
     own = any(value is not None and value.numel() > 1 for value in module._parameters.values())
     leaf = not any(True for _ in module.children())
@@ -181,12 +201,13 @@ def _cut_boxes(module: nn.Module, args: tuple) -> tuple:
     return features, boxes.detach(), *rest
 
 
-def _tensors(value: object) -> Iterator[Tensor]:
+def tensors_in(value: object) -> Iterator[Tensor]:
+    """All tensors in nested lists, tuples and dictionaries."""
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from tensors_in(item)
 
 
 def _copy(value: object) -> object:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from mmdet.models.backbones.res2net import Bottle2neck
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmmutual.layers import Slimmable, can_slim, check_ratios, slim_layer_, slim_outputs_, unslim_layer_
+from mmmutual.layers import Slimmable, can_slim, check_ratios, slim_layer_, unslim_layer_
 
 from .backbones import SlimBottle2neck
-from .dataflow import Dataflow
-from .dry_run import ERRORS, check_narrow, first_line, run_levels, run_whole, running
+from .hidden import check_parts, slim_hidden
 from .layout import lay_out, of_mmpretrain
 from .roi_extractors import SlimmableGenericRoIExtractor, SlimmableSingleRoIExtractor
 from .rules import COMPLETE, STOCK, divide_inputs, outputs_of
@@ -34,7 +33,9 @@ def make_slimmable_(
 
     With ``slim='detector'`` neck and heads slim too: a layer whose output feeds others slims on both sides, a layer
     whose output is a prediction on its input only. What feeds what is seen in a run on a small image
-    (:class:`~mmmutual.models.dataflow.Dataflow`). Layers that run in training only take what arrives and give all.
+    (:class:`~mmmutual.models.dataflow.Dataflow`). Layers that run in training only take what arrives and give all. So
+    do layers whose channels are not treated one by one before the next layer, as by a cut or a mean over channels: a
+    narrow network is compared with the full one to find them (:mod:`~mmmutual.models.self_check`).
 
     Batch norms keep statistics for each width, those of neck and heads too. Each layer remains the same object:
     parameters, names in the checkpoint, training flags, hooks and sharing stay. Layers that are slimmable already stay
@@ -64,6 +65,7 @@ def make_slimmable_(
     how = outputs_of(model)
     follows = _every_head(model) if whole else _follows(model)
     converted: list[nn.Module] = []
+    swapped: list[nn.Module] = []
     stock_necks = [neck for neck in _necks(model) if not any(isinstance(layer, Slimmable) for layer in neck.modules())]
     try:
         for name, layer in model.named_modules():
@@ -81,18 +83,20 @@ def make_slimmable_(
             slim_layer_(layer, widths, slim_out=slim_out or grouped)
             converted.append(layer)
         _check_slims(backbone)
-        _swap_blocks(backbone, {**BLOCKS, **of_mmpretrain('BLOCKS')})
+        swapped += _swap_blocks(backbone, {**BLOCKS, **of_mmpretrain('BLOCKS')})
         lay_out(model if whole else backbone)
         for neck in stock_necks:
             divide_inputs(neck, complete=not whole)
         if whole:
-            _swap_blocks(model, EXTRACTORS)
-            _slim_hidden(model, {layer for layer in converted if layer not in inside and how.get(layer) != COMPLETE})
-        check_narrow(model, min(widths), run_whole if whole else run_levels)
+            swapped += _swap_blocks(model, EXTRACTORS)
+            candidates = {layer for layer in converted if layer not in inside and how.get(layer) != COMPLETE}
+            slim_hidden(model, candidates, widths)
+        else:
+            check_parts(model, widths)
     except Exception:
         for layer in converted:
             unslim_layer_(layer)
-        _unswap_blocks(model)
+        _unswap_blocks(swapped)
         raise
 
 
@@ -125,28 +129,7 @@ def undo_slimmable_(model: nn.Module) -> None:
     """
     for layer in model.modules():
         unslim_layer_(layer)
-    _unswap_blocks(model)
-
-
-def _slim_hidden(model: nn.Module, candidates: set[nn.Module]) -> None:
-    """Let the outputs of those layers slim that feed layers which can take it."""
-    flow = Dataflow(model)
-    try:
-        with running(model), flow.recording():
-            run_whole(model)
-    except ERRORS as error:
-        raise ValueError(
-            f"{type(model).__name__} runs on no plain image, so what its heads' layers feed cannot be seen "
-            f"({first_line(error)}). Choose slim='backbone'"
-        ) from error
-    for name, layer in model.named_modules():
-        if layer in flow.idle and not can_slim(layer):
-            raise ValueError(
-                f'{type(model).__name__} cannot slim as a whole: its layer {name} ({type(layer).__name__}) runs in '
-                "training only and takes all of its channels. Choose slim='backbone'"
-            )
-    for layer, divisor in flow.hidden(candidates).items():
-        slim_outputs_(layer, divisor)
+    _unswap_blocks(model.modules())
 
 
 def _check_slims(backbone: nn.Module) -> None:
@@ -158,16 +141,20 @@ def _check_slims(backbone: nn.Module) -> None:
     raise ValueError(f'{type(backbone).__name__} cannot slim: no convolution of it slims{found}')
 
 
-def _swap_blocks(model: nn.Module, classes: dict[type[nn.Module], type[nn.Module]]) -> None:
-    """Give the blocks of these classes their counterpart's."""
-    for block in model.modules():
-        if type(block) in classes:
-            block.__class__ = classes[type(block)]
+def _swap_blocks(model: nn.Module, classes: dict[type[nn.Module], type[nn.Module]]) -> list[nn.Module]:
+    """Give the blocks of these classes their counterpart's; each keeps in mind what it was."""
+    blocks = [block for block in model.modules() if type(block) in classes]
+    for block in blocks:
+        block._stock_class = type(block)
+        block.__class__ = classes[type(block)]
+    return blocks
 
 
-def _unswap_blocks(model: nn.Module) -> None:
-    swapped = {**BLOCKS, **EXTRACTORS, **of_mmpretrain('BLOCKS')}
-    _swap_blocks(model, {slim: stock for stock, slim in swapped.items()})
+def _unswap_blocks(blocks: Iterable[nn.Module]) -> None:
+    """Make blocks stock again that were; those that were built slimmable stay so."""
+    for block in blocks:
+        if '_stock_class' in vars(block):
+            block.__class__ = vars(block).pop('_stock_class')
 
 
 def _backbone_of(model: nn.Module) -> nn.Module:

@@ -29,7 +29,7 @@ def bottleneck(block: resnet.Bottleneck) -> dict[str, str]:
         fixed = [name for name in plugins if not isinstance(getattr(block, name), PLUGINS)]
         if not fixed:
             return {}
-        return {'conv2': COMPLETE, **dict.fromkeys(fixed, STOCK)}
+        return {'conv2': COMPLETE, **dict.fromkeys(plugins, COMPLETE), **dict.fromkeys(fixed, STOCK)}
     behind = getattr(block, 'after_conv2_plugin_names', [])  # they receive all channels
     return {'conv1': COMPLETE, 'conv2': STOCK, **dict.fromkeys(behind, STOCK)}
 
