@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmmutual.layers import Segment, Slimmable, use_width
 from mmmutual.layers.segments import take
@@ -22,6 +23,7 @@ from .dataflow import is_unit, tensors_in
 from .dry_run import ERRORS, first_line, run_smallest, unchanged
 
 TOLERANCE = 1e-4  # of the largest value
+NORMS = (_BatchNorm, nn.GroupNorm)
 Run = Callable[[nn.Module, int], object]
 
 
@@ -107,6 +109,7 @@ class _Full(_Run):
     def __init__(self, model: nn.Module, noisy: bool) -> None:
         super().__init__(model, 1.0)
         self.noisy = noisy
+        self.generator = torch.Generator().manual_seed(0)
         self.inputs: dict[tuple[nn.Module, int], list[Tensor]] = {}
         self.outputs: dict[tuple[nn.Module, int], object] = {}
         self.end: list[Tensor] = []
@@ -116,7 +119,7 @@ class _Full(_Run):
 
     def after(self, call: tuple[nn.Module, int], output: object) -> object:
         if self.noisy and isinstance(call[0], Slimmable):
-            output = torch.randn_like(output)
+            output = torch.randn(output.shape, generator=self.generator).to(output)
         self.outputs[call] = _copy(output)
         return output
 
@@ -197,9 +200,6 @@ def _part(layer: nn.Module, whole: Tensor, narrow: Tensor, width: float, side: s
     if getattr(layer, 'groups', 1) == 1 and segments and sum(segment.active(width) for segment in segments) == channels:
         return take(whole, segments, width, dim)
     return whole.narrow(dim, 0, channels)
-
-
-NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
 
 
 def _is_first_part(narrow: Tensor, whole: Tensor) -> bool:
