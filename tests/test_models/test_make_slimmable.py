@@ -260,3 +260,51 @@ def test_a_detector_from_a_config_is_the_stock_class():
     model.train()
     mmmutual.set_width(model, 0.5)
     assert [level.size(1) for level in model.extract_feat(torch.rand(1, 3, 64, 64))] == [16] * 5
+
+
+def test_undo_leaves_blocks_that_were_built_slimmable(images):
+    options = dict(type='SlimmableRes2Net', depth=50, scales=4, base_width=26, widths=WIDTHS, norm_eval=False)
+    model = Net()
+    model.backbone = MODELS.build(dict(options, base_channels=16)).train()
+    model.neck = FPN([64, 128, 256, 512], 8, 4)
+    with mmmutual.use_width(model.backbone, 0.5), torch.no_grad():
+        expected = model.backbone(images)
+    mmmutual.make_slimmable_(model, WIDTHS)
+    mmmutual.undo_slimmable_(model)
+    assert not any(isinstance(layer, Slimmable) for layer in model.neck.modules())
+    with mmmutual.use_width(model.backbone, 0.5), torch.no_grad():
+        assert all(map(torch.equal, model.backbone(images), expected))
+
+
+def test_an_error_leaves_what_was_slimmable_before(images):
+    """The second call fails and undoes what it did itself, nothing else."""
+    model = Res2Net(depth=50, scales=4, base_width=26, norm_eval=False)
+    mmmutual.make_slimmable_(model, WIDTHS)
+    classes = [type(module) for module in model.modules()]
+    detector = nn.Module()
+    detector.backbone, detector.neck = model, nn.Conv2d(1, 1, 1)
+    detector.extract_feat = lambda x: detector.neck(detector.backbone(x)[0][:, :1].sort(1).values[:, :, :0])
+    detector.forward = detector.extract_feat
+    detector.neck.forward = lambda x: x.view(-1, 2048, 1)
+    with pytest.raises(ValueError):
+        mmmutual.make_slimmable_(detector, (1.0, 0.5), slim='detector')
+    assert [type(module) for module in model.modules()] == classes
+    assert type(detector.neck) is nn.Conv2d
+
+
+@pytest.mark.parametrize(
+    'kinds', [('GeneralizedAttention', 'NonLocal2d'), ('NonLocal2d', 'ContextBlock'), ('ContextBlock', 'NonLocal2d')]
+)
+def test_two_plugins_in_a_row(kinds, images):
+    settings = dict(
+        GeneralizedAttention=dict(spatial_range=-1, num_heads=8, attention_type='0010', kv_stride=2),
+        NonLocal2d=dict(),
+        ContextBlock=dict(ratio=1 / 4),
+    )
+    plugins = [
+        dict(cfg=dict(type=kind, **settings[kind]), stages=(False, True, False, False), position='after_conv2')
+        for kind in kinds
+    ]
+    model = ResNet(50, plugins=plugins, norm_eval=False)
+    mmmutual.make_slimmable_(model, WIDTHS)
+    assert widths_of_levels(model, images) == [128, 256, 512, 1024]
