@@ -52,7 +52,9 @@ def test_flattened_maps_come_in_multiples_of_their_pixels():
     linear = SlimLinear(20 * 9, 4)
     linear.divide(inputs=[Segment(20 * 9, 8 * 9)])
     mmmutual.set_width(linear, 0.5)
-    assert linear(torch.rand(2, 8 * 9)).shape == (2, 4)
+    assert linear(torch.rand(2, 16 * 9)).shape == (2, 4)
+    with pytest.raises(ValueError, match='the 144 active ones or all 180'):
+        linear(torch.rand(2, 88))  # 90 rounded to a multiple of 8
     with pytest.raises(ValueError, match='has one segment on either side'):
         linear.divide(inputs=[Segment(90), Segment(90)])
 
