@@ -22,6 +22,7 @@ from mmmutual.layers.segments import take
 from .dataflow import is_unit, tensors_in
 from .dry_run import ERRORS, first_line, run_smallest, unchanged
 
+MIXED = 'an operation before it cuts, mixes or reorders channels'
 TOLERANCE = 1e-4  # of the largest value
 NORMS = (_BatchNorm, nn.GroupNorm)
 Run = Callable[[nn.Module, int], object]
@@ -144,7 +145,7 @@ class _Narrow(_Run):
             if self.full.noisy and not (
                 len(end) == len(self.full.end) and all(map(_is_first_part, end, self.full.end))
             ):
-                self._note(None, 'it would get other values than the first channels of the full network')
+                self._note(None, MIXED)
         return list(self.found.values())
 
     def before(self, call: tuple[nn.Module, int], inputs: list[Tensor]) -> None:
@@ -159,9 +160,9 @@ class _Narrow(_Run):
                     shapes = f'{tuple(value.shape)} instead of {tuple(whole.shape)}'
                     self._note(layer, f'its input would have the shape {shapes}')
                 elif not _close(value, whole):
-                    self._note(layer, 'it would get other values than in the full network')
+                    self._note(layer, MIXED)
         elif not _close(inputs[0], _part(layer, expected[0], inputs[0], self.width, 'in_segments')):
-            self._note(layer, 'it would get other values than the first channels of the full network')
+            self._note(layer, MIXED)
 
     def after(self, call: tuple[nn.Module, int], output: object) -> object:
         layer, whole = call[0], self.full.outputs.get(call)
