@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from mmmutual.upstream import drop_hooks
+
 Size = tuple[int, int]  # height, width in pixels
 RunPart = Callable[..., object]  # (name of the part, function, *arguments), returns the function's result
 
@@ -66,9 +68,14 @@ def _run_roi_head(model: nn.Module, channels: int, run: RunPart) -> None:
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose tensors have shapes but no values; the weights are not duplicated on the way."""
+    """A copy in evaluation mode whose tensors have shapes but no values; the weights are not duplicated on the way.
+
+    Forward hooks stay with the original: they would see tensors without values.
+    """
     memo: dict[int, Tensor] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         shape = tensor.detach().to('meta')
         memo[id(tensor)] = nn.Parameter(shape, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else shape
-    return copy.deepcopy(model, memo).eval()
+    copied = copy.deepcopy(model, memo).eval()
+    drop_hooks(copied)
+    return copied

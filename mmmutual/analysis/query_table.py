@@ -212,7 +212,8 @@ class QueryTable:
 
     def _metric(self, metric: str | None) -> str:
         if metric is None:
-            return next((name for name in PREFERRED if name in self.metrics), self.metrics[0])
+            wanted = (name for end in PREFERRED for name in self.metrics if name.endswith(end))  # of the first data set
+            return next(wanted, self.metrics[0])
         if metric not in self.metrics:
             raise ValueError(f'the query table has no metric {metric!r}; it has {list(self.metrics)}')
         return metric

@@ -12,9 +12,25 @@ METRICS = {'bbox_mAP': 'box mAP', 'segm_mAP': 'mask mAP', 'top1': 'top-1 (%)'}
 
 
 def main_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    """``'box mAP'``, ``'mask mAP'`` and ``'top-1 (%)'``; without those, all metrics under their own names."""
-    chosen = {METRICS[key.split('/')[-1]]: value for key, value in metrics.items() if key.split('/')[-1] in METRICS}
-    return chosen or dict(metrics)
+    """The metrics that tables and plots show.
+
+    Args:
+        metrics: Metrics under their full names, such as ``coco/bbox_mAP``.
+
+    Returns:
+        ``'box mAP'``, ``'mask mAP'`` and ``'top-1 (%)'``, of several data sets each with the set's name before it, such
+        as ``'night box mAP'``; without those, all metrics under their own names.
+
+    Example:
+        >>> main_metrics({'day/coco/bbox_mAP': 0.4, 'night/coco/bbox_mAP': 0.3, 'night/coco/bbox_mAP_50': 0.5})
+        {'day box mAP': 0.4, 'night box mAP': 0.3}
+    """
+    chosen = {key: METRICS[key.split('/')[-1]] for key in metrics if key.split('/')[-1] in METRICS}
+    sets = {key: key.split('/')[:-1] for key in chosen}
+    while len({tuple(parts[-1:]) for parts in sets.values()}) == 1 and any(sets.values()):
+        sets = {key: parts[:-1] for key, parts in sets.items()}  # what all have in common says nothing
+    named = {' '.join(['/'.join(sets[key]), title]).strip(): metrics[key] for key, title in chosen.items()}
+    return named or dict(metrics)
 
 
 def format_table(rows: Sequence[Mapping[str, float]]) -> str:

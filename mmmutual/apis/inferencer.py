@@ -19,6 +19,7 @@ from torch import nn
 
 from mmmutual.analysis import LatencyController, QueryTable
 from mmmutual.engine import Subnet, scale_pipeline
+from mmmutual.engine.image_sides import fit_padding
 from mmmutual.layers import check_ratio, set_width
 
 from .checkpoint import check_architecture, read_checkpoint
@@ -39,7 +40,7 @@ class AdaptiveInferencer(DetInferencer):
         device: Such as ``'cuda:0'``; None for a GPU if there is one.
         scope: As ``DetInferencer``.
         palette: As ``DetInferencer``.
-        show_progress: As ``DetInferencer``.
+        show_progress: As ``DetInferencer``; a single image has no progress bar.
         table: Query table of the checkpoint, or its file, written by tools/analysis_tools/query_table.py. Needed for
             budgets and targets.
 
@@ -80,6 +81,7 @@ class AdaptiveInferencer(DetInferencer):
         self.controller: LatencyController | None = None
         self._lock = threading.RLock()
         super().__init__(model, str(weights), device, scope, palette, show_progress)
+        self._show_progress = show_progress
         if self.table is not None and self.table.context['checkpoint_sha256'] != sha256([weights]):
             print_log(
                 f'the query table was made for another checkpoint ({self.table.context["checkpoint"]}) than {weights}: '
@@ -185,7 +187,9 @@ class AdaptiveInferencer(DetInferencer):
     def _init_model(self, cfg: Config, weights: str, device: str = 'cpu') -> nn.Module:
         self._device = torch.device(device)
         self._weights = weights
-        return super()._init_model(cfg, None, device)  # or else MMEngine would read the file, and less strictly
+        model = super()._init_model(cfg, None, device)  # or else MMEngine would read the file, and less strictly
+        fit_padding(model)
+        return model
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: dict | None, cfg: Config) -> None:
         checkpoint = read_checkpoint(self._weights)
@@ -204,4 +208,5 @@ class AdaptiveInferencer(DetInferencer):
         if isinstance(inputs, Path):
             inputs = str(inputs)
         items = [str(item) if isinstance(item, Path) else item for item in super()._inputs_to_list(inputs)]
+        self.show_progress = self._show_progress and len(items) > 1  # no bar for each frame of a video
         return sorted(items) if isinstance(inputs, str) else items  # a folder lists its files in any order

@@ -27,6 +27,7 @@ from mmmutual.analysis import (
     measure_latency,
 )
 from mmmutual.engine import Subnet, SubnetTestLoop, nominal_size, scale_pipeline
+from mmmutual.engine.image_sides import fit_padding
 from mmmutual.engine.loops.evaluators import quiet
 from mmmutual.layers import check_ratios, get_width, set_width, use_width
 
@@ -94,8 +95,11 @@ def fill_query_table(
     runner = _runner(config, checkpoint, lacking)
     context = {**expected, **_context(config, checkpoint, runner.model, repeats)}
     for found in _evaluate(runner, context['size'], lacking):
-        cells = _same_metrics([*cells, *found])
-        QueryTable(cells, context, complete=False).save(path)
+        cells = (*cells, *found)
+        if any(cell.metrics for cell in cells):
+            cells = _same_metrics(cells)
+            QueryTable(cells, context, complete=False).save(path)
+    cells = _same_metrics(cells)
     table = QueryTable(_time(runner.model, config, cells, repeats), context)
     table.save(path)
     return table
@@ -214,6 +218,7 @@ def _time(model: nn.Module, config: Config, cells: Sequence[Cell], repeats: int)
         with autocast(enabled=fp16):
             model.test_step(batches[turn % len(batches)])
 
+    fit_padding(model)
     model.eval()
     calls = len(subnets) * (IMAGES + repeats)
     with use_width(model, get_width(model)), tqdm(desc='latency', total=calls, bar_format=BAR) as bar:

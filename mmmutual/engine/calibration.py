@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from mmmutual.layers import PooledStatistics, SlimBatchNorm2d, check_ratios, use_width
 
-from .rescale import rescale_batch
+from .image_sides import fit_padding
+from .rescale import rescale_as
 
 
 @torch.no_grad()
@@ -36,9 +37,10 @@ def calibrate(
         TypeError: If ``widths`` or ``scales`` are no numbers.
         ValueError: If they are out of range, if there is no batch, or if the model has no slimmable batch norm.
     """
-    norms = {name: layer for name, layer in model.named_modules() if isinstance(layer, SlimBatchNorm2d)}
+    norms = norms_with_statistics(model)
     if not norms:
         raise ValueError(f'{type(model).__name__} has no slimmable batch norm, so there is nothing to calibrate')
+    stride = fit_padding(model)
     grid = check_ratios(widths) if widths is not None else next(iter(norms.values())).widths
     scales = check_ratios(scales, 'scales')
     for norm in norms.values():
@@ -50,7 +52,11 @@ def calibrate(
     model.eval()
     try:
         for index, batch in enumerate(batches):
-            inputs, samples = _preprocess(model, batch, scales[index % len(scales)])
+            data = model.data_preprocessor(batch, False)
+            scale = scales[index % len(scales)]
+            inputs, samples = rescale_as(
+                model.data_preprocessor, data['inputs'], data['data_samples'], scale, norm_stride=stride
+            )
             for width in grid:
                 with use_width(model, width), _collecting(norms, pooled[width]):
                     forward(inputs, samples)
@@ -59,6 +65,22 @@ def calibrate(
     results = {(width, name): _finish(statistics, name) for width in grid for name, statistics in pooled[width].items()}
     for (width, name), (mean, var) in results.items():
         norms[name].set_statistics(width, mean, var)
+
+
+def norms_with_statistics(model: nn.Module) -> dict[str, SlimBatchNorm2d]:
+    """The slimmable batch norms of a model that keep statistics, by name.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        The layers; none if the model normalises by groups, for example.
+    """
+    return {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, SlimBatchNorm2d) and layer.track_running_stats
+    }
 
 
 @contextmanager
@@ -92,12 +114,6 @@ def _feature_forward(model: nn.Module, norms: dict[str, SlimBatchNorm2d]):
     if all(name.split('.')[0] in ('backbone', 'neck') for name in norms):
         return lambda inputs, samples: model.extract_feat(inputs)
     return lambda inputs, samples: model(inputs, samples, mode='tensor')
-
-
-def _preprocess(model: nn.Module, batch: dict, scale: float) -> tuple[Tensor, list]:
-    data = model.data_preprocessor(batch, False)
-    divisor = getattr(model.data_preprocessor, 'pad_size_divisor', 1)
-    return rescale_batch(data['inputs'], data['data_samples'], scale, divisor)
 
 
 @contextmanager

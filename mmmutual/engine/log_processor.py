@@ -8,6 +8,7 @@ from mmengine.registry import LOG_PROCESSORS
 from mmengine.runner import LogProcessor
 
 LOSS_TERMS = re.compile(r'  w[\d.]+/(?!loss:)\S+: \S+')
+TOTAL_LOSS = re.compile(r'  w([\d.]+)/loss: \S+')
 METRICS = re.compile(r'  w[\d.]+_s[\d.]+/\S+: \S+')
 
 
@@ -15,16 +16,23 @@ METRICS = re.compile(r'  w[\d.]+_s[\d.]+/\S+: \S+')
 class SubnetLogProcessor(LogProcessor):
     """MMEngine's log processor with shorter lines.
 
-    Of the narrower sub-networks the terminal shows the total loss only (``w0.25/loss``), and their metrics in the table
-    that the evaluation loops print. Everything is still recorded in ``vis_data`` and by the visualizer's backends.
+    Of the narrower sub-networks the terminal shows the total loss only (``w0.25/loss``), the widest first, and their
+    metrics in the table that the evaluation loops print. Everything is still recorded in ``vis_data`` and by the
+    visualizer's backends.
     """
 
     def get_log_after_iter(self, runner, batch_idx: int, mode: str) -> tuple[dict, str]:
         """Scalars to record, and the line to print after an iteration."""
         tag, line = super().get_log_after_iter(runner, batch_idx, mode)
-        return tag, LOSS_TERMS.sub('', line)
+        return tag, _sorted_widths(LOSS_TERMS.sub('', line))
 
     def get_log_after_epoch(self, runner, batch_idx: int, mode: str, with_non_scalar: bool = False) -> tuple[dict, str]:
         """Scalars to record, and the line to print after an evaluation."""
         tag, line = super().get_log_after_epoch(runner, batch_idx, mode, with_non_scalar)
         return tag, METRICS.sub('', line)
+
+
+def _sorted_widths(line: str) -> str:
+    """Put the widths' losses of a line in order; MMEngine has them in the order in which they were first drawn."""
+    losses = sorted(TOTAL_LOSS.finditer(line), key=lambda loss: -float(loss[1]))
+    return TOTAL_LOSS.sub('', line) + ''.join(loss[0] for loss in losses)

@@ -11,7 +11,7 @@ from mmcv.image import rescale_size
 from mmdet.structures.bbox import BaseBoxes
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
-from torch import Tensor
+from torch import Tensor, nn
 
 Size = tuple[int, int]  # height, width in pixels
 
@@ -23,6 +23,8 @@ def rescale_batch(
     pad_size_divisor: int = 1,
     pad_value: float = 0.0,
     seg_pad_value: int = 255,
+    mask_pad_value: int = 0,
+    norm_stride: int = 1,
 ) -> tuple[Tensor, list[BaseDataElement]]:
     """Resize a preprocessed batch and its ground truth, on copies.
 
@@ -38,6 +40,9 @@ def rescale_batch(
         pad_size_divisor: Height and width of the result are multiples of it.
         pad_value: Value of padded pixels.
         seg_pad_value: Value of padded pixels of a semantic map.
+        mask_pad_value: Value of padded pixels of a bitmap mask.
+        norm_stride: Stride in pixels of the deepest batch norm. A single image that would have one value there, which a
+            batch norm cannot train on, is padded until it has two.
 
     Returns:
         Images (N, C, H', W') and their ground truth.
@@ -58,16 +63,42 @@ def rescale_batch(
     old_sizes = [(int(sample.img_shape[0]), int(sample.img_shape[1])) for sample in data_samples]
     new_sizes = [_rescaled(size, scale) for size in old_sizes]
     frame = _padded((max(h for h, _ in new_sizes), max(w for _, w in new_sizes)), pad_size_divisor)
+    if len(inputs) == 1 and max(frame) <= norm_stride:
+        frame = _padded((frame[0], norm_stride + 1), pad_size_divisor)
     images = inputs.new_full((*inputs.shape[:2], *frame), pad_value)
     for image, source, (h, w), new in zip(images, inputs, old_sizes, new_sizes):
         image[:, : new[0], : new[1]] = F.interpolate(
             source[None, :, :h, :w], size=new, mode='bilinear', antialias=True
         )[0]
     samples = [
-        _rescale_sample(sample, old, new, frame, pad_size_divisor, seg_pad_value)
+        _rescale_sample(sample, old, new, frame, pad_size_divisor, seg_pad_value, mask_pad_value)
         for sample, old, new in zip(data_samples, old_sizes, new_sizes)
     ]
     return images, samples
+
+
+def rescale_as(
+    preprocessor: nn.Module, inputs: Tensor, data_samples: Sequence[BaseDataElement], scale: float, norm_stride: int = 1
+) -> tuple[Tensor, list[BaseDataElement]]:
+    """As :func:`rescale_batch`, padded as a data preprocessor pads.
+
+    Args:
+        preprocessor: The data preprocessor that made the batch; what it does not define is padded by default.
+        inputs: As :func:`rescale_batch`.
+        data_samples: As :func:`rescale_batch`.
+        scale: As :func:`rescale_batch`.
+        norm_stride: As :func:`rescale_batch`.
+
+    Returns:
+        As :func:`rescale_batch`.
+
+    Raises:
+        TypeError: As :func:`rescale_batch`.
+        ValueError: As :func:`rescale_batch`.
+    """
+    names = ('pad_size_divisor', 'pad_value', 'seg_pad_value', 'mask_pad_value')
+    padding = {name: getattr(preprocessor, name) for name in names if hasattr(preprocessor, name)}
+    return rescale_batch(inputs, data_samples, scale, norm_stride=norm_stride, **padding)
 
 
 def _is_sample(item: object) -> bool:
@@ -84,7 +115,13 @@ def _padded(size: Size, divisor: int) -> Size:
 
 
 def _rescale_sample(
-    sample: BaseDataElement, old: Size, new: Size, frame: Size, divisor: int, seg_pad_value: int
+    sample: BaseDataElement,
+    old: Size,
+    new: Size,
+    frame: Size,
+    divisor: int,
+    seg_pad_value: int,
+    mask_pad_value: int,
 ) -> BaseDataElement:
     """A copy of the ground truth of one image, in pixels of the new size."""
     factor = (new[1] / old[1], new[0] / old[0])  # width, height, as mmdet orders scale_factor
@@ -100,14 +137,14 @@ def _rescale_sample(
     )
     for name, value in sample.items():
         if isinstance(value, InstanceData):
-            setattr(rescaled, name, _rescale_instances(value, factor, old, new, frame))
+            setattr(rescaled, name, _rescale_instances(value, factor, old, new, frame, mask_pad_value))
         elif isinstance(value, PixelData):
             setattr(rescaled, name, _rescale_pixels(value, old, new, frame, seg_pad_value))
     return rescaled
 
 
 def _rescale_instances(
-    instances: InstanceData, factor: tuple[float, float], old: Size, new: Size, frame: Size
+    instances: InstanceData, factor: tuple[float, float], old: Size, new: Size, frame: Size, mask_pad_value: int
 ) -> InstanceData:
     maps = [name for name, value in instances.items() if isinstance(value, Tensor) and value.dim() > 2]
     if maps:
@@ -126,7 +163,8 @@ def _rescale_instances(
         rescaled.bboxes = boxes
     if 'masks' in instances:
         # Nearest pixels, mmdet's default, would shift bitmaps by 0.4 pixels against their boxes and fray small objects.
-        rescaled.masks = _without_padding(instances.masks, old).resize(new, interpolation='area').pad(frame)
+        masks = _without_padding(instances.masks, old).resize(new, interpolation='area')
+        rescaled.masks = masks.pad(frame, pad_val=mask_pad_value)
     return rescaled
 
 

@@ -65,12 +65,12 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, _BatchNorm):  # MMEngine initia
         widths: Sequence[float] = (1.0,),
     ) -> None:
         self.widths: tuple[float, ...] = (1.0,)
+        self._known_ready: dict[float, bool] = {}  # no set: torch.compile would guard all of it, not one width
         without_bias = {} if bias else dict(bias=False)  # older versions of torch have no such argument
         options = (momentum, affine, track_running_stats, device, dtype)
         super().__init__(num_features, eps, *options, **without_bias)
         self.segments: tuple[Segment, ...] | None = None
         self.pooled: PooledStatistics | None = None
-        self._known_ready: dict[float, bool] = {}  # no set: torch.compile would guard all of it, not one width
         for width in check_ratios(widths):
             self.add_width(width)
 
@@ -214,16 +214,26 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, _BatchNorm):  # MMEngine initia
             )
 
     def reset_running_stats(self) -> None:
-        """Forget the statistics of every width."""
-        super().reset_running_stats()
-        self._known_ready = {}
+        """Forget the statistics of the active width; those of the other widths belong to other networks.
+
+        So ``torch.optim.swa_utils.update_bn`` at one width after the other computes the statistics of each.
+        """
+        self._known_ready.pop(self.width, None)
         if not self.track_running_stats:
             return
+        mean, var, tracked = self.statistics(self.width)
+        mean.zero_()
+        var.fill_(1)
+        tracked.zero_()
+
+    def reset_parameters(self) -> None:
+        """Start again: weight and bias, and the statistics of every width."""
+        active = self.width
         for width in self.widths:
-            mean, var, tracked = self.statistics(width)
-            mean.zero_()
-            var.fill_(1)
-            tracked.zero_()
+            self.width = width
+            self.reset_running_stats()
+        self.width = active
+        super().reset_parameters()
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing_keys, *args) -> None:
         for width in widths_in(state_dict, f'{prefix}running_mean'):

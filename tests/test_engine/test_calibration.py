@@ -2,6 +2,10 @@ import copy
 
 import pytest
 import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 from tiny import build_runner, run_training, tiny_config, without_validation
 from torch import nn
@@ -9,6 +13,7 @@ from torch import nn
 import mmmutual
 from mmmutual.apis import read_checkpoint
 from mmmutual.engine import BNCalibrationHook
+from mmmutual.engine.hooks import calibration_hook
 from mmmutual.engine.rescale import rescale_batch
 from mmmutual.layers import SlimBatchNorm2d
 
@@ -181,12 +186,114 @@ def test_the_last_checkpoint_is_calibrated_and_switches_without_data(loop, tiny_
     assert all(value == 1 for value in tracked)
 
 
-def test_the_hook_calibrates_once_after_the_last_epoch(tiny_data, tmp_path, monkeypatch):
+@pytest.fixture
+def calibrated(monkeypatch) -> list[int]:
+    """Iterations after which the hook calibrates."""
     moments = []
-    monkeypatch.setattr(BNCalibrationHook, '_calibrate', lambda self, runner: moments.append(runner.epoch))
-    config = without_validation(tiny_config(tiny_data, tmp_path))
+
+    def note(model, batches, widths, scales):
+        moments.append(MessageHub.get_current_instance().get_info('iter') + 1)
+
+    monkeypatch.setattr(calibration_hook, 'calibrate', note)
+    return moments
+
+
+def short_run(data, work_dir, **options):
+    """One iteration an epoch."""
+    config = without_validation(tiny_config(data, work_dir))
     config.train_dataloader.dataset.indices = 2
     config.train_cfg.max_epochs = 3
-    config.custom_hooks = [dict(type='BNCalibrationHook', num_batches=1)]
+    config.custom_hooks = [dict(type='BNCalibrationHook', num_batches=1, **options)]
+    return config
+
+
+@pytest.mark.parametrize(
+    ('interval', 'last_only', 'moments'), [(1, False, [1, 2, 3]), (2, False, [2, 3]), (1, True, [3])]
+)
+def test_the_hook_calibrates_once_for_each_checkpoint(interval, last_only, moments, calibrated, tiny_data, tmp_path):
+    config = short_run(tiny_data, tmp_path, last_only=last_only)
+    config.default_hooks.checkpoint.interval = interval
     run_training(config)
-    assert moments == [2]
+    assert calibrated == moments
+
+
+def test_checkpoints_of_iterations_are_calibrated_too(calibrated, tiny_data, tmp_path):
+    config = short_run(tiny_data, tmp_path)
+    config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=5, val_interval=1000)
+    config.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
+    config.default_hooks.checkpoint.update(by_epoch=False, interval=2)
+    run_training(config)
+    assert calibrated == [2, 4, 5]
+
+
+class Stop(Hook):
+    """Ends the training after its first iteration, as EarlyStoppingHook does."""
+
+    def after_train_epoch(self, runner):
+        runner.train_loop.stop_training = True
+
+
+@pytest.mark.parametrize('last_only', [False, True])
+def test_an_early_stop_leaves_calibrated_weights_or_says_that_the_checkpoint_is_not(
+    last_only, calibrated, tiny_data, tmp_path
+):
+    runner = build_runner(short_run(tiny_data, tmp_path, last_only=last_only))
+    runner.register_hook(Stop())
+    messages = []
+    runner.logger.warning = messages.append
+    runner.train()
+    assert calibrated == [1]
+    said = [message for message in messages if 'after 1 of 3 iterations' in message]
+    assert bool(said) == last_only
+    assert not said or 'tools/misc/calibrate.py' in said[0]
+
+
+def test_calibration_before_a_checkpoint_does_not_change_the_training(tiny_data, tmp_path):
+    states = []
+    for name, last_only in (('each', False), ('last', True)):
+        config = short_run(tiny_data, tmp_path / name, last_only=last_only)
+        config.train_dataloader.dataset.indices = 4
+        config.train_cfg.max_epochs = 2
+        states.append(run_training(config).model.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items() if 'num_batches' not in name)
+
+
+def test_a_model_with_group_norms_has_nothing_to_calibrate(tiny_data, tmp_path):
+    config = short_run(tiny_data, tmp_path)
+    config.model.backbone.norm_cfg = dict(type='GN', num_groups=4)
+    runner = build_runner(config)
+    messages = []
+    runner.logger.info = messages.append
+    runner.train()
+    assert (tmp_path / 'epoch_3.pth').exists()
+    said = [message for message in messages if 'BNCalibrationHook has nothing to calibrate: MaskRCNN' in message]
+    assert len(said) == 1
+
+
+def test_norms_without_statistics_are_left_alone(model, batches):
+    norm = model.backbone.bn1
+    model.backbone.bn1 = SlimBatchNorm2d(norm.num_features, widths=norm.widths, track_running_stats=False)
+    mmmutual.calibrate(model, batches[:1])
+    assert model.backbone.layer1[0].bn1.is_ready(0.5)
+
+
+def test_padding_is_that_of_the_data_preprocessor(model):
+    model.data_preprocessor = MODELS.build(
+        dict(type='DetDataPreprocessor', mean=[0.0] * 3, std=[1.0] * 3, pad_size_divisor=32, pad_value=100)
+    )
+    seen = []
+    model.backbone.register_forward_pre_hook(lambda layer, args: seen.append(args[0].clone()))
+    sample = DetDataSample(metainfo=dict(img_shape=(64, 64)))
+    batch = dict(inputs=[torch.full((3, 64, 64), 7, dtype=torch.uint8)], data_samples=[sample])
+    mmmutual.calibrate(model, [batch], widths=(1.0,), scales=(0.75,))
+    (images,) = seen
+    assert images.shape[2:] == (64, 64)
+    torch.testing.assert_close(images[..., :48, :48], torch.full((1, 3, 48, 48), 7.0))
+    assert (images[..., 48:, :] == 100).all() and (images[..., 48:] == 100).all()
+
+
+def test_the_last_image_may_be_as_small_as_the_deepest_stride(model, batches):
+    sample = DetDataSample(metainfo=dict(img_shape=(64, 64)))
+    batch = dict(inputs=[torch.zeros(3, 64, 64, dtype=torch.uint8)], data_samples=[sample])
+    mmmutual.calibrate(model, [batch], widths=(1.0,), scales=(0.5,))
+    assert int(model.backbone.bn1.num_batches_tracked) == 1

@@ -40,6 +40,7 @@ class _PostponingBackend(AtomicBackend):
 
 
 register_backend('atomic', AtomicBackend, force=True)
+LOCAL_BACKENDS = ('local', 'disk', 'atomic')  # 'disk' is MMEngine's former name
 
 
 @HOOKS.register_module()
@@ -52,11 +53,23 @@ class AtomicCheckpointHook(CheckpointHook):
 
     Args:
         *args: As ``CheckpointHook``.
-        **kwargs: As ``CheckpointHook``, without ``backend_args`` and ``file_client_args``.
+        backend_args: As ``CheckpointHook``, but local files only.
+        file_client_args: The deprecated name of ``backend_args``.
+        **kwargs: As ``CheckpointHook``.
+
+    Raises:
+        ValueError: If the checkpoints would not go to local files.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, backend_args: dict | None = None, file_client_args: dict | None = None, **kwargs: Any
+    ) -> None:
+        for name, value in (('backend_args', backend_args), ('file_client_args', file_client_args)):
+            if value and value.get('backend') not in LOCAL_BACKENDS:
+                raise ValueError(_not_local(f'{name}={value!r}'))
         super().__init__(*args, backend_args=dict(backend='atomic'), **kwargs)
+        if '://' in str(self.out_dir or ''):
+            raise ValueError(_not_local(f'out_dir={self.out_dir!r}'))
         self.file_backend = _PostponingBackend()  # an evaluation alone never comes to before_train
 
     def before_train(self, runner) -> None:
@@ -75,3 +88,10 @@ class AtomicCheckpointHook(CheckpointHook):
     def _delete_former(self) -> None:
         best = [getattr(self, 'best_ckpt_path', None), *getattr(self, 'best_ckpt_path_dict', {}).values()]
         self.file_backend.finish(keep=(self.last_ckpt, *best))
+
+
+def _not_local(argument: str) -> str:
+    return (
+        f'AtomicCheckpointHook writes local files only, but got {argument}: use one of the backends '
+        f"{', '.join(LOCAL_BACKENDS)} and a folder, or MMEngine's CheckpointHook"
+    )

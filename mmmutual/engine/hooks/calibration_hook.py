@@ -1,30 +1,37 @@
-"""Calibrates the batch norms at the end of training, so that the last checkpoint is ready for every width."""
+"""Calibrates the batch norms during training, so that each checkpoint is ready for every width."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
-from mmengine.hooks import EMAHook, Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
-from mmengine.runner import IterBasedTrainLoop
+from torch import nn
+from torch.utils.data import DataLoader
 
 from mmmutual.layers import check_ratios
 
-from ..calibration import calibrate
+from ..averaging import averaged_models, swap_statistics
+from ..calibration import calibrate, norms_with_statistics
+from ..randomness import kept_randomness
 
 
 @HOOKS.register_module()
 class BNCalibrationHook(Hook):
-    """Runs :func:`~mmmutual.engine.calibrate` on training data before the last checkpoint is written.
+    """Runs :func:`~mmmutual.engine.calibrate` on training data before each checkpoint and each validation.
 
-    Under an ``EMAHook`` the averaged model, whose weights the checkpoint holds, is calibrated as well.
+    So a run that stops early, or is killed, leaves calibrated checkpoints, and the best checkpoint is one too. What the
+    training draws at random afterwards does not depend on it. Under an ``EMAHook`` the averaged model, whose weights a
+    checkpoint holds and a validation sees, is calibrated as well. A model without slimmable batch norms, as one with
+    group norms, has nothing to calibrate: the log says so once.
 
     Args:
         num_batches: Batches per process.
         widths: Widths to calibrate; by default those the norms were built for.
         scales: Input scales the batches cycle through.
+        last_only: Whether to calibrate at the end of the training only.
 
     Raises:
         TypeError: If an argument is of the wrong type.
@@ -34,29 +41,111 @@ class BNCalibrationHook(Hook):
     priority = 'LOW'  # before CheckpointHook
 
     def __init__(
-        self, num_batches: int = 100, widths: Sequence[float] | None = None, scales: Sequence[float] = (1.0,)
+        self,
+        num_batches: int = 100,
+        widths: Sequence[float] | None = None,
+        scales: Sequence[float] = (1.0,),
+        last_only: bool = False,
     ) -> None:
         if isinstance(num_batches, bool) or not isinstance(num_batches, int):
             raise TypeError(f'num_batches must be a whole number, but got {num_batches!r}')
         if num_batches < 1:
             raise ValueError(f'num_batches must be at least 1, but got {num_batches}')
+        if not isinstance(last_only, bool):
+            raise TypeError(f'last_only must be True or False, but got {last_only!r}')
         self.num_batches = num_batches
         self.widths = None if widths is None else check_ratios(widths)
         self.scales = check_ratios(scales, 'scales')
+        self.last_only = last_only
+        self._training = False
+        self._calibrated = -1  # iterations that the calibrated weights had been trained for
+
+    def before_train(self, runner) -> None:
+        """Look whether there is anything to calibrate."""
+        self._training = bool(norms_with_statistics(_unwrapped(runner)))
+        if not self._training:
+            runner.logger.info(
+                f'BNCalibrationHook has nothing to calibrate: {type(_unwrapped(runner)).__name__} has no slimmable '
+                'batch norm that keeps statistics'
+            )
 
     def after_train_epoch(self, runner) -> None:
-        """Calibrate after the last epoch."""
-        if not isinstance(runner.train_loop, IterBasedTrainLoop) and runner.epoch + 1 == runner.max_epochs:
-            self._calibrate(runner)
+        """Calibrate if the last epoch ends or a checkpoint is due."""
+        if self.is_last_train_epoch(runner) or self._saves(runner, by_epoch=True):
+            self._calibrate(runner, runner.iter)
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Calibrate after the last iteration of a training by iterations."""
-        if isinstance(runner.train_loop, IterBasedTrainLoop) and runner.iter + 1 == runner.max_iters:
-            self._calibrate(runner)
+        """Calibrate if the last iteration ends or a checkpoint is due."""
+        if self.is_last_train_iter(runner) or self._saves(runner, by_epoch=False):
+            self._calibrate(runner, runner.iter + 1)
 
-    def _calibrate(self, runner) -> None:
+    def before_val(self, runner) -> None:
+        """Calibrate before a validation during training."""
+        if not self.last_only:
+            self._calibrate(runner, runner.iter)
+
+    def before_val_epoch(self, runner) -> None:
+        """Evaluate the averaged weights with their own statistics."""
+        self._swap(runner)
+
+    def after_val_epoch(self, runner, metrics=None) -> None:
+        """Undo :meth:`before_val_epoch`."""
+        self._swap(runner)
+
+    def before_test_epoch(self, runner) -> None:
+        """Evaluate the averaged weights with their own statistics."""
+        self._swap(runner)
+
+    def after_test_epoch(self, runner, metrics=None) -> None:
+        """Undo :meth:`before_test_epoch`."""
+        self._swap(runner)
+
+    def after_train(self, runner) -> None:
+        """Calibrate what an early stop left, and say so if the last checkpoint is without."""
+        if self._training and self.last_only and self._calibrated != runner.iter:
+            runner.logger.warning(
+                f'The training stopped after {runner.iter} of {runner.max_iters} iterations: its checkpoints hold '
+                'running statistics. Calibrate one with tools/misc/calibrate.py, or set last_only=False in '
+                'BNCalibrationHook'
+            )
+        self._calibrate(runner, runner.iter)
+        self._training = False
+
+    def _saves(self, runner, by_epoch: bool) -> bool:
+        """Whether a checkpoint is due."""
+        if self.last_only:
+            return False
+        due = self.every_n_epochs if by_epoch else self.every_n_train_iters
+        hooks = (hook for hook in runner.hooks if isinstance(hook, CheckpointHook) and hook.by_epoch == by_epoch)
+        return any(due(runner, hook.interval, hook.save_begin) for hook in hooks)
+
+    def _calibrate(self, runner, iterations: int) -> None:
+        """Calibrate weights that have been trained for some iterations, unless that is done."""
+        if not self._training or self._calibrated == iterations:
+            return
+        self._calibrated = iterations
         runner.logger.info(f'Calibrating batch norms on {self.num_batches} batches')
-        models = [runner.model.module if is_model_wrapper(runner.model) else runner.model]
-        models += [hook.ema_model.module for hook in runner.hooks if isinstance(hook, EMAHook)]
-        for model in models:
-            calibrate(model, islice(runner.train_dataloader, self.num_batches), self.widths, self.scales)
+        models = [_unwrapped(runner), *(average.module for average in averaged_models(runner.hooks))]
+        with kept_randomness():
+            for model in models:
+                calibrate(model, islice(_loader(runner), self.num_batches), self.widths, self.scales)
+
+    def _swap(self, runner) -> None:
+        for average in averaged_models(runner.hooks):
+            swap_statistics(_unwrapped(runner), average)
+
+
+def _loader(runner) -> DataLoader:
+    """A data loader of the training data, apart from the one that the training is reading from."""
+    loader = runner.train_dataloader
+    config = runner.cfg.get('train_dataloader')
+    if not isinstance(config, Mapping):
+        return loader
+    config = {**config, 'dataset': dict(type=lambda: loader.dataset)}  # reading annotations again would take long
+    if config.get('persistent_workers'):
+        config['persistent_workers'] = False
+    return runner.build_dataloader(config, seed=runner.seed)
+
+
+def _unwrapped(runner) -> nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import random
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
-import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from torch.utils.data import get_worker_info
+
+from ..randomness import seed_everything
 
 LOADING, TRAINING = 0, 1
 
@@ -18,16 +21,21 @@ class IterationSeedHook(Hook):
     """Seeds python, numpy and torch from (seed, rank, iteration) before each load and each training step.
 
     So a run that stops and resumes draws the augmentations, RoI samples and dropout masks that the uninterrupted run
-    would have drawn, and nothing needs to be stored. Exact for loading in the main process and for workers that restart
-    each epoch, which MMEngine seeds by their number. Workers with ``persistent_workers=True`` keep random states of
-    their own, which a resume cannot restore; and upstream's iteration loop (mmengine 0.10.7) loads the batches it
-    skips, so that the first batch after a resume is augmented otherwise there.
+    would have drawn, and nothing needs to be stored. Workers that load data are seeded when they start, by their number
+    and the iteration; MMEngine seeds them by their number alone, so that those that restart each epoch would draw the
+    same augmentations in each. Exact for loading in the main process and for workers that restart each epoch. Workers
+    with ``persistent_workers=True`` keep random states of their own, which a resume cannot restore; so do all workers
+    of an iteration loop, which start once; and upstream's iteration loop (mmengine 0.10.7) loads the batches it skips,
+    so that the first batch after a resume is augmented otherwise there.
     """
 
     priority = 'ABOVE_NORMAL'  # after the passes of MutualLearningHook
 
     def before_train(self, runner) -> None:
-        """Seed the loading of the first batch."""
+        """Seed the loading of the first batch, and let workers follow."""
+        loader = runner.train_dataloader
+        if loader.num_workers and getattr(loader.worker_init_fn, 'func', None) is not seed_worker:
+            loader.worker_init_fn = partial(seed_worker, init_fn=loader.worker_init_fn)
         _seed(runner.seed, runner.iter, LOADING)
 
     def before_train_epoch(self, runner) -> None:
@@ -43,8 +51,17 @@ class IterationSeedHook(Hook):
         _seed(runner.seed, runner.iter + 1, LOADING)
 
 
+def seed_worker(worker_id: int, init_fn: Callable[[int], None] | None) -> None:
+    """Seed a worker that starts by torch's own number for it, which the main process drew for this start.
+
+    Args:
+        worker_id: Number of the worker.
+        init_fn: The data loader's former ``worker_init_fn``, called first.
+    """
+    if init_fn is not None:
+        init_fn(worker_id)
+    seed_everything(int(np.random.SeedSequence(get_worker_info().seed).generate_state(1)[0]))
+
+
 def _seed(seed: int, iteration: int, purpose: int) -> None:
-    state = np.random.SeedSequence((seed, get_rank(), iteration, purpose)).generate_state(1)[0]
-    random.seed(int(state))
-    np.random.seed(state)
-    torch.manual_seed(int(state))
+    seed_everything(int(np.random.SeedSequence((seed, get_rank(), iteration, purpose)).generate_state(1)[0]))

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import logging
+import sys
 from collections.abc import Sequence
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmmutual.layers import SlimBatchNorm2d, Slimmable, set_width, slimmable_layers, use_width
+from mmmutual.layers import set_width, slimmable_layers, use_width
 
+from ..averaging import averaged_models, start_averages
 from ..distillation import build_distillation, detached
+from ..image_sides import fit_padding
 from ..loss_guard import LossGuard
 from ..narrow_start import warn_of_plain_weights
-from ..rescale import rescale_batch
+from ..norm_check import check_norms
+from ..pass_errors import describe_pass, note_pass
+from ..prepared_batch import PreparedBatch
+from ..rescale import rescale_as
 from ..sampling import SandwichSampler, Subnet
 
 REDUCTIONS = ('sum', 'mean')
@@ -30,9 +33,10 @@ class MutualLearningHook(Hook):
     """Trains several sub-networks per iteration on one batch, with one optimizer step.
 
     Each iteration runs the sandwich: the widest network on the full scale, then the narrowest and some random widths,
-    each on an input scale drawn at random. The widest pass is the training loop's own. The others follow it with
-    MMEngine's gradient accumulation between them, so mixed precision, gradient clipping, distributed training and the
-    user's own accumulation work as ever. The logged losses are the widest network's; those of each other width are
+    each on an input scale drawn at random. All passes see the batch that the data preprocessor made for the first,
+    batch augmentations included. The widest pass is the training loop's own. The others follow it with MMEngine's
+    gradient accumulation between them, so mixed precision, gradient clipping, distributed training and the user's own
+    accumulation work as usual. The logged losses are the widest network's; those of each other width are
     logged as ``w0.25/loss`` and so on.
 
     Args:
@@ -76,6 +80,9 @@ class MutualLearningHook(Hook):
         self._teacher: object = None
         self._own_counts: int | None = None
         self._handles: list = []
+        self._batch: PreparedBatch | None = None
+        self._norm_stride = 1
+        self._where = ''
 
     def before_run(self, runner) -> None:
         """Check what can be checked before data and weights are loaded."""
@@ -93,12 +100,13 @@ class MutualLearningHook(Hook):
     def before_train(self, runner) -> None:
         """Turn each iteration into ``num_subnets`` accumulated passes."""
         model = _unwrapped(runner.model)
-        self._check_norms(model)
+        check_norms(model, self.sampler.widths)
         warn_of_plain_weights(runner, model, self.sampler.widths)
         optim_wrapper = runner.optim_wrapper
-        if not isinstance(optim_wrapper, OptimWrapper):
+        if not isinstance(optim_wrapper, OptimWrapper) or isinstance(optim_wrapper, OptimWrapperDict):
             raise ValueError(
-                f'MutualLearningHook needs one OptimWrapper, but the runner has a {type(optim_wrapper).__name__}'
+                f'MutualLearningHook needs one OptimWrapper, but the runner has a {type(optim_wrapper).__name__}: '
+                'train all parameters with one optimizer, and set their learning rates with paramwise_cfg'
             )
         self.sampler.seed = runner.seed
         passes = self.sampler.num_subnets
@@ -108,9 +116,12 @@ class MutualLearningHook(Hook):
         optim_wrapper.initialize_count_status(runner.model, runner.iter * passes, runner.max_iters * passes)
         set_width(model, self.sampler.widths[0])
         self._remove_handles()
+        self._norm_stride = fit_padding(model)
+        self._batch = PreparedBatch(model.data_preprocessor)
         self._handles = [
             model.register_forward_pre_hook(self._prepare_pass, with_kwargs=True),
             model.register_forward_hook(self._finish_pass, with_kwargs=True),
+            model.register_forward_hook(self._note_failure, always_call=True),
         ]
         self._output = self._teacher = None
         if self.distillation is not None:
@@ -120,23 +131,34 @@ class MutualLearningHook(Hook):
     def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Note the iteration; the loop's own pass is the widest network's."""
         self._iteration = runner.iter
+        self._batch.expect()
 
     def after_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None, outputs=None) -> None:
         """Run the other passes; the last one ends in the optimizer's step."""
         model = _unwrapped(runner.model)
-        for subnet in self.sampler.sample(runner.iter)[1:]:
+        subnets = self.sampler.sample(runner.iter)
+        for subnet in subnets[1:]:
             self._run_pass(runner, model, subnet, data_batch)
         self._teacher = None
+        self._batch.forget()
+        for average in averaged_models(runner.hooks):
+            start_averages(model, average, {subnet.width for subnet in subnets})
 
     def after_train(self, runner) -> None:
-        """Leave the model without hooks and at its widest."""
+        """Leave the model without hooks and at its widest, and the optimizer wrapper as it was built."""
         self._remove_handles()
+        wrapper = runner.optim_wrapper
+        wrapper._accumulative_counts, self._own_counts = self._own_counts, None
+        wrapper._inner_count, wrapper._max_counts, wrapper._remainder_counts = 0, -1, -1
 
     def _run_pass(self, runner, model: nn.Module, subnet: Subnet, data_batch: dict) -> None:
         self._subnet = subnet
         try:
-            with use_width(model, subnet.width):
+            with use_width(model, subnet.width), self._batch.repeated():
                 losses = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+        except Exception as error:  # whatever it is: the loop knows neither width nor scale
+            note_pass(error, self._where)
+            raise
         finally:
             self._subnet = self._widest
         for name, value in losses.items():
@@ -147,18 +169,24 @@ class MutualLearningHook(Hook):
         if kwargs.get('mode') != 'loss':
             return None
         self._guard.before_forward(model)
+        self._note(kwargs.get('inputs'))
         if self._subnet.scale == 1.0:
             return None
-        preprocessor = model.data_preprocessor
-        inputs, data_samples = rescale_batch(
-            kwargs['inputs'],
-            kwargs['data_samples'],
-            self._subnet.scale,
-            getattr(preprocessor, 'pad_size_divisor', 1),
-            getattr(preprocessor, 'pad_value', 0.0),
-            getattr(preprocessor, 'seg_pad_value', 255),
+        inputs, data_samples = rescale_as(
+            model.data_preprocessor, kwargs['inputs'], kwargs['data_samples'], self._subnet.scale, self._norm_stride
         )
+        self._note(inputs)
         return args, {**kwargs, 'inputs': inputs, 'data_samples': data_samples}
+
+    def _note(self, inputs: object) -> None:
+        """Keep in words what the pass under way runs on."""
+        self._where = f'iteration {self._iteration + 1}, {describe_pass(self._subnet, inputs)}'
+
+    def _note_failure(self, model: nn.Module, args: tuple, output: object) -> None:
+        """Forward hook that is called after an error too: the widest pass is the loop's own."""
+        error = sys.exc_info()[1]
+        if output is None and isinstance(error, Exception):
+            note_pass(error, self._where)
 
     def _finish_pass(self, model: nn.Module, args: tuple, kwargs: dict, losses: dict) -> dict | None:
         """Forward hook: check the losses; undo MMEngine's averaging over the passes, in the gradients alone."""
@@ -174,12 +202,7 @@ class MutualLearningHook(Hook):
         return {name: _map_tensors(value, factor) for name, value in losses.items()}
 
     def _distilled_module(self, model: nn.Module) -> nn.Module:
-        """The module whose output is distilled, if the model can be distilled."""
-        if getattr(model.data_preprocessor, 'batch_augments', None):
-            raise ValueError(
-                'distill compares passes on the same images, but the batch_augments of the data preprocessor draw anew '
-                'in each pass: remove them or distill'
-            )
+        """The module whose output is distilled, if the model has it."""
         try:
             return model.get_submodule(self.distillation.module)
         except AttributeError:
@@ -203,38 +226,12 @@ class MutualLearningHook(Hook):
             return losses
         return self.distillation.losses(losses, output, self._teacher, self._subnet.scale / self._widest.scale)
 
-    def _check_norms(self, model: nn.Module) -> None:
-        """Refuse frozen statistics that do not exist, warn of norms that mix the widths' statistics."""
-        was_training = model.training
-        model.train()  # norm_eval and frozen_stages take effect in train()
-        frozen = [(name, layer) for name, layer in model.named_modules() if not layer.training]
-        model.train(was_training)
-        for name, layer in frozen:
-            if isinstance(layer, SlimBatchNorm2d):
-                unready = [width for width in self.sampler.widths if not layer.is_ready(width)]
-                if unready:
-                    raise ValueError(
-                        f'{name} is frozen (norm_eval or frozen_stages), but has no statistics for the widths '
-                        f'{unready}: set norm_eval=False and frozen_stages=-1, or start from a checkpoint '
-                        'calibrated with tools/misc/calibrate.py'
-                    )
-        mixing = [
-            name
-            for name, layer in model.named_modules()
-            if isinstance(layer, _BatchNorm) and not isinstance(layer, Slimmable) and layer.track_running_stats
-        ]
-        if mixing:
-            print_log(
-                f'{len(mixing)} batch norms outside the slimmable modules mix the statistics of all widths, the first '
-                f"is {mixing[0]}; give them norm_cfg=dict(type='SlimBN', widths=...)",
-                logger='current',
-                level=logging.WARNING,
-            )
-
     def _remove_handles(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        if self._batch is not None:
+            self._batch.close()
 
 
 class _ScaleGradient(torch.autograd.Function):

@@ -6,7 +6,8 @@ import contextlib
 import copy
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from numbers import Real
 from pathlib import Path
 
 from mmengine.evaluator import Evaluator
@@ -30,6 +31,30 @@ def evaluator_for(evaluator: Evaluator, subnet: Subnet) -> Evaluator:
             path = Path(metric.out_file_path)
             metric.out_file_path = str(path.with_name(f'{path.stem}_{subnet}{path.suffix}'))
     return clone
+
+
+def fill_missing(results: Mapping[Subnet, dict]) -> list[Subnet]:
+    """Complete the metrics of sub-networks that detected nothing, in place.
+
+    MMDetection's metrics leave out what they cannot compute without any detection. Where another sub-network has a
+    number, the value is 0, or -1 where all others have -1: COCO's mark of an area of objects that the data lack.
+
+    Args:
+        results: Metrics of each sub-network.
+
+    Returns:
+        The sub-networks that lacked a metric.
+    """
+    known: dict[str, list[float]] = {}
+    for metrics in results.values():
+        for name, value in metrics.items():
+            if isinstance(value, Real):
+                known.setdefault(name, []).append(value)
+    incomplete = [subnet for subnet, metrics in results.items() if not known.keys() <= metrics.keys()]
+    for subnet in incomplete:
+        missing = {name: -1.0 if set(values) == {-1.0} else 0.0 for name, values in known.items()}
+        results[subnet].update({name: value for name, value in missing.items() if name not in results[subnet]})
+    return incomplete
 
 
 @contextlib.contextmanager

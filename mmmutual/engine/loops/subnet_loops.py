@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from itertools import islice
 
@@ -18,11 +18,14 @@ from torch.utils.data import DataLoader
 
 from mmmutual.analysis import count_grid, format_table, main_metrics, write_report
 from mmmutual.layers import SlimBatchNorm2d, check_ratios, use_width
+from mmmutual.upstream import parse_losses, update_losses
 
-from ..calibration import calibrate, kept_statistics
+from ..calibration import calibrate, kept_statistics, norms_with_statistics
+from ..image_sides import fit_padding
+from ..pass_errors import describe_pass, note_pass
 from ..pipeline_scale import nominal_size, scale_pipeline
 from ..sampling import Subnet
-from .evaluators import evaluator_for, quiet
+from .evaluators import evaluator_for, fill_missing, quiet
 
 
 class _SubnetLoop:
@@ -79,10 +82,12 @@ class _SubnetLoop:
         """Evaluate all sub-networks: one pass over the data for each scale, all widths on each loaded batch.
 
         Returns:
-            Metrics; the widest network's at the largest scale under their stock names, the others' with the
-            sub-network's name before them, as ``w0.5_s0.8/coco/bbox_mAP``.
+            Metrics; the widest network's at the largest scale under their stock names, its losses among them if the
+            model predicts any, the others' with the sub-network's name before them, as ``w0.5_s0.8/coco/bbox_mAP``.
         """
         self.check_widths()
+        fit_padding(self._model)
+        self._losses.clear()
         self._call_hook('before_{}')
         self._call_hook('before_{}_epoch')
         self.runner.model.eval()
@@ -136,11 +141,16 @@ class _SubnetLoop:
         return {Subnet(width, scale): counts[width, sizes[scale]] for width in self.widths for scale in self.scales}
 
     @property
+    def _losses(self) -> dict:
+        """What MMEngine's loop collects of the losses that a model predicts."""
+        return getattr(self, f'{self.mode}_loss')
+
+    @property
     def _model(self) -> nn.Module:
         return self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
 
     def _calibrate(self, scale: float) -> None:
-        if self.calibration_batches:
+        if self.calibration_batches and norms_with_statistics(self._model):
             loader = self.runner.build_dataloader(self.runner.cfg.train_dataloader, seed=self.runner.seed)
             calibrate(self._model, islice(loader, self.calibration_batches), self.widths, (scale,))
 
@@ -150,9 +160,16 @@ class _SubnetLoop:
         step = self.runner.model.val_step if self.mode == 'val' else self.runner.model.test_step
         self._call_hook('before_{}_iter', batch_idx=index, data_batch=batch)
         for width in reversed(self.widths):
-            with use_width(self._model, width), autocast(enabled=self.fp16):
-                outputs = step(batch)
-            self._evaluators[Subnet(width, scale)].process(data_samples=outputs, data_batch=batch)
+            subnet = Subnet(width, scale)
+            try:
+                with use_width(self._model, width), autocast(enabled=self.fp16):
+                    outputs = step(batch)
+            except Exception as error:  # whatever it is: nothing else knows width and scale
+                inputs = batch.get('inputs') if isinstance(batch, Mapping) else None
+                note_pass(error, f'evaluation, {describe_pass(subnet, inputs)}')
+                raise
+            outputs, _ = update_losses(outputs, self._losses if subnet == self.reference else {})
+            self._evaluators[subnet].process(data_samples=outputs, data_batch=batch)
         self._call_hook('after_{}_iter', batch_idx=index, data_batch=batch, outputs=outputs)
 
     def _evaluate(self) -> dict[str, float]:
@@ -161,7 +178,11 @@ class _SubnetLoop:
         with quiet():
             for subnet, evaluator in list(self._evaluators.items())[1:]:
                 self.results[subnet] = evaluator.evaluate(size)
+        for subnet in fill_missing(self.results):
+            self.runner.logger.warning(f'{subnet} detected nothing: the metrics that it lacks are 0')
         metrics = dict(self.results[self.reference])
+        if self._losses:
+            metrics.update(parse_losses(self._losses, self.mode))
         for subnet in list(self.results)[1:]:
             metrics.update({f'{subnet}/{name}': value for name, value in self.results[subnet].items()})
         return metrics

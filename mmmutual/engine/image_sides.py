@@ -1,0 +1,90 @@
+"""The image sides that a model needs: levels that fit each other, and batch norms that see more than one value."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmmutual.analysis.meta import meta_copy
+
+LARGEST = 128  # the largest divisor that is tried
+SMALLEST_IMAGE = 96  # pixels; smaller ones have no deep levels
+ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError, AssertionError, IndexError)
+
+
+def fit_padding(model: nn.Module) -> int:
+    """Let a data preprocessor pad images to the sides that the model needs.
+
+    Necks that concatenate levels, as those of RTMDet and YOLOX, need sides that are multiples of their largest stride.
+    At full scale the config sees to that; at another scale its sides are other ones. ``pad_size_divisor`` of the data
+    preprocessor is raised if the model fails at multiples of the present one and runs at multiples of a larger one.
+
+    Args:
+        model: A detector or a classifier, without a wrapper. Only shapes are computed, without arithmetic.
+
+    Returns:
+        The stride in pixels of the deepest batch norm in backbone and neck; 1 if there is none.
+    """
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    present = getattr(preprocessor, 'pad_size_divisor', None)
+    if not isinstance(present, int) or not isinstance(getattr(model, 'backbone', None), nn.Module):
+        return 1
+    meta = meta_copy(model)
+    for divisor in _divisors(present):
+        number = max(3, math.ceil(SMALLEST_IMAGE / divisor)) | 1  # odd: no multiple of a larger power of two
+        side = divisor * number
+        try:
+            stride = _stride_of_norms(meta, (side, side + 2 * divisor))
+        except ERRORS:
+            continue
+        if divisor != present:
+            print_log(
+                f'{type(model).__name__} needs image sides that are multiples of {divisor}: images are padded to them',
+                logger='current',
+                level=logging.INFO,
+            )
+            preprocessor.pad_size_divisor = divisor
+        return stride
+    return 1  # it does not run on shapes alone, so nothing is known
+
+
+def _divisors(present: int) -> Iterator[int]:
+    """The present divisor, then larger ones."""
+    yield present
+    powers = (2**exponent for exponent in range(1, LARGEST.bit_length()))
+    yield from sorted({math.lcm(present, power) for power in powers} - {present})
+
+
+@torch.no_grad()
+def _stride_of_norms(meta: nn.Module, size: tuple[int, int]) -> int:
+    """Run backbone and neck on an image of a size (height, width); the largest stride of the batch norms' inputs."""
+    heights: list[int] = []
+
+    def note(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if args[0].dim() == 4:
+            heights.append(args[0].size(2))
+
+    parts = [part for part in (meta.backbone, getattr(meta, 'neck', None)) if part is not None]
+    norms = [layer for part in parts for layer in part.modules() if isinstance(layer, _BatchNorm)]
+    handles = [layer.register_forward_pre_hook(note) for layer in norms]
+    try:
+        features = torch.empty(1, _input_channels(meta.backbone), *size, device='meta')
+        for part in parts:
+            features = part(features)
+    finally:
+        for handle in handles:
+            handle.remove()
+    strides = (2 ** math.ceil(math.log2(size[0] / height)) for height in heights)
+    return max(strides, default=1)
+
+
+def _input_channels(backbone: nn.Module) -> int:
+    weights = (parameter for parameter in backbone.parameters() if parameter.dim() == 4)
+    first = next(weights, None)
+    return 3 if first is None else first.size(1)

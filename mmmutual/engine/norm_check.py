@@ -1,0 +1,49 @@
+"""Looks before a training whether the batch norms of a model suit several widths."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from mmengine.logging import print_log
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmmutual.layers import SlimBatchNorm2d, Slimmable
+
+
+def check_norms(model: nn.Module, widths: Sequence[float]) -> None:
+    """Refuse frozen statistics that do not exist, and warn of norms that mix the widths' statistics.
+
+    Args:
+        model: A model, without a wrapper.
+        widths: Widths that are trained.
+
+    Raises:
+        ValueError: If a frozen norm lacks statistics for a width.
+    """
+    was_training = model.training
+    model.train()  # norm_eval and frozen_stages take effect in train()
+    frozen = [(name, layer) for name, layer in model.named_modules() if not layer.training]
+    model.train(was_training)
+    for name, layer in frozen:
+        if isinstance(layer, SlimBatchNorm2d):
+            unready = [width for width in widths if not layer.is_ready(width)]
+            if unready:
+                raise ValueError(
+                    f'{name} is frozen (norm_eval or frozen_stages), but has no statistics for the widths '
+                    f'{unready}: set norm_eval=False and frozen_stages=-1, or start from a checkpoint '
+                    'calibrated with tools/misc/calibrate.py'
+                )
+    mixing = [
+        name
+        for name, layer in model.named_modules()
+        if isinstance(layer, _BatchNorm) and not isinstance(layer, Slimmable) and layer.track_running_stats
+    ]
+    if mixing:
+        print_log(
+            f'{len(mixing)} batch norms outside the slimmable modules mix the statistics of all widths, the first '
+            f"is {mixing[0]}; give them norm_cfg=dict(type='SlimBN', widths=...)",
+            logger='current',
+            level=logging.WARNING,
+        )

@@ -1,0 +1,42 @@
+"""Says in which pass an error occurred: width, scale and image size."""
+
+from __future__ import annotations
+
+import logging
+
+from mmengine.logging import print_log
+from torch import Tensor
+
+from .sampling import Subnet
+
+
+def note_pass(error: Exception, where: str) -> None:
+    """Add to an error where it occurred; the log says it as well, since Python 3.10 shows no notes.
+
+    Args:
+        error: Any error.
+        where: The pass.
+    """
+    if where in getattr(error, '__notes__', ()):
+        return
+    if hasattr(error, 'add_note'):
+        error.add_note(where)
+    print_log(f'{where}: {type(error).__name__}', logger='current', level=logging.ERROR)
+
+
+def describe_pass(subnet: Subnet, inputs: object) -> str:
+    """A pass in words.
+
+    Args:
+        subnet: Its sub-network.
+        inputs: (N, C, H, W) images, a list of (C, H, W), or anything else.
+
+    Returns:
+        Such as ``'width 0.5 at scale 0.8, 2 images of 205 x 256 pixels (height x width)'``.
+    """
+    images = list(inputs) if isinstance(inputs, (Tensor, list, tuple)) else []
+    sizes = [tuple(image.shape[-2:]) for image in images if isinstance(image, Tensor) and image.dim() == 3]
+    shown = ', '.join(f'{height} x {width}' for height, width in dict.fromkeys(sizes))
+    number = '1 image' if len(sizes) == 1 else f'{len(sizes)} images'
+    pixels = f', {number} of {shown} pixels (height x width)' if sizes else ''
+    return f'width {subnet.width:g} at scale {subnet.scale:g}{pixels}'

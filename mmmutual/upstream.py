@@ -1,0 +1,22 @@
+"""Private names of upstream packages that this project uses, each with the reason."""
+
+from __future__ import annotations
+
+from mmengine.runner.loops import _parse_losses, _update_losses
+from torch import nn
+
+# MMEngine's evaluation loops split the losses off a model's predictions by these two, and offer no public way to do so.
+update_losses, parse_losses = _update_losses, _parse_losses
+
+
+def drop_hooks(model: nn.Module) -> None:
+    """Remove all forward hooks of a copied model, in place.
+
+    A copy has the hooks of the original, and torch keeps no handles that could remove them.
+
+    Args:
+        model: A copy that nobody else uses.
+    """
+    for module in model.modules():
+        module._forward_pre_hooks.clear()
+        module._forward_hooks.clear()
