@@ -5,6 +5,7 @@ from .controller import LatencyController
 from .flops import count_grid, count_multiply_adds
 from .instances import class_colors, draw_instances
 from .latency import Latency, device_name, measure_latency
+from .palette import drawable_meta
 from .parameters import count_parameters
 from .plot import plot_front, plot_subnets
 from .query_table import Cell, QueryTable
@@ -23,6 +24,7 @@ __all__ = [
     'count_parameters',
     'device_name',
     'draw_instances',
+    'drawable_meta',
     'format_count',
     'format_table',
     'front',

@@ -17,7 +17,7 @@ from mmengine.dataset import Compose
 from mmengine.logging import print_log
 from torch import nn
 
-from mmmutual.analysis import LatencyController, QueryTable
+from mmmutual.analysis import LatencyController, QueryTable, drawable_meta
 from mmmutual.engine import Subnet, scale_pipeline
 from mmmutual.engine.image_sides import fit_padding
 from mmmutual.layers import check_ratio, set_width
@@ -195,6 +195,7 @@ class AdaptiveInferencer(DetInferencer):
         checkpoint = read_checkpoint(self._weights)
         check_architecture(model, checkpoint, self._weights)
         super()._load_weights_to_model(model, checkpoint, cfg)
+        model.dataset_meta = drawable_meta(model.dataset_meta)
 
     def _init_pipeline(self, cfg: Config) -> Compose:
         self._loader = cfg.test_dataloader

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mmmutual.analysis import format_table, main_metrics, plot_subnets, write_report
+from mmmutual.analysis import drawable_meta, format_table, main_metrics, plot_subnets, write_report
 
 ROWS = [
     {'width': 1.0, 'scale': 1.0, 'multiply_adds': 180.6e9, 'box mAP': 0.4, 'mask mAP': 0.35},
@@ -30,6 +30,36 @@ def test_main_metrics():
         'mask mAP': 0.2,
     }
     assert main_metrics({'pascal_voc/mAP': 0.7}) == {'pascal_voc/mAP': 0.7}
+
+
+@pytest.mark.parametrize(
+    ('names', 'titles'),
+    [
+        (['day/coco/bbox_mAP', 'night/coco/bbox_mAP'], ['day box mAP', 'night box mAP']),
+        (['day/coco/segm_mAP', 'night/coco/bbox_mAP'], ['day mask mAP', 'night box mAP']),
+        (['coco/bbox_mAP', 'lvis/bbox_mAP'], ['coco box mAP', 'lvis box mAP']),
+        (['a/coco/bbox_mAP', 'a/lvis/bbox_mAP'], ['a/coco box mAP', 'a/lvis box mAP']),
+        (['bbox_mAP', 'other/bbox_mAP'], ['box mAP', 'other box mAP']),
+    ],
+)
+def test_metrics_of_several_data_sets_are_told_apart(names, titles):
+    metrics = {name: index / 10 for index, name in enumerate(names)}
+    assert main_metrics(metrics) == dict(zip(titles, metrics.values()))
+
+
+@pytest.mark.parametrize(
+    ('meta', 'palette'),
+    [
+        (dict(classes=('a', 'b'), palette=[(0, 0, 0)]), 'random'),
+        (dict(classes=('a',), palette=[(0, 0, 0)]), [(0, 0, 0)]),
+        (dict(classes=('a', 'b'), palette='coco'), 'coco'),
+        ([dict(classes=('a', 'b'), palette=[(0, 0, 0)]), dict(classes=('c',))], 'random'),
+        (dict(classes=('a',)), None),
+        (None, None),
+    ],
+)
+def test_a_palette_has_a_colour_for_each_class(meta, palette):
+    assert drawable_meta(meta).get('palette') == palette
 
 
 def test_report(tmp_path):

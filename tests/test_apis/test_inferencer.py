@@ -159,6 +159,18 @@ def test_a_wish_chooses_the_cell(inferencer, images, wish, expected):
     assert result['cells'][0]['latency_ms'] == pytest.approx(100 * np.prod(cells(result)[0]))
 
 
+def test_a_single_frame_has_no_progress_bar(inferencer, images, capsys, monkeypatch):
+    monkeypatch.setattr(inferencer, '_show_progress', True)
+    inferencer(np.zeros((64, 64, 3), np.uint8))
+    inferencer(images[0])
+    assert 'Inference' not in capsys.readouterr().out
+    inferencer(images[:2])
+    assert 'Inference' in capsys.readouterr().out
+    monkeypatch.undo()
+    inferencer(images[:2])
+    assert 'Inference' not in capsys.readouterr().out
+
+
 def test_a_target_is_held_under_a_load_that_comes_and_goes(inferencer, images):
     load = 1.0
     inferencer.clock = Clock(lambda subnet: load * 100 * subnet.width * subnet.scale, inferencer)

@@ -114,6 +114,21 @@ def test_the_configs_use_it(root):
         assert hook.type == 'AtomicCheckpointHook' and hook.interval == 1
 
 
-def test_wrong_arguments():
-    with pytest.raises(TypeError, match='backend_args'):
-        AtomicCheckpointHook(backend_args=dict(backend='petrel'))
+@pytest.mark.parametrize('name', ['backend_args', 'file_client_args'])
+@pytest.mark.parametrize('value', [None, dict(backend='local'), dict(backend='disk')])
+def test_local_backends_are_written_atomically(name, value, tiny_data, tmp_path):
+    hook = AtomicCheckpointHook(**{name: value})
+    assert hook.backend_args == dict(backend='atomic') and hook.file_client_args is None
+
+
+@pytest.mark.parametrize(
+    ('options', 'text'),
+    [
+        (dict(backend_args=dict(backend='petrel')), r"local files only, but got backend_args=\{'backend': 'petrel'\}"),
+        (dict(file_client_args=dict(backend='http')), "but got file_client_args=.*or MMEngine's CheckpointHook"),
+        (dict(out_dir='s3://bucket/runs'), "but got out_dir='s3://bucket/runs'"),
+    ],
+)
+def test_other_places_are_refused(options, text):
+    with pytest.raises(ValueError, match=text):
+        AtomicCheckpointHook(**options)

@@ -124,13 +124,6 @@ def test_other_outputs_are_refused():
         detached([torch.zeros(1), dict(a=torch.zeros(1))])
 
 
-def test_batch_augments_are_refused():
-    model = Classifier()
-    model.data_preprocessor.batch_augments = [nn.Identity()]
-    with pytest.raises(ValueError, match='batch_augments of the data preprocessor draw anew.*remove them or distill'):
-        make_hook(model, distill=dict(type='SoftLabelDistillation'))
-
-
 @pytest.mark.parametrize('kind', [SoftLabelDistillation, PearsonDistillation])
 def test_wrong_weights(kind):
     with pytest.raises(ValueError, match='loss_weight must be above 0, but got 0'):

@@ -1,14 +1,17 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from tiny import build_runner, run_training, tiny_config, tiny_retinanet, without_validation
 from torch import nn
 
 from mmmutual.engine import MutualLearningHook, SandwichSampler, rescale_batch
 from mmmutual.engine.hooks.iteration_seed_hook import TRAINING, _seed
-from mmmutual.layers import get_width, set_width
+from mmmutual.layers import SlimLinear, get_width, set_width
 
 ITERATIONS, SEED = 4, 5
 LEARNING_RATE = {tiny_config: 0.01, tiny_retinanet: 1e-4}
@@ -131,6 +134,38 @@ def test_the_model_is_left_at_its_widest_without_hooks(tiny_data, tmp_path):
     assert get_width(model) == 1.0
     assert not model._forward_pre_hooks
     assert not model._forward_hooks
+
+
+@pytest.mark.parametrize('counts', [1, 2])
+def test_the_optimizer_wrapper_takes_single_steps_afterwards(counts, tiny_data, tmp_path):
+    config = config_for('sum', tiny_data, tmp_path)
+    config.train_dataloader.dataset.indices = 4
+    config.optim_wrapper.accumulative_counts = counts
+    runner = run_training(config)
+    weight, wrapper = runner.model.backbone.conv1.weight, runner.optim_wrapper
+    wrapper.zero_grad()
+    changed = []
+    for _ in range(4):
+        before = weight.detach().clone()
+        wrapper.update_params((weight * torch.linspace(-1, 1, weight.numel()).view_as(weight)).sum())
+        changed.append(not torch.equal(before, weight))
+    assert changed == ([True] * 4 if counts == 1 else [False, True, False, True])
+
+
+def test_several_optimizers_are_refused():
+    model = nn.Sequential(SlimLinear(16, 16))
+    wrappers = OptimWrapperDict(a=OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)))
+    runner = SimpleNamespace(model=model, optim_wrapper=wrappers, seed=0, iter=0, max_iters=4, cfg={})
+    with pytest.raises(ValueError, match='needs one OptimWrapper, but the runner has a OptimWrapperDict: train all'):
+        MutualLearningHook(widths=(1.0, 0.5)).before_train(runner)
+
+
+def test_single_small_images_train_at_every_scale(tiny_data, tmp_path):
+    config = config_for('sum', tiny_data, tmp_path)
+    config.train_dataloader.update(batch_size=1)
+    config.train_dataloader.dataset.indices = 2
+    config.custom_hooks[1].scales = (1.0, 0.5, 0.25)  # 32 and 16 pixels, at a stride of 32
+    assert run_training(config).iter == 2
 
 
 def test_a_failing_pass_restores_the_width(tiny_data, tmp_path, monkeypatch):

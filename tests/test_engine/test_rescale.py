@@ -19,6 +19,7 @@ from mmengine.structures import BaseDataElement, InstanceData
 from PIL import Image
 
 from mmmutual.engine import rescale_batch
+from mmmutual.engine.rescale import rescale_as
 
 SIZES = ((97, 131), (120, 80))  # height, width
 SCALES = (1.0, 0.8, 0.6, 0.4, 0.25)
@@ -413,3 +414,35 @@ def test_any_sizes_scales_and_boxes(drawn, scale, divisor):
         assert (boxes <= torch.tensor([w, h] * 2) + 1e-4).all()
         for polygons, box in zip(instances.masks, boxes):
             assert_close(polygons[0], corners(*box.tolist()))
+
+
+@pytest.mark.parametrize(
+    ('number', 'size', 'stride', 'frame'),
+    [
+        (1, (64, 64), 32, (32, 64)),  # one value would be left
+        (1, (64, 66), 32, (32, 64)),
+        (2, (64, 64), 32, (32, 32)),
+        (1, (64, 64), 16, (32, 32)),
+        (1, (32, 32), 64, (32, 96)),
+    ],
+)
+def test_a_single_image_has_two_values_at_the_deepest_stride(number, size, stride, frame):
+    samples = [DetDataSample(metainfo=dict(img_shape=size)) for _ in range(number)]
+    images, samples = rescale_batch(torch.ones(number, 3, *size), samples, 0.5, 32, PAD_VALUE, norm_stride=stride)
+    assert images.shape[2:] == samples[0].batch_input_shape == frame
+    assert samples[0].img_shape == (size[0] // 2, size[1] // 2)
+    assert (images[..., size[1] // 2 :] == PAD_VALUE).all()
+
+
+def test_padding_as_a_data_preprocessor_pads():
+    padding = dict(pad_size_divisor=48, pad_value=7.0, seg_pad_value=9, mask_pad_value=1)
+    batch = preprocessor(**padding)(collate([draw(*size, BitmapMasks) for size in SIZES]), True)
+    ours = rescale_as(preprocessor(**padding), batch['inputs'], batch['data_samples'], 0.5)
+    theirs = rescale_batch(batch['inputs'], batch['data_samples'], 0.5, **padding)
+    assert torch.equal(ours[0], theirs[0])
+    for sample, other in zip(ours[1], theirs[1]):
+        height, width = sample.img_shape
+        masks = sample.gt_instances.masks.masks
+        assert np.array_equal(masks, other.gt_instances.masks.masks)
+        assert (masks[:, height:] == 1).all() and (masks[:, :, width:] == 1).all()
+        assert (sample.gt_sem_seg.sem_seg[:, height:] == 9).all()

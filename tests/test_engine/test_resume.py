@@ -1,7 +1,14 @@
+import random
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
-from mmengine.runner import get_priority, loops
+from mmdet.registry import DATASETS
+from mmengine.runner import Runner, get_priority, loops
 from tiny import run_training, tiny_config, without_validation
+from torch.utils.data import Dataset
 
 from mmmutual.engine import IterationSeedHook, MutualLearningHook, SandwichSampler
 
@@ -50,6 +57,58 @@ def test_a_resumed_run_equals_the_uninterrupted_one(loop, drawn, tiny_data, tmp_
         assert torch.equal(ours, theirs), name
     ours, theirs = (runner.optim_wrapper.state_dict()['state'] for runner in (resumed, whole))
     assert all(torch.equal(ours[key]['exp_avg'], theirs[key]['exp_avg']) for key in theirs)
+
+
+@DATASETS.register_module()
+class Draws(Dataset):
+    """What python, numpy and torch draw in the process that loads an item."""
+
+    def __init__(self, length: int = 4) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> list[float]:
+        return [random.random(), np.random.rand(), float(torch.rand(1))]
+
+
+def draws_of(seed: int, first: int, epochs: int, workers: int = 2, **options) -> list[list]:
+    """The batches of some epochs, with the calls of the hook that a training makes."""
+    config = dict(dataset=dict(type='Draws'), sampler=dict(type='DefaultSampler', shuffle=False), batch_size=1)
+    loader = Runner.build_dataloader(dict(config, num_workers=workers, **options), seed=seed)
+    runner = SimpleNamespace(seed=seed, iter=first * len(loader), train_dataloader=loader)
+    hook = IterationSeedHook()
+    hook.before_train(runner)
+    drawn = []
+    for _ in range(epochs):
+        hook.before_train_epoch(runner)
+        drawn.append([])
+        for batch in loader:
+            drawn[-1].append(batch)
+            hook.before_train_iter(runner, 0)
+            hook.after_train_iter(runner, 0)
+            runner.iter += 1
+    return drawn
+
+
+def test_workers_that_restart_draw_something_else_in_each_epoch_and_the_same_after_a_resume():
+    whole = draws_of(seed=0, first=0, epochs=2)
+    assert all(len({str(batch) for batch in epoch}) == 4 for epoch in whole)
+    numbers = [str(number) for epoch in whole for batch in epoch for item in batch for number in item]
+    assert len(set(numbers)) == len(numbers)
+    assert draws_of(seed=0, first=1, epochs=1) == whole[1:]
+    assert draws_of(seed=1, first=0, epochs=1) != whole[:1]
+
+
+def test_workers_call_the_users_function_too(tmp_path):
+    calls = dict(type=note_worker, folder=str(tmp_path))
+    draws_of(seed=0, first=0, epochs=1, worker_init_fn=calls)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['0', '1']
+
+
+def note_worker(worker_id: int, folder: str) -> None:
+    (Path(folder) / str(worker_id)).touch()
 
 
 def test_the_next_batch_is_seeded_after_the_passes():

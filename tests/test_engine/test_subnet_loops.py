@@ -4,12 +4,14 @@ import logging
 import pytest
 import torch
 from mmdet.registry import HOOKS, METRICS
+from mmdet.visualization import get_palette
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from tiny import build_runner, run_training, tiny_config
 
 import mmmutual
 from mmmutual.engine import Subnet
+from mmmutual.engine.loops.evaluators import fill_missing
 from mmmutual.layers import SlimBatchNorm2d, get_width
 
 WIDTHS = (1.0, 0.5, 0.25)
@@ -156,6 +158,60 @@ def test_save_best(tiny_data, tmp_path):
     runner = run_training(config)
     assert list(tmp_path.glob('best_coco_bbox_mAP_epoch_1.pth'))
     assert 'val/w0.25_s1/coco/bbox_mAP' in runner.message_hub.log_scalars
+
+
+def test_a_subnet_that_detects_nothing_has_the_metrics_of_the_others():
+    seeing = {'coco/bbox_mAP': 0.3, 'coco/bbox_mAP_s': -1.0, 'coco/text': 'a'}
+    results = {Subnet(1.0): {}, Subnet(0.5): dict(seeing), Subnet(0.25): {'coco/bbox_mAP': 0.2}}
+    assert fill_missing(results) == [Subnet(1.0), Subnet(0.25)]
+    assert results[Subnet(1.0)] == {'coco/bbox_mAP': 0.0, 'coco/bbox_mAP_s': -1.0}
+    assert results[Subnet(0.5)] == seeing
+    assert results[Subnet(0.25)] == {'coco/bbox_mAP': 0.2, 'coco/bbox_mAP_s': -1.0}
+    nothing = {Subnet(1.0): {}, Subnet(0.5): {}}
+    assert fill_missing(nothing) == [] and nothing[Subnet(1.0)] == {}
+
+
+def test_the_best_checkpoint_is_saved_though_the_widest_network_detects_nothing(tiny_data, tmp_path):
+    config = config_for(tiny_data, tmp_path, scales=(1.0,))
+    config.train_dataloader.dataset.indices = 2
+    config.train_cfg.update(max_epochs=1, val_interval=1)
+    config.default_hooks.checkpoint.update(save_best='seen/score', rule='greater')
+    config.val_cfg.widths = (1.0, 0.25)
+    runner = build_runner(config)
+    runner.val_loop.evaluator.evaluate = lambda size: {}
+    runner.train()
+    assert (tmp_path / 'best_seen_score_epoch_1.pth').exists()
+    rows = runner.val_loop.rows()
+    assert rows[0]['seen/score'] == 0 < rows[1]['seen/score']
+
+
+def test_sets_are_told_apart(tiny_data, tmp_path):
+    config = tiny_config(tiny_data, tmp_path)
+    config.test_cfg.update(widths=(1.0, 0.5), scales=(1.0,))
+    part = config.test_dataloader.dataset
+    config.test_dataloader.dataset = dict(type='ConcatDataset', datasets=[part, part])
+    metric = dict(type='CocoMetric', ann_file=config.test_evaluator.ann_file, metric='bbox')
+    config.test_evaluator = dict(
+        type='MultiDatasetsEvaluator', metrics=[metric, metric], dataset_prefixes=['day', 'night']
+    )
+    runner = build_runner(config)
+    runner.model.init_weights()
+    ready(runner.model)
+    runner.test()
+    rows = json.loads(next(tmp_path.rglob('subnets.json')).read_text())
+    assert len(rows) == 2
+    for row in rows:
+        assert list(row) == ['width', 'scale', 'multiply_adds', 'day box mAP', 'night box mAP']
+        assert row['day box mAP'] == row['night box mAP']
+
+
+def test_more_classes_than_colours_can_be_drawn(tiny_data, tmp_path):
+    config = config_for(tiny_data, tmp_path)
+    classes = [*config.classes, *(f'class {number}' for number in range(90))]
+    config.test_dataloader.dataset.metainfo.classes = classes
+    loop = build_runner(config).test_loop
+    meta = loop.runner.visualizer.dataset_meta
+    assert len(meta['classes']) == 94 and len(get_palette(meta['palette'], 94)) == 94
 
 
 def test_the_report(tiny_data, tmp_path):

@@ -6,6 +6,7 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import revert_sync_batchnorm
 from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
 import mmmutual
 from mmmutual.layers import PooledStatistics, SlimBatchNorm2d, SlimGroupNorm, SlimSyncBatchNorm2d
@@ -166,6 +167,24 @@ def test_built_by_norm_cfg_under_the_stock_name(cfg, kind, name):
 def test_mmengine_does_not_revert_the_synchronised_norm():
     model = nn.Sequential(SlimSyncBatchNorm2d(16, widths=WIDTHS))
     assert type(revert_sync_batchnorm(model)[0]) is SlimSyncBatchNorm2d
+
+
+def test_update_bn_of_one_width_leaves_the_others():
+    model = nn.Sequential(SlimBatchNorm2d(16, widths=(1.0, 0.5)))
+    batches = [torch.rand(4, 16, 3, 3) for _ in range(2)]
+    for width in (1.0, 0.5):
+        with mmmutual.use_width(model, width):
+            update_bn(batches, model)
+    (norm,) = model
+    for width in (1.0, 0.5):
+        mean, _, tracked = norm.statistics(width)
+        assert int(tracked) == 2
+        torch.testing.assert_close(mean, torch.cat(batches).mean((0, 2, 3)))
+    with mmmutual.use_width(model, 0.5):
+        norm.reset_running_stats()
+    assert not norm.is_ready(0.5) and int(norm.num_batches_tracked) == 2
+    norm.reset_parameters()
+    assert int(norm.num_batches_tracked) == 0 and norm.width == 1.0
 
 
 @pytest.mark.parametrize(('channels', 'groups'), [(32, 8), (16, 4), (8, 2)])

@@ -16,7 +16,7 @@ from mmengine.runner.amp import autocast
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmmutual.analysis import count_grid, format_table, main_metrics, write_report
+from mmmutual.analysis import count_grid, drawable_meta, format_table, main_metrics, write_report
 from mmmutual.layers import SlimBatchNorm2d, check_ratios, use_width
 from mmmutual.upstream import parse_losses, update_losses
 
@@ -68,6 +68,7 @@ class _SubnetLoop:
         self.widths, self.scales = check_ratios(widths), check_ratios(scales, 'scales')
         configs = self._scaled_configs(dataloader)
         super().__init__(runner, dataloader, evaluator, fp16)
+        runner.visualizer.dataset_meta = drawable_meta(runner.visualizer.dataset_meta)
         self._loaders = {scale: runner.build_dataloader(config) for scale, config in configs.items()}
         self._loaders.setdefault(1.0, self.dataloader)
         self.size = nominal_size(dataloader) if isinstance(dataloader, dict) else None
