@@ -80,7 +80,7 @@ def _stride_of_norms(meta: nn.Module, size: tuple[int, int]) -> int:
     finally:
         for handle in handles:
             handle.remove()
-    strides = (2 ** math.ceil(math.log2(size[0] / height)) for height in heights)
+    strides = (2 ** round(math.log2(size[0] / height)) for height in heights)
     return max(strides, default=1)
 
 
