@@ -67,6 +67,11 @@ def read_config(args: argparse.Namespace) -> Config:
         config.default_hooks.visualization.update(drawing)
     if args.out:
         evaluators = config.test_evaluator if isinstance(config.test_evaluator, list) else [config.test_evaluator]
+        if any(evaluator.get('type') == 'MultiDatasetsEvaluator' for evaluator in evaluators):
+            raise ValueError(
+                f'--out writes the predictions of one data set, but test_evaluator of {args.config} is a '
+                'MultiDatasetsEvaluator: set test_dataloader and test_evaluator to one of the data sets'
+            )
         dump = 'DumpDetResults' if detects else 'DumpResults'
         config.test_evaluator = [*evaluators, dict(type=dump, out_file_path=args.out)]
     return config

@@ -25,7 +25,8 @@ def count_multiply_adds(model: nn.Module, size: Size) -> dict[str, int]:
 
     Args:
         model: A detector of mmdet, or an image classifier of mmpretrain.
-        size: Height and width of the network's input in pixels.
+        size: Height and width of the network's input in pixels. If the model cannot run at this size, it is padded as
+            the data preprocessor pads.
 
     Returns:
         Multiply-adds of each part (``'backbone'``, ``'neck'``, ``'rpn_head'``, ``'bbox_head'``, ``'mask_head'``,
@@ -50,9 +51,23 @@ def count_multiply_adds(model: nn.Module, size: Size) -> dict[str, int]:
         counts[part] = counts.get(part, 0) + counter.get_total_flops() // 2
         return result
 
-    run_on_meta(meta_copy(model), size, count)
+    meta = meta_copy(model)
+    try:
+        run_on_meta(meta, size, count)
+    except ValueError:
+        padded = _padded(model, size)
+        if padded == tuple(size):
+            raise
+        counts.clear()
+        run_on_meta(meta, padded, count)
     counts['total'] = sum(counts.values())
     return counts
+
+
+def _padded(model: nn.Module, size: Size) -> Size:
+    divisor = getattr(getattr(model, 'data_preprocessor', None), 'pad_size_divisor', 1)
+    height, width = (-(-side // divisor) * divisor for side in size)
+    return height, width
 
 
 def count_grid(model: nn.Module, widths: Sequence[float], sizes: Iterable[Size]) -> dict[tuple[float, Size], int]:

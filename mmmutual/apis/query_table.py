@@ -119,6 +119,7 @@ def _runner(config: Config, checkpoint: str | Path, lacking: dict[float, list[fl
         check_architecture(runner.model, content, checkpoint)
         runner.call_hook('before_run')
         runner.load_or_resume()
+    fit_padding(runner.model)
     return runner
 
 
@@ -218,7 +219,6 @@ def _time(model: nn.Module, config: Config, cells: Sequence[Cell], repeats: int)
         with autocast(enabled=fp16):
             model.test_step(batches[turn % len(batches)])
 
-    fit_padding(model)
     model.eval()
     calls = len(subnets) * (IMAGES + repeats)
     with use_width(model, get_width(model)), tqdm(desc='latency', total=calls, bar_format=BAR) as bar:

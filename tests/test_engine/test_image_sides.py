@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.model import ImgDataPreprocessor
 from torch import nn
 
+from mmmutual.analysis import count_multiply_adds
 from mmmutual.engine import image_sides
 from mmmutual.engine.image_sides import fit_padding
 
@@ -63,6 +64,14 @@ def test_hooks_of_the_user_do_not_see_the_trial():
     model.backbone.register_forward_pre_hook(lambda layer, args: seen.append(args))
     fit_padding(model)
     assert not seen
+
+
+def test_multiply_adds_are_those_of_the_padded_image_where_the_model_needs_padding():
+    model = rtmdet()
+    with pytest.raises(ValueError, match='cannot count neck'):
+        count_multiply_adds(model, (205, 97))
+    fit_padding(model)
+    assert count_multiply_adds(model, (205, 97)) == count_multiply_adds(model, (224, 128))
 
 
 @pytest.mark.parametrize('part', ['backbone', 'data_preprocessor'])
