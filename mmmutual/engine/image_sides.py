@@ -35,7 +35,10 @@ def fit_padding(model: nn.Module) -> int:
     present = getattr(preprocessor, 'pad_size_divisor', None)
     if not isinstance(present, int) or not isinstance(getattr(model, 'backbone', None), nn.Module):
         return 1
-    meta = meta_copy(model)
+    try:
+        meta = meta_copy(model)
+    except ERRORS:
+        return 1  # a model that cannot be copied
     for divisor in _divisors(present):
         number = max(3, math.ceil(SMALLEST_IMAGE / divisor)) | 1  # odd: no multiple of a larger power of two
         side = divisor * number

@@ -19,9 +19,12 @@ LOADS_SKIPPED = not hasattr(loops._InfiniteDataloaderIterator, 'skip_iter')
 def config_for(loop: str, data, work_dir, length: int):
     config = without_validation(tiny_config(data, work_dir))
     config.model.backbone.frozen_stages = -1
-    if loop == 'epochs':
+    if loop.startswith('epochs'):
         config.train_cfg.max_epochs = length
-    else:
+    if loop.endswith('calibration'):
+        average = dict(type='EMAHook', ema_type='ExpMomentumEMA', update_buffers=True, priority=49)
+        config.custom_hooks += [average, dict(type='BNCalibrationHook', num_batches=1)]
+    elif loop == 'iterations':
         config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=4 * length, val_interval=1000)
         config.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
         config.default_hooks.checkpoint.update(by_epoch=False, interval=4)
@@ -41,7 +44,7 @@ def drawn(monkeypatch):
     return samples
 
 
-@pytest.mark.parametrize('loop', ['epochs', 'iterations'])
+@pytest.mark.parametrize('loop', ['epochs', 'iterations', 'epochs with averages and calibration'])
 def test_a_resumed_run_equals_the_uninterrupted_one(loop, drawn, tiny_data, tmp_path):
     whole = run_training(config_for(loop, tiny_data, tmp_path / 'whole', 3))
     uninterrupted, drawn[:] = list(drawn), []

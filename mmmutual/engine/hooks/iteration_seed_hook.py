@@ -34,7 +34,8 @@ class IterationSeedHook(Hook):
     def before_train(self, runner) -> None:
         """Seed the loading of the first batch, and let workers follow."""
         loader = runner.train_dataloader
-        if loader.num_workers and getattr(loader.worker_init_fn, 'func', None) is not seed_worker:
+        workers = getattr(loader, 'num_workers', 0)
+        if workers and getattr(loader.worker_init_fn, 'func', None) is not seed_worker:
             loader.worker_init_fn = partial(seed_worker, init_fn=loader.worker_init_fn)
         _seed(runner.seed, runner.iter, LOADING)
 
