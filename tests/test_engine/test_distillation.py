@@ -37,7 +37,9 @@ def make_hook(model: nn.Module, **arguments) -> tuple[MutualLearningHook, Simple
     hook = MutualLearningHook(WIDTHS, **arguments)
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
     hub = MessageHub.get_instance('distillation')
-    runner = SimpleNamespace(cfg={}, model=model, optim_wrapper=wrapper, seed=0, iter=0, max_iters=9, message_hub=hub)
+    runner = SimpleNamespace(
+        cfg={}, model=model, optim_wrapper=wrapper, seed=0, iter=0, max_iters=9, message_hub=hub, hooks=[]
+    )
     hook.before_train(runner)
     return hook, runner
 
