@@ -39,6 +39,7 @@ class MutualIteration:
             seed=0,
             iter=0,
             max_iters=10**6,
+            hooks=[],
         )
         model.train()
         self.hook.before_train(self.runner)
