@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from pathlib import Path
 
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config, DictAction
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch import nn
 
 from mmmutual.apis import (
+    build_model,
     check_architecture,
+    check_model,
+    check_mutual,
     clear_errors,
     config_name,
     join_processes,
@@ -46,18 +52,17 @@ def parse_args() -> argparse.Namespace:
 
 def read_config(args: argparse.Namespace) -> Config:
     """The config with the command line's settings in it."""
-    config = load_config(args.config)
+    config = load_config(args.config, args.cfg_options)
     config.launcher = args.launcher
-    if args.cfg_options is not None:
-        config.merge_from_dict(args.cfg_options)
     config.work_dir = args.work_dir or config.get('work_dir') or f'./work_dirs/{config_name(args.config)}'
     config.load_from = args.checkpoint
     for name, values in (('widths', args.widths), ('scales', args.scales)):
         if values is not None:
-            if config.test_cfg.type != 'SubnetTestLoop':
+            if config.test_cfg.get('type') != 'SubnetTestLoop':
+                check_mutual(build_model(config), read_checkpoint(args.checkpoint), args.checkpoint, args.config)
                 raise ValueError(
                     f"--{name} needs test_cfg=dict(type='SubnetTestLoop', ...), but {args.config} has "
-                    f'{config.test_cfg.type}'
+                    f'{config.test_cfg.get("type", "TestLoop")}'
                 )
             config.test_cfg[name] = tuple(values)
     detects = config.get('default_scope') != 'mmpretrain'
@@ -85,14 +90,28 @@ def main() -> None:
         config = read_config(args)
         checkpoint = read_checkpoint(args.checkpoint)
         prepare(config, splits=('test',))
+        model = check_model(config, splits=('test',))
+        if model is not None:
+            check_architecture(model, checkpoint, args.checkpoint)
+            warn_if_stock(config, model, checkpoint, args)
         join_processes(config)
         runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        check_architecture(model, checkpoint, args.checkpoint)
         if isinstance(runner.test_loop, SubnetTestLoop):
             model.load_state_dict(checkpoint['state_dict'], strict=False)  # statistics; the runner loads in its turn
             runner.test_loop.check_widths()
-    runner.test()
+    with clear_errors(only_own=True):
+        runner.test()
+
+
+def warn_if_stock(config: Config, model: nn.Module, checkpoint: dict, args: argparse.Namespace) -> None:
+    """Say which config evaluates all widths; the stock one evaluates the widest network, as it is asked to."""
+    try:
+        check_mutual(model, checkpoint, args.checkpoint, args.config)
+    except ValueError as error:
+        if config.test_cfg.get('type') == 'SubnetTestLoop':
+            raise
+        print_log(f'{error}. Now width 1.0 is evaluated', logger='current', level=logging.WARNING)
 
 
 if __name__ == '__main__':

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config, DictAction
+from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmmutual.apis import (
+    check_model,
     clear_errors,
     config_name,
     format_changes,
@@ -19,6 +22,7 @@ from mmmutual.apis import (
     latest_checkpoint,
     load_config,
     make_mutual,
+    override,
     prepare,
     read_checkpoint,
 )
@@ -63,12 +67,10 @@ def read_config(args: argparse.Namespace) -> Config:
     if args.mutual:
         config = _mutual(config, args.mutual)
     config.launcher = args.launcher
-    if args.cfg_options is not None:
-        config.merge_from_dict(args.cfg_options)
+    override(config, args.cfg_options or {})
     config.work_dir = args.work_dir or config.get('work_dir') or f'./work_dirs/{config_name(args.config)}'
     if args.amp:
-        config.optim_wrapper.type = 'AmpOptimWrapper'
-        config.optim_wrapper.loss_scale = 'dynamic'
+        use_mixed_precision(config)
     if args.auto_scale_lr:
         if 'base_batch_size' not in config.get('auto_scale_lr', {}):
             raise ValueError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config')
@@ -77,6 +79,23 @@ def read_config(args: argparse.Namespace) -> Config:
         config.resume = True
         config.load_from = None if args.resume == 'auto' else args.resume
     return config
+
+
+def use_mixed_precision(config: Config) -> None:
+    """Set up ``--amp``, in place; a config that sets up mixed precision itself stays as it is."""
+    wrapper = config.optim_wrapper
+    kind = str(wrapper.get('type', 'OptimWrapper')).split('.')[-1]
+    if kind == 'AmpOptimWrapper':
+        message = f'--amp changes nothing: the config has an AmpOptimWrapper, with loss_scale={wrapper.get("loss_scale")!r}'
+        print_log(message, logger='current', level=logging.WARNING)
+    elif kind == 'OptimWrapper':
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+    else:
+        raise ValueError(
+            f'--amp puts AmpOptimWrapper in the place of OptimWrapper, but the config has optim_wrapper.type={kind!r}: '
+            'leave --amp out, and set up mixed precision in the config'
+        )
 
 
 def _mutual(stock: Config, slim: str) -> Config:
@@ -110,9 +129,11 @@ def main() -> None:
         config = read_config(args)
         check_start(config)
         prepare(config, splits=('train', 'val'))
+        check_model(config, splits=('train', 'val'))
         join_processes(config)
         runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
-    runner.train()
+    with clear_errors(only_own=True):
+        runner.train()
 
 
 if __name__ == '__main__':

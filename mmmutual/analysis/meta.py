@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from mmmutual.models import input_channels
 from mmmutual.upstream import drop_hooks
 
 Size = tuple[int, int]  # height, width in pixels
@@ -37,7 +38,7 @@ def run_on_meta(meta: nn.Module, size: Size, run: RunPart) -> None:
             kind = type(getattr(meta, part, function)).__name__
             raise ValueError(f'cannot count {part} ({kind}) of {type(meta).__name__}: {error}') from error
 
-    features = checked('backbone', meta.backbone, torch.empty(1, 3, *size, device='meta'))
+    features = checked('backbone', meta.backbone, torch.empty(1, input_channels(meta), *size, device='meta'))
     if getattr(meta, 'neck', None) is not None:
         features = checked('neck', meta.neck, features)
     for part in ('rpn_head', 'bbox_head', 'mask_head', 'head'):

@@ -1,28 +1,37 @@
 """What programs call."""
 
+from .build import build_model, check_model
 from .checkpoint import check_architecture, latest_checkpoint, read_checkpoint
+from .config_file import config_name, load_config, override
+from .image_files import find_images
 from .inferencer import AdaptiveInferencer
 from .launch import clear_errors, join_processes, prepare
 from .load import load_model
-from .mutual_config import config_name, format_changes, load_config, make_mutual, write_mutual
+from .mutual_config import format_changes, make_mutual, write_mutual
 from .published_weights import PublishedWeights, convert_published
 from .query_table import fill_query_table
 from .show import show_widths
+from .trained_config import check_mutual
 
 __all__ = [
     'AdaptiveInferencer',
     'PublishedWeights',
+    'build_model',
     'check_architecture',
+    'check_model',
+    'check_mutual',
     'clear_errors',
     'config_name',
     'convert_published',
     'fill_query_table',
+    'find_images',
     'format_changes',
     'join_processes',
     'latest_checkpoint',
     'load_config',
     'load_model',
     'make_mutual',
+    'override',
     'prepare',
     'read_checkpoint',
     'show_widths',

@@ -27,7 +27,8 @@ from mmmutual.engine import MutualLearningHook
 from mmmutual.engine.pipeline_scale import nested_dicts
 from mmmutual.layers import use_width
 
-from .mutual_config import load_config, make_mutual
+from .config_file import load_config
+from .mutual_config import make_mutual
 
 CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
 RELATIVES = ('ResNet', 'ResNetV1d', 'ResNeXt', 'ResNeSt', 'Res2Net', 'RegNet', 'HRNet', 'DetectoRS_ResNet',

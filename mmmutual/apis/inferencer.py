@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import mmcv
 import numpy as np
 import torch
 from mmdet.apis import DetInferencer
 from mmengine.config import Config, ConfigDict
-from mmengine.dataset import Compose
 from mmengine.logging import print_log
 from torch import nn
 
@@ -21,9 +21,14 @@ from mmmutual.analysis import LatencyController, QueryTable, drawable_meta
 from mmmutual.engine import Subnet, scale_pipeline
 from mmmutual.engine.image_sides import fit_padding
 from mmmutual.layers import check_ratio, set_width
+from mmmutual.models import input_channels
 
+from .channel_check import check_channels
 from .checkpoint import check_architecture, read_checkpoint
+from .config_file import load_config
 from .identity import sha256
+from .image_files import find_images
+from .trained_config import check_mutual
 
 WAYS = 'width and scale, budget_flops and budget_ms, or target_ms'
 
@@ -35,7 +40,7 @@ class AdaptiveInferencer(DetInferencer):
     for each other; to run at the same time, make an inferencer for each thread.
 
     Args:
-        model: Config file or config.
+        model: Config file, config or name of a config such as ``mmdet::...``.
         weights: Checkpoint file; it is loaded without executing anything in it.
         device: Such as ``'cuda:0'``; None for a GPU if there is one.
         scope: As ``DetInferencer``.
@@ -51,7 +56,8 @@ class AdaptiveInferencer(DetInferencer):
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If the checkpoint or the table is damaged, or does not fit the config.
+        ValueError: If the checkpoint or the table is damaged or does not fit the config, or if the checkpoint is of a
+            mutual training and the config is not.
 
     Example:
         >>> inferencer = AdaptiveInferencer(config, checkpoint, table='table.json')
@@ -71,11 +77,9 @@ class AdaptiveInferencer(DetInferencer):
         show_progress: bool = True,
         table: str | Path | QueryTable | None = None,
     ) -> None:
-        if isinstance(model, Path):
-            model = str(model)
-        if isinstance(model, str) and not Path(model).is_file():
-            raise FileNotFoundError(f'there is no config file {model} on this machine')
-        if not isinstance(model, (str, Config, ConfigDict)):
+        if isinstance(model, (str, Path)):
+            model = load_config(model)
+        if not isinstance(model, (Config, ConfigDict)):
             raise TypeError(f'model must be a config or its file, but got {model!r}')
         self.table = QueryTable.load(table) if isinstance(table, (str, Path)) else table
         self.controller: LatencyController | None = None
@@ -105,7 +109,8 @@ class AdaptiveInferencer(DetInferencer):
         """Detect objects with the sub-network that was asked for, without any wish with the widest at full scale.
 
         Args:
-            inputs: A path, URL, folder (in the order of names) or array (H, W, 3) in BGR, or a list of them.
+            inputs: A path, URL, folder (its images in the order of names, whatever the case of their endings) or array
+                (H, W, 3) in BGR or (H, W) in grey, or a list of them.
             *args: As ``DetInferencer``.
             width: Width multiplier; 1.0 if only ``scale`` is given.
             scale: Input scale; 1.0 if only ``width`` is given.
@@ -122,7 +127,8 @@ class AdaptiveInferencer(DetInferencer):
         Raises:
             TypeError: If one of the numbers is none.
             ValueError: If wishes of different kinds are given, if a number is out of range, if no sub-network fits the
-                budget, if the model does not know the width, or if there is no query table to choose from.
+                budget, if the model does not know the width, if there is no query table to choose from, or if a folder
+                has no image.
         """
         with self._lock:
             kinds = ((width, scale), (budget_flops, budget_ms), (target_ms,))
@@ -186,28 +192,46 @@ class AdaptiveInferencer(DetInferencer):
 
     def _init_model(self, cfg: Config, weights: str, device: str = 'cpu') -> nn.Module:
         self._device = torch.device(device)
-        self._weights = weights
+        self._weights, self._config_name = weights, cfg.filename
         model = super()._init_model(cfg, None, device)  # or else MMEngine would read the file, and less strictly
         fit_padding(model)
         return model
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: dict | None, cfg: Config) -> None:
         checkpoint = read_checkpoint(self._weights)
+        check_channels(model)
+        check_mutual(model, checkpoint, self._weights, self._config_name)
         check_architecture(model, checkpoint, self._weights)
         super()._load_weights_to_model(model, checkpoint, cfg)
         model.dataset_meta = drawable_meta(model.dataset_meta)
 
-    def _init_pipeline(self, cfg: Config) -> Compose:
+    def _init_pipeline(self, cfg: Config) -> Callable[[Any], dict]:
         self._loader = cfg.test_dataloader
         self._pipelines = {1.0: self._build_pipeline(1.0)}
         return self._pipelines[1.0]
 
-    def _build_pipeline(self, scale: float) -> Compose:
-        return super()._init_pipeline(ConfigDict(test_dataloader=scale_pipeline(self._loader, scale)))
+    def _build_pipeline(self, scale: float) -> Callable[[Any], dict]:
+        pipeline = super()._init_pipeline(ConfigDict(test_dataloader=scale_pipeline(self._loader, scale)))
+        channels = input_channels(self.model)
+        return lambda image: pipeline(_with_channels(image, channels) if isinstance(image, np.ndarray) else image)
 
     def _inputs_to_list(self, inputs: str | Path | np.ndarray | Sequence) -> list:
+        if isinstance(inputs, (str, Path)) and Path(inputs).is_dir():
+            inputs = find_images(inputs)  # mmdet leaves out files such as IMG_0001.JPG
         if isinstance(inputs, Path):
             inputs = str(inputs)
         items = [str(item) if isinstance(item, Path) else item for item in super()._inputs_to_list(inputs)]
         self.show_progress = self._show_progress and len(items) > 1  # no bar for each frame of a video
-        return sorted(items) if isinstance(inputs, str) else items  # a folder lists its files in any order
+        return items
+
+
+def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """An image (H, W), (H, W, 1) or (H, W, 3) in BGR with as many channels as the model takes, as files are loaded."""
+    there = 1 if image.ndim == 2 else image.shape[-1]
+    if there == channels:
+        return image
+    if (there, channels) == (3, 1):
+        return mmcv.bgr2gray(image)
+    if (there, channels) == (1, 3):
+        return mmcv.gray2bgr(image)
+    raise ValueError(f'the image has the shape {image.shape}, but the model takes images of {channels} channels')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,12 +21,17 @@ from .checkpoint import read_data
 from .head_classes import check_head_classes
 from .mask_heads import check_mask_heads
 
+PACKAGE = Path(__file__).parents[1]
 TIMEOUT = 1800  # seconds that processes wait for each other; MMEngine's default
 
 
 @contextmanager
-def clear_errors() -> Iterator[None]:
+def clear_errors(only_own: bool = False) -> Iterator[None]:
     """End the program with one sentence instead of a traceback where the user's input is at fault.
+
+    Args:
+        only_own: Whether errors that mmmutual did not raise itself pass through: in a training they are defects, of the
+            user's own classes perhaps, and their traceback is needed.
 
     Yields:
         Nothing.
@@ -35,9 +41,18 @@ def clear_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, TypeError, FileNotFoundError, ImportError) as error:
+    except (ValueError, TypeError, FileNotFoundError, ImportError, FloatingPointError) as error:
+        if not _is_own(error) and (only_own or isinstance(error, FloatingPointError)):
+            raise
+        sys.stdout.flush()  # in one file with the log, the error is the last thing in it
         print(f'error: {_reason(error)}', file=sys.stderr)
         raise SystemExit(1) from error
+
+
+def _is_own(error: Exception) -> bool:
+    """Whether it was raised in mmmutual, not somewhere below."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return PACKAGE in Path(last.filename).parents
 
 
 def _reason(error: Exception) -> Exception:

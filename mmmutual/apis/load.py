@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmdet.models import BaseDetector
-from mmdet.utils import register_all_modules
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
+from .build import build_model
 from .checkpoint import check_architecture, read_checkpoint
+from .trained_config import check_mutual
 
 
 def load_model(config: Config, checkpoint: str | Path, needs_detector: str = '') -> tuple[nn.Module, dict]:
@@ -26,16 +26,17 @@ def load_model(config: Config, checkpoint: str | Path, needs_detector: str = '')
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged or of another architecture, or if the model is no detector but has to be.
+        TypeError: As :func:`build_model`.
+        ValueError: If the file is damaged or of another architecture, if it is of a mutual training and the config is
+            not, if the model is no detector but has to be, or as :func:`build_model`.
     """
     content = read_checkpoint(checkpoint)
-    register_all_modules(init_default_scope=False)
-    init_default_scope(config.get('default_scope') or 'mmdet')
-    model = MODELS.build(config.model)
+    model = build_model(config)
     if needs_detector and not isinstance(model, BaseDetector):
         raise ValueError(
             f'{needs_detector} needs a detector, but {config.filename} is the config of {type(model).__name__}'
         )
+    check_mutual(model, content, checkpoint, config.filename)
     check_architecture(model, content, checkpoint)
     model.load_state_dict(content['state_dict'], strict=False)
     return model, content

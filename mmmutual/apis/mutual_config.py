@@ -6,7 +6,6 @@ import copy
 import inspect
 import os
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,47 +18,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmmutual.engine import SandwichSampler, scale_pipeline
 from mmmutual.models import check_part, make_slimmable_
 
+from .config_file import inheriting
+
 WIDTHS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 SCALES = (1.0, 0.8, 0.6, 0.4)
 CLIP = dict(max_norm=35, norm_type=2)
 LINE = 100  # characters of a written setting
 EVALUATED = 4  # of the trained widths
 STOCK_LOOPS = {'val_cfg': ('ValLoop', 'SubnetValLoop'), 'test_cfg': ('TestLoop', 'SubnetTestLoop')}
-
-
-def load_config(name: str) -> Config:
-    """Read a config.
-
-    Args:
-        name: A path, or a config that a package brings along, as ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
-
-    Returns:
-        The config.
-
-    Raises:
-        FileNotFoundError: If there is no such config.
-    """
-    package, found, path = name.rpartition('::')
-    if not found:
-        return Config.fromfile(name)
-    spec = find_spec(package) if package.isidentifier() else None
-    path = Path(spec.origin).parent / '.mim' / 'configs' / path if spec else Path(path)
-    if spec is None or not path.is_file():
-        raise FileNotFoundError(f'there is no config {name}. An example is mmdet::yolox/yolox_s_8xb8-300e_coco.py')
-    return _inheriting(name) or Config.fromfile(path)
-
-
-def _inheriting(name: str) -> Config | None:
-    """A config that inherits from ``mmdet::...``; None if MMEngine cannot, since it takes no folder such as gn+ws."""
-    try:
-        return Config.fromstring(f'_base_ = {name!r}', '.py')
-    except ValueError:
-        return None
-
-
-def config_name(name: str) -> str:
-    """The bare name of a config, as work dirs are called: of ``mmdet::yolox/yolox_s.py`` it is ``yolox_s``."""
-    return Path(name.split('::')[-1]).stem
 
 
 def make_mutual(
@@ -167,7 +133,7 @@ def write_mutual(name: str, stock: Config, mutual: Config, path: str | Path) -> 
         path: Where the file goes. Where MMEngine cannot inherit from such a name, all settings go into it.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    if '::' in name and _inheriting(name) is None:
+    if '::' in name and inheriting(name) is None:
         mutual.dump(path)
         return
     base = name if '::' in name else os.path.relpath(name, Path(path).parent).replace(os.sep, '/')

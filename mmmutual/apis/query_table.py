@@ -31,9 +31,11 @@ from mmmutual.engine.image_sides import fit_padding
 from mmmutual.engine.loops.evaluators import quiet
 from mmmutual.layers import check_ratios, get_width, set_width, use_width
 
+from .build import build_model, check_model
 from .checkpoint import check_architecture, read_checkpoint
 from .identity import check_identity, identity
 from .launch import prepare
+from .trained_config import check_mutual
 
 IMAGES = 5  # test images that latency is measured on; the warm-up sees each of them
 BAR = '{desc} {percentage:3.0f}%|{bar}| {elapsed} passed, {remaining} left'
@@ -78,7 +80,11 @@ def fill_query_table(
         raise ValueError(f'repeats must be at least 1, but got {repeats}')
     if Path(path).suffix != '.json':  # a slip must not overwrite some other file
         raise ValueError(f'the query table is a JSON file: give a path that ends in .json, not {path}')
-    widths = check_ratios(widths or config.test_cfg.get('widths') or ())
+    widths = widths or config.test_cfg.get('widths')
+    if not widths:
+        check_mutual(build_model(config), read_checkpoint(checkpoint), checkpoint, config.filename)
+        raise ValueError('no widths: give --widths, since test_cfg of the config has none')
+    widths = check_ratios(widths)
     scales = check_ratios(scales or config.test_cfg.get('scales') or (1.0,), 'scales')
     expected = identity(config, checkpoint)
     table, cells = None, ()
@@ -109,6 +115,9 @@ def _runner(config: Config, checkpoint: str | Path, lacking: dict[float, list[fl
     """A runner that is ready to test; its own test loop is the first pass, if any."""
     content = read_checkpoint(checkpoint)
     prepare(config, splits=('test',))
+    model = check_model(config, splits=('test',))
+    check_mutual(model, content, checkpoint, config.filename)
+    check_architecture(model, content, checkpoint)
     config = config.copy()
     config.load_from, config.resume = str(checkpoint), False
     config.log_level = 'WARNING'  # the terminal belongs to the progress bar
@@ -116,7 +125,6 @@ def _runner(config: Config, checkpoint: str | Path, lacking: dict[float, list[fl
         config.test_cfg = _pass(config.test_cfg, *next(iter(lacking.items())))
     with quiet():
         runner = Runner.from_cfg(config)
-        check_architecture(runner.model, content, checkpoint)
         runner.call_hook('before_run')
         runner.load_or_resume()
     fit_padding(runner.model)

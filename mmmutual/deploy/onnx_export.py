@@ -15,6 +15,7 @@ from torch import nn
 
 from mmmutual.engine import nominal_size
 from mmmutual.files import write_whole
+from mmmutual.models import input_channels
 
 from .outputs import DenseOutputs, Size, tensor_difference
 
@@ -44,7 +45,7 @@ def input_size(config: Config) -> Size:
 def export_onnx(detector: nn.Module, path: str | Path, size: Size, origin: Mapping | None = None) -> float:
     """Write :class:`~mmmutual.deploy.DenseOutputs` of a detector as ONNX.
 
-    The input ``image`` is (1, 3, H, W), normalised as the detector's data preprocessor does it; its size is fixed. The
+    The input ``image`` is (1, C, H, W), C = 3 for colours and 1 for grey, normalised as the detector's data preprocessor does it; its size is fixed. The
     mean, standard deviation and channel order are in the file's metadata.
 
     Args:
@@ -69,7 +70,7 @@ def export_onnx(detector: nn.Module, path: str | Path, size: Size, origin: Mappi
     import onnxruntime
 
     model = DenseOutputs(detector).eval()
-    image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    image = torch.randn(1, input_channels(detector), *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = model.named(image)
     program = _trace(model, image, list(expected))

@@ -10,6 +10,8 @@ import torch
 from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 
+from mmmutual.models import input_channels
+
 DENSE_HEADS = ('rpn_head', 'bbox_head', 'mask_head')
 Size = tuple[int, int]
 
@@ -17,7 +19,7 @@ Size = tuple[int, int]
 class DenseOutputs(nn.Module):
     """Backbone, neck and dense head of a detector: all before boxes are chosen.
 
-    ``forward`` takes a preprocessed image (N, 3, H, W) and gives the tensors in the order of ``names(...)``: the levels
+    ``forward`` takes a preprocessed image (N, C, H, W) and gives the tensors in the order of ``names(...)``: the levels
     of the neck as ``neck_0``, ``neck_1`` and so on, then the maps of the dense head, as ``rpn_head_0_2`` for output 0
     (the scores, of an RPN) on level 2.
 
@@ -30,7 +32,7 @@ class DenseOutputs(nn.Module):
         self.detector = detector
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Features and head maps of an image (N, 3, H, W)."""
+        """Features and head maps of an image (N, C, H, W)."""
         return tuple(self.named(image).values())
 
     def named(self, image: Tensor) -> dict[str, Tensor]:
@@ -56,7 +58,7 @@ def largest_difference(first: nn.Module, second: nn.Module, size: Size = (128, 1
         The largest difference of feature and head maps and of predictions, relative to the largest value of a tensor
         where that is above 1; 0.0 if all are equal bit for bit, infinity if shapes or numbers of boxes differ.
     """
-    image = torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    image = torch.randint(0, 256, (input_channels(first), *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     return tensor_difference(_all_outputs(first, image), _all_outputs(second, image))
 
 

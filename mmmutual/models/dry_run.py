@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from mmmutual.layers import PooledStatistics, SlimBatchNorm2d, use_width
 
+from .input_channels import input_channels
+
 SIZE = 64  # pixels
 FIXED = 224  # what those of mmpretrain's backbones take that take one size only
 LARGER = (256, 512)  # for detectors that pick many features, or pool often
@@ -92,7 +94,7 @@ def running(model: nn.Module) -> Iterator[None]:
 
 
 def _images(model: nn.Module, size: int) -> Tensor:
-    return next(model.parameters()).new_zeros(2, 3, size, size)
+    return next(model.parameters()).new_zeros(2, input_channels(model), size, size)
 
 
 def _normalise_by_batch(model: nn.Module) -> None:

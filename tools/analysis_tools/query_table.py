@@ -16,7 +16,7 @@ NAMES = {'multiply_adds': 'multiply-adds', 'latency_ms': 'ms'}
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description='Evaluate, count and time a grid of sub-networks; find the best one')
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or one that a package brings along: mmdet::NAME')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--widths', nargs='+', type=float, help='width multipliers; default: those of test_cfg')
     parser.add_argument('--scales', nargs='+', type=float, help='input scales; default: those of test_cfg, or 1.0')
@@ -47,8 +47,7 @@ def main() -> None:
     """Fill the table, write the report, answer the budget."""
     args = parse_args()
     with clear_errors():
-        config = load_config(args.config)
-        config.merge_from_dict(args.cfg_options or {})
+        config = load_config(args.config, args.cfg_options)
         config.work_dir = config.get('work_dir') or f'./work_dirs/{config_name(args.config)}'
         path = Path(args.out or Path(config.work_dir) / 'query_table' / 'table.json')
         table = fill_query_table(

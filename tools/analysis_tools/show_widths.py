@@ -80,8 +80,7 @@ def main() -> None:
     """Load, detect, draw."""
     args = parse_args()
     with clear_errors():
-        config = load_config(args.config)
-        config.merge_from_dict(args.cfg_options or {})
+        config = load_config(args.config, args.cfg_options)
         prepare(config, splits=('test',))
         model, _ = load_model(config, args.checkpoint, needs_detector='a picture of detections')
         model.to('cuda' if torch.cuda.is_available() else 'cpu')

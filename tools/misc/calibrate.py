@@ -7,12 +7,12 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.runner import Runner, save_checkpoint
 from tqdm import tqdm
 
 import mmmutual
-from mmmutual.apis import clear_errors, load_model, prepare
+from mmmutual.apis import clear_errors, load_config, load_model, prepare
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
         description='Recompute the batch-norm statistics of a checkpoint on training images, for widths it was trained '
         'for or for new ones. The result switches between all of them with no data at hand.'
     )
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or one that a package brings along: mmdet::NAME')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('-o', '--out', required=True, help='where the calibrated checkpoint goes')
     parser.add_argument('--widths', nargs='+', type=float, help="width multipliers; default: the checkpoint's")
@@ -37,8 +37,7 @@ def main() -> None:
     """Load, calibrate, save."""
     args = parse_args()
     with clear_errors():
-        config = Config.fromfile(args.config)
-        config.merge_from_dict(args.cfg_options or {})
+        config = load_config(args.config, args.cfg_options)
         config.load_from = args.checkpoint
         if args.num_batches < 1:
             raise ValueError(f'--num-batches must be at least 1, but got {args.num_batches}')

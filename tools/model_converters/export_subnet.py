@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from torch import nn
 
-from mmmutual.apis import clear_errors, load_model
+from mmmutual.apis import clear_errors, config_name, load_config, load_model
 from mmmutual.deploy import export_onnx, export_subnet, input_size
 from mmmutual.deploy.onnx_export import check_onnx
 from mmmutual.engine import Subnet
 from mmmutual.layers import check_ratio
+from mmmutual.models import input_channels
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,7 +22,7 @@ def parse_args() -> argparse.Namespace:
         description='Write a sub-network as a stock mmdet config and checkpoint, which load where mmmutual is not '
         'installed; on request its backbone, neck and dense head as ONNX too'
     )
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or one that a package brings along: mmdet::NAME')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--width', type=float, required=True, help='width multiplier')
     parser.add_argument('--scale', type=float, default=1.0, help='input scale; default: 1.0')
@@ -47,10 +48,9 @@ def main() -> None:
         width, scale = check_ratio(args.width), check_ratio(args.scale, 'scale')
         if args.format == 'onnx':
             check_onnx()
-        config = Config.fromfile(args.config)
-        config.merge_from_dict(args.cfg_options or {})
+        config = load_config(args.config, args.cfg_options)
         model, checkpoint = load_model(config, args.checkpoint, needs_detector='the export')
-        work_dir = Path(config.get('work_dir') or f'./work_dirs/{Path(args.config).stem}')
+        work_dir = Path(config.get('work_dir') or f'./work_dirs/{config_name(args.config)}')
         out_dir = Path(args.out_dir) if args.out_dir else work_dir / 'export' / str(Subnet(width, scale))
         exported = export_subnet(config, model, width, scale, out_dir, checkpoint.get('meta'))
         print(f'config: {exported.config_path}')
@@ -63,7 +63,7 @@ def main() -> None:
             size = tuple(args.input_size) if args.input_size else input_size(exported.config)
             path = out_dir / 'dense.onnx'
             difference = export_onnx(exported.detector, path, size, dict(width=width, scale=scale))
-            print(f'onnx: {path}, {megabytes(path)}, input 1 x 3 x {size[0]} x {size[1]}')
+            print(f'onnx: {path}, {megabytes(path)}, input 1 x {input_channels(model)} x {size[0]} x {size[1]}')
             print(f'checked: outputs of onnxruntime and of PyTorch differ by {difference:.1e}')
 
 

@@ -1,0 +1,62 @@
+"""A config's model, built and checked before MMEngine makes a folder or a log."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from mmdet.utils import register_all_modules
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+from .channel_check import check_channels, check_colors
+
+
+def build_model(config: Config | Mapping) -> nn.Module:
+    """Build the model of a config, and check that its parts fit each other.
+
+    Args:
+        config: Config of a detector or a classifier, which stays as it is; its ``default_scope`` becomes the active one.
+
+    Returns:
+        The model, on the CPU, with random weights.
+
+    Raises:
+        TypeError: If a class does not have an argument.
+        ValueError: If a class is not registered or refuses an argument, or if a layer is built for another number of
+            channels than it gets.
+    """
+    register_all_modules(init_default_scope=False)
+    init_default_scope(config.get('default_scope') or 'mmdet')
+    settings = ConfigDict(config['model']).copy() if 'type' in config['model'] else config['model']
+    if config.get('data_preprocessor') is not None:  # as the runner does it
+        settings.setdefault('data_preprocessor', config['data_preprocessor'])
+    try:
+        model = MODELS.build(Config(dict(model=settings)).model)  # building changes a config
+    except (AssertionError, AttributeError, IndexError, KeyError, NotImplementedError) as error:
+        reason = (str(error).strip('\'"').splitlines() or ['no reason given'])[0]
+        raise ValueError(f'the model of the config cannot be built: {type(error).__name__}: {reason}') from error
+    check_channels(model)
+    return model
+
+
+def check_model(config: Config | Mapping, splits: tuple[str, ...]) -> nn.Module | None:
+    """Build the model once before a run makes folders and logs; in a distributed run the first process does.
+
+    Args:
+        config: As :func:`build_model`.
+        splits: Which of ``'train'``, ``'val'``, ``'test'`` the run uses; their images have to have the model's channels.
+
+    Returns:
+        The model; None in the other processes of a distributed run.
+
+    Raises:
+        TypeError: As :func:`build_model`.
+        ValueError: As :func:`build_model`.
+    """
+    if int(os.environ.get('RANK', 0)) > 0:
+        return None
+    model = build_model(config)
+    check_colors(config, model, splits)
+    return model

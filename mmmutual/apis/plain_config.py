@@ -1,0 +1,65 @@
+"""Configs in pure Python as configs in text: classes under the names that they are registered with."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import mmdet.registry
+import mmengine.registry
+from mmengine.config import Config
+from mmengine.registry import Registry
+
+
+def plain_config(config: Config) -> Config:
+    """Replace classes and functions in a config by the names that they are registered with.
+
+    All that looks for a ``type`` by its name then finds it, and the config can be written to a file.
+
+    Args:
+        config: A config, of a file with ``read_base()`` perhaps.
+
+    Returns:
+        The same config if it has no class in it, or a new one. A class that is registered nowhere gets its path of
+        import, which MMEngine builds from too.
+    """
+    imported = getattr(config, '_imported_names', ())  # names of what the file imports are not settings
+    settings = {name: value for name, value in config.items() if name not in imported}
+    if not any(_is_code(value) for value in _values(settings)):
+        return config
+    settings = _plain(settings, {id(kind): name for name, kind in _registered()})
+    settings['default_scope'] = settings.get('default_scope') or 'mmdet'  # names are looked up in it
+    return Config(settings, cfg_text=config.text, filename=config.filename)
+
+
+def _values(node: Any) -> Iterator[Any]:
+    yield node
+    if isinstance(node, (Mapping, list, tuple)):
+        for value in node.values() if isinstance(node, Mapping) else node:
+            yield from _values(value)
+
+
+def _is_code(value: Any) -> bool:
+    return inspect.isclass(value) or inspect.isroutine(value)
+
+
+def _plain(node: Any, names: Mapping[int, str]) -> Any:
+    if isinstance(node, Mapping):
+        return {key: _plain(value, names) for key, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return type(node)(_plain(value, names) for value in node)
+    if _is_code(node):
+        return names.get(id(node), f'{node.__module__}.{node.__qualname__}')
+    return node
+
+
+def _registered() -> Iterator[tuple[str, Any]]:
+    """Names and classes of all registries, those that mmdet finds without a prefix last."""
+    roots = [value for value in vars(mmengine.registry).values() if isinstance(value, Registry)]
+    own = [value for value in vars(mmdet.registry).values() if isinstance(value, Registry)]
+    for registry in roots:
+        for scope, child in registry.children.items():
+            yield from ((f'{scope}.{name}', kind) for name, kind in child.module_dict.items())
+    for registry in (*roots, *own):
+        yield from registry.module_dict.items()

@@ -1,0 +1,59 @@
+"""Which config a checkpoint was trained with: a mutual one under a stock config runs at its full width alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import nn
+
+from mmmutual.layers import Slimmable
+from mmmutual.layers.batch_norm import widths_in
+
+HOOK = 'MutualLearningHook'
+
+
+def check_mutual(model: nn.Module, checkpoint: Mapping, path: str | Path, config: str | None = None) -> None:
+    """Check that a mutual checkpoint is not used with the stock config that it was made from.
+
+    Args:
+        model: The config's model.
+        checkpoint: As :func:`read_checkpoint` returns it.
+        path: The checkpoint's file.
+        config: The config's file or name, for the message.
+
+    Raises:
+        ValueError: If the checkpoint has narrow widths and the model does not slim, with the config to take.
+    """
+    if any(isinstance(layer, Slimmable) for layer in model.modules()) or not _is_mutual(checkpoint):
+        return
+    widths = ', '.join(f'{width:g}' for width in narrow_widths(checkpoint))
+    raise ValueError(
+        f'the checkpoint {path} was trained mutually{f", with the widths 1, {widths}" if widths else ""}, but '
+        f'{config or "the config"} is a stock config, which has width 1.0 alone. {_advice(path, config)}'
+    )
+
+
+def narrow_widths(checkpoint: Mapping) -> list[float]:
+    """The widths below 1.0 that a checkpoint has batch-norm statistics for, largest first."""
+    state = checkpoint['state_dict']
+    name = next((name for name in state if '.running_mean_at_' in name), None)
+    return sorted(widths_in(state, name.rpartition('_at_')[0]), reverse=True) if name else []
+
+
+def _is_mutual(checkpoint: Mapping) -> bool:
+    """Whether it has statistics of narrow widths, or, without any batch norm, was trained with the hook."""
+    meta = checkpoint.get('meta')
+    return bool(narrow_widths(checkpoint)) or (isinstance(meta, Mapping) and HOOK in str(meta.get('cfg', '')))
+
+
+def _advice(path: str | Path, config: str | None) -> str:
+    """Which config to take: that in the checkpoint's folder, where a run leaves it."""
+    found = [file for file in Path(path).absolute().parent.glob('*.py') if HOOK in file.read_text(errors='replace')]
+    if found:
+        newest = max(found, key=lambda file: file.stat().st_mtime)
+        return f'Take the config that the training left beside it: {Path(path).parent / newest.name}'
+    return (
+        'Take the config that it was trained with; after tools/train.py --mutual it is in the work dir, or make it with '
+        f'python tools/misc/make_mutual_config.py {config or "CONFIG"} -o mutual.py'
+    )
