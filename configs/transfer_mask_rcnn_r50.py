@@ -1,5 +1,5 @@
 # Fine-tune a mutual detector on a data set of yours in COCO format, on one GPU: copy this file and set what is above the
-# line. docs/transfer.md goes through it. For boxes alone, start from './mutual_faster_rcnn_r50.py'.
+# line. docs/transfer.md goes through it.
 _base_ = './mutual_mask_rcnn_r50.py'
 
 load_from = 'work_dirs/mutual_mask_rcnn_r50/epoch_24.pth'  # a checkpoint of _base_
@@ -7,40 +7,56 @@ data_root = 'data/custom'
 train = dict(ann_file='annotations/train.json', data_prefix=dict(img='train/'))
 val = dict(ann_file='annotations/val.json', data_prefix=dict(img='val/'))
 classes = ('circle', 'triangle')  # names in the annotation files, in their order; one class is ('circle',)
+masks = True  # False for data with boxes alone: no masks are loaded, trained or evaluated
 
+image_scale = _base_.image_scale  # longest and shortest side of the images at scale 1.0, pixels
 widths = _base_.widths  # to train
 batch_size = 2
 lr = 0.0025  # for this batch size; half of it for half the batch
 max_epochs = 12
+val_interval = 1  # epochs
+save_best = 'coco/bbox_mAP'  # metric of the widest network whose best checkpoint is kept; None for the last ones alone
+max_per_img = _base_.model.test_cfg.rcnn.max_per_img  # most detections of an image
 norm_eval = True  # keep the batch norms' statistics; False takes those of each batch, of 8 images or more
 # ----------------------------------------------------------------------------------------------------------------------
 
-heads = [name for name in ('bbox_head', 'mask_head') if name in _base_.model.roi_head]
+has_masks = 'mask_head' in _base_.model.roi_head
+with_masks = masks and has_masks
+heads = ('bbox_head', 'mask_head') if with_masks else ('bbox_head',)
+roi_head = {name: dict(num_classes=len(classes)) for name in heads}
+if has_masks and not masks:
+    roi_head.update(mask_roi_extractor=None, mask_head=None)
 model = dict(
     backbone=dict(widths=widths, norm_eval=norm_eval, init_cfg=None),
-    roi_head={name: dict(num_classes=len(classes)) for name in heads},
+    roi_head=roi_head,
+    test_cfg=dict(rcnn=dict(max_per_img=max_per_img)),
 )
+
+settings = dict(Resize=dict(scale=image_scale), LoadAnnotations=dict(with_bbox=True, with_mask=with_masks))
+train_pipeline = [dict(step, **settings.get(step['type'], {})) for step in _base_.train_pipeline]
+test_pipeline = [dict(step, **settings.get(step['type'], {})) for step in _base_.test_pipeline]
 
 data_help = f'{data_root} should have what train, val and classes name at the top of the config.'
 metainfo = dict(classes=classes)
-train_dataloader = dict(batch_size=batch_size, dataset=dict(data_root=data_root, metainfo=metainfo, **train))
-val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo, **val))
+data = dict(data_root=data_root, metainfo=metainfo)
+train_dataloader = dict(batch_size=batch_size, dataset=dict(pipeline=train_pipeline, **data, **train))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline, **data, **val))
 test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=f'{data_root}/{val["ann_file"]}')
+val_evaluator = dict(ann_file=f'{data_root}/{val["ann_file"]}', metric=['bbox', 'segm'] if with_masks else 'bbox')
 test_evaluator = val_evaluator
 
 evaluated = tuple(width for width in _base_.val_cfg.widths if width in widths)
 val_cfg = dict(widths=evaluated)
 test_cfg = dict(widths=evaluated)
 
-train_cfg = dict(max_epochs=max_epochs)
+train_cfg = dict(max_epochs=max_epochs, val_interval=val_interval)
 optim_wrapper = dict(optimizer=dict(lr=lr))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
     dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=max_epochs, convert_to_iter_based=True),
 ]
 auto_scale_lr = dict(base_batch_size=batch_size)
-default_hooks = dict(logger=dict(interval=10))
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(save_best=save_best))
 
 custom_hooks = [
     dict(type='IterationSeedHook'),

@@ -12,20 +12,21 @@ from mmdet.apis.det_inferencer import IMG_EXTENSIONS
 from rich.progress import track
 
 from mmmutual.analysis import class_colors, draw_instances
-from mmmutual.apis import AdaptiveInferencer, clear_errors
+from mmmutual.apis import AdaptiveInferencer, clear_errors, find_images, latest_checkpoint
 
-CONFIG = Path('configs/mutual_mask_rcnn_r18_shapes.py')
+CONFIG = 'configs/mutual_mask_rcnn_r18_shapes.py'
 WORK_DIR = Path('work_dirs/mutual_mask_rcnn_r18_shapes')
 IMAGES = Path('data/shapes/val')  # all three: what `make demo` leaves
 PIXELS = 480  # small images are enlarged to about this, so that names can be read
 VIDEO_EXTENSIONS = ('.mp4', '.avi', '.mov', '.mkv', '.webm')
+KNOWN = (*IMG_EXTENSIONS, *VIDEO_EXTENSIONS)
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description='Detect objects with the sub-network that fits a budget')
     parser.add_argument('inputs', nargs='*', type=Path, default=[IMAGES], help=f'images, folders, videos ({IMAGES})')
-    parser.add_argument('--config', type=Path, default=CONFIG, help=f'config file ({CONFIG})')
+    parser.add_argument('--config', default=CONFIG, help=f'config file, or mmdet::NAME ({CONFIG})')
     parser.add_argument('--checkpoint', type=Path, help=f'checkpoint file (the last one in {WORK_DIR})')
     parser.add_argument('--table', type=Path, help=f'query table ({WORK_DIR}/query_table/table.json, if there is one)')
     parser.add_argument('--budget-ms', type=float, help='highest latency in the query table, milliseconds')
@@ -45,10 +46,9 @@ def load(args: argparse.Namespace) -> AdaptiveInferencer:
     """The inferencer, from the files given or from those that ``make demo`` leaves."""
     checkpoint, table = args.checkpoint, args.table
     if checkpoint is None:
-        pointer = WORK_DIR / 'last_checkpoint'
-        if args.config != CONFIG or not pointer.is_file():
+        checkpoint = latest_checkpoint(WORK_DIR) if args.config == CONFIG else None
+        if checkpoint is None:
             raise FileNotFoundError('no checkpoint: give --checkpoint, or train the example with `make demo`')
-        checkpoint = Path(pointer.read_text().strip())
         default_table = WORK_DIR / 'query_table' / 'table.json'
         table = table or (default_table if default_table.is_file() else None)
     return AdaptiveInferencer(args.config, checkpoint, device=args.device, show_progress=False, table=table)
@@ -60,13 +60,12 @@ def find(inputs: list[Path]) -> list[Path]:
     for path in inputs:
         if not path.exists():
             raise FileNotFoundError(f'there is no {path} on this machine')
-        found = sorted(path.iterdir()) if path.is_dir() else [path]
-        found = [file for file in found if file.suffix.lower() in (*IMG_EXTENSIONS, *VIDEO_EXTENSIONS)]
-        if not found:
-            raise ValueError(
-                f'{path} is or has no image or video; known are {", ".join((*IMG_EXTENSIONS, *VIDEO_EXTENSIONS))}'
-            )
-        files += found
+        if path.is_dir():
+            files += find_images(path, KNOWN)
+        elif path.suffix.lower() in KNOWN:
+            files.append(path)
+        else:
+            raise ValueError(f'{path} is not an image or video; known are {", ".join(KNOWN)}')
     return files
 
 

@@ -1,5 +1,6 @@
 """Fine-tuning on other classes, by the lines at the top of ``configs/transfer_mask_rcnn_r50.py``."""
 
+import json
 import re
 
 import pytest
@@ -64,6 +65,10 @@ def test_everything_follows_from_the_top(detector, tmp_path):
         batch_size=3,
         lr=0.5,
         max_epochs=7,
+        val_interval=2,
+        save_best='auto',
+        max_per_img=300,
+        image_scale=(640, 640),
         widths=(1.0, 0.75, 0.7),
     )
     config = Config.fromfile(edited(tmp_path, f'mutual_{detector}_rcnn_r50.py', **lines) + '.py')
@@ -82,6 +87,35 @@ def test_everything_follows_from_the_top(detector, tmp_path):
     assert config.train_dataloader.batch_size == config.auto_scale_lr.base_batch_size == 3
     assert config.optim_wrapper.optimizer.lr == 0.5
     assert config.train_cfg.max_epochs == config.param_scheduler[1].end == 7
+    assert config.train_cfg.val_interval == 2
+    assert config.default_hooks.checkpoint.save_best == 'auto'
+    assert config.model.test_cfg.rcnn.max_per_img == 300
+    for split in ('train', 'val', 'test'):
+        sizes = [step.scale for step in config[f'{split}_dataloader'].dataset.pipeline if step.type == 'Resize']
+        assert sizes == [(640, 640)]
+
+
+def test_boxes_alone_from_a_checkpoint_with_masks(config_for, other_data, start, tmp_path):
+    """One line switches masks off, on files that have none; all other weights come along."""
+    for name in ('train', 'val'):
+        path = other_data / 'annotations' / f'{name}.json'
+        content = json.loads(path.read_text())
+        for annotation in content['annotations']:
+            annotation.pop('segmentation')
+        (other_data / 'annotations' / f'boxes_{name}.json').write_text(json.dumps(content))
+    files = {name: dict(ann_file=f'annotations/boxes_{name}.json', data_prefix=dict(img=f'{name}/'))
+             for name in ('train', 'val')}  # fmt: skip
+    config = config_for(masks=False, **files)
+    config.val_evaluator.ann_file = config.test_evaluator.ann_file = f'{other_data}/annotations/boxes_val.json'
+    assert config.val_evaluator.metric == 'bbox'
+    config.train_cfg.val_interval = 1
+    runner = run_training(config)
+    assert not runner.model.with_mask
+    assert all('coco/segm_mAP' not in metrics for metrics in runner.val_loop.results.values())
+    before, after = torch.load(start)['state_dict'], runner.model.state_dict()
+    assert {name for name in before if name not in after} == {name for name in before if 'mask_head' in name}
+    loaded = before['backbone.bn1.running_mean_at_0_5']
+    assert torch.equal(loaded, after['backbone.bn1.running_mean_at_0_5'])
 
 
 def test_classes_that_the_files_do_not_have_are_named(config_for):

@@ -2,12 +2,13 @@
 
 from .build import build_model, check_model
 from .checkpoint import check_architecture, latest_checkpoint, read_checkpoint
+from .config_changes import format_changes, write_mutual
 from .config_file import config_name, load_config, override
 from .image_files import find_images
 from .inferencer import AdaptiveInferencer
 from .launch import clear_errors, join_processes, prepare
 from .load import load_model
-from .mutual_config import format_changes, make_mutual, write_mutual
+from .mutual_config import make_mutual
 from .published_weights import PublishedWeights, convert_published
 from .query_table import fill_query_table
 from .show import show_widths

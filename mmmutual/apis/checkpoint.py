@@ -13,6 +13,7 @@ from mmengine.runner import find_latest_checkpoint
 from torch import Tensor, nn
 
 MAX_NAMED = 3
+EXTRACT = 'tools/model_converters/extract_weights.py'
 
 
 def read_checkpoint(path: str | Path) -> dict:
@@ -34,7 +35,10 @@ def read_checkpoint(path: str | Path) -> dict:
         return {**content, 'state_dict': _bare(content['state_dict'])}
     if isinstance(content, Mapping) and content and all(isinstance(value, Tensor) for value in content.values()):
         return {'state_dict': _bare(content)}
-    raise ValueError(f"the checkpoint {path} holds no weights: it has no 'state_dict'")
+    raise ValueError(
+        f"the checkpoint {path} holds no weights: it has no 'state_dict'. If they have another name in it, write them to "
+        f'a file of their own: python {EXTRACT} {path} -o weights.pth'
+    )
 
 
 def read_data(path: str | Path) -> Any:
@@ -55,9 +59,13 @@ def read_data(path: str | Path) -> Any:
     try:
         return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # what a damaged file raises depends on the byte
+        text = _reason(error)
+        cure = 'Use another one, or resume from the one before'
+        if 'GLOBAL' in text:  # the file is whole, but has objects of other programs in it, as their options
+            cure += f'. Its weights alone, without running anything in it: python {EXTRACT} {path} -o weights.pth'
         raise ValueError(
             f'the checkpoint {path} cannot be read: it is cut short, damaged or holds objects other than weights and '
-            f'numbers ({_reason(error)}). Use another one, or resume from the one before'
+            f'numbers ({text}). {cure}'
         ) from error
 
 
@@ -68,8 +76,8 @@ def latest_checkpoint(work_dir: str | Path) -> str | None:
         work_dir: Where a training wrote.
 
     Returns:
-        The file that ``last_checkpoint`` names; if that is lost or damaged, the newest other one; None if the training
-        was stopped before there was one.
+        The file that ``last_checkpoint`` names, in a work dir that was copied or moved the one of that name in it; if
+        that is lost or damaged, the newest other one; None if the training was stopped before there was one.
 
     Raises:
         FileNotFoundError: If the file that ``last_checkpoint`` names is lost, and there is no other.
@@ -78,8 +86,10 @@ def latest_checkpoint(work_dir: str | Path) -> str | None:
     named = find_latest_checkpoint(str(work_dir))  # empty after a kill while it was written
     others = [path for path in Path(work_dir).glob('*.pth') if re.fullmatch(r'(epoch|iter)_\d+', path.stem)]
     others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    candidates = [Path(work_dir) / Path(named).name, named] if named else []  # it names the place of the training
+    candidates = [path for path in candidates if Path(path).is_file()] or candidates[-1:]
     refused = None
-    for path in dict.fromkeys([*([named] if named else []), *map(str, others)]):
+    for path in dict.fromkeys(map(str, [*candidates, *others])):
         try:
             read_checkpoint(path)
         except (FileNotFoundError, ValueError) as error:

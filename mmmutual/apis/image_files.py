@@ -27,5 +27,5 @@ def find_images(folder: str | Path, extensions: Sequence[str] = IMG_EXTENSIONS) 
         if path.suffix.lower() in extensions and not path.name.startswith('.') and path.is_file()
     ]
     if not found:
-        raise ValueError(f'the folder {folder} has no image: known are {", ".join(extensions)}')
+        raise ValueError(f'the folder {folder} has no file that ends in one of {", ".join(extensions)}')
     return found

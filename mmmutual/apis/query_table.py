@@ -15,7 +15,6 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.runner.amp import autocast
 from torch import nn
-from tqdm import tqdm
 
 from mmmutual.analysis import (
     Cell,
@@ -30,6 +29,7 @@ from mmmutual.engine import Subnet, SubnetTestLoop, nominal_size, scale_pipeline
 from mmmutual.engine.image_sides import fit_padding
 from mmmutual.engine.loops.evaluators import quiet
 from mmmutual.layers import check_ratios, get_width, set_width, use_width
+from mmmutual.progress import Progress
 
 from .build import build_model, check_model
 from .checkpoint import check_architecture, read_checkpoint
@@ -160,7 +160,7 @@ def _context(config: Config, checkpoint: str | Path, model: nn.Module, repeats: 
 class _ProgressHook(Hook):
     """Advances a bar by the multiply-adds of each batch: batches of small scales take less time."""
 
-    def __init__(self, bar: tqdm) -> None:
+    def __init__(self, bar: Progress) -> None:
         self.bar, self.step = bar, 0
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
@@ -184,7 +184,7 @@ def _evaluate(runner: Runner, size: Sequence[int], lacking: dict[float, list[flo
     }
     steps = {scale: sum(count for count, _ in counts[scale].values()) for scale in lacking}
     total = sum(steps[scale] * len(loop.dataloader) for scale, loop in loops.items())
-    with tqdm(total=total, bar_format=BAR, smoothing=0.05) as bar:
+    with Progress(total=total, bar_format=BAR, smoothing=0.05) as bar:
         progress = _ProgressHook(bar)
         runner.register_hook(progress)
         for scale, loop in loops.items():
@@ -229,7 +229,7 @@ def _time(model: nn.Module, config: Config, cells: Sequence[Cell], repeats: int)
 
     model.eval()
     calls = len(subnets) * (IMAGES + repeats)
-    with use_width(model, get_width(model)), tqdm(desc='latency', total=calls, bar_format=BAR) as bar:
+    with use_width(model, get_width(model)), Progress(desc='latency', total=calls, bar_format=BAR) as bar:
         latencies = measure_latency(
             detect,
             subnets,

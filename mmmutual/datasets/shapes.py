@@ -19,7 +19,8 @@ from typing import Any
 import cv2
 import numpy as np
 from pycocotools import mask as mask_utils
-from tqdm import tqdm
+
+from mmmutual.progress import Progress
 
 DESCRIPTION = 'Shapes, procedurally drawn for mmmutual'
 FORMAT_VERSION = 1  # raised whenever the same arguments would give another set
@@ -288,7 +289,7 @@ def _draw_split(root: Path, split: str, options: ShapesOptions, progress: bool) 
     (root / 'annotations').mkdir(exist_ok=True)
     images, annotations = [], []
     num_images = options.num_train if split == 'train' else options.num_val
-    for index in tqdm(range(num_images), f'Drawing {split}', disable=not progress):
+    for index in Progress(range(num_images), f'Drawing {split}', disable=not progress):
         image, masks, names = draw_image(options, split, index)
         file_name = f'{index:06d}.png'
         if not cv2.imwrite(str(root / split / file_name), image):

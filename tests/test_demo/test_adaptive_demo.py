@@ -85,7 +85,7 @@ def test_wrong_input_is_one_sentence(setting, tiny_data):
             'error: no sub-network fits a budget of 1.0 ms: the cheapest is width 0.25',
         ),
         (('nowhere.jpg',), 'error: there is no nowhere.jpg on this machine'),
-        (('empty',), 'error: empty is or has no image or video'),
+        (('empty',), 'error: the folder empty has no file that ends in one of .jpg'),
     ):
         result = demo(setting, *arguments)
         assert result.returncode == 1 and message in result.stderr and 'Traceback' not in result.stderr

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from mmengine.config import DictAction
 from mmengine.runner import Runner, save_checkpoint
-from tqdm import tqdm
 
 import mmmutual
 from mmmutual.apis import clear_errors, load_config, load_model, prepare
+from mmmutual.progress import Progress
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,7 +47,7 @@ def main() -> None:
         loader = Runner.build_dataloader(config.train_dataloader, seed=0)
         batches = min(args.num_batches, len(loader))
         mmmutual.calibrate(
-            model, tqdm(islice(loader, batches), 'Calibrating', batches), args.widths, tuple(args.scales)
+            model, Progress(islice(loader, batches), 'Calibrating', batches), args.widths, tuple(args.scales)
         )
     content = {**checkpoint, 'state_dict': model.state_dict()}
     save_checkpoint(content, str(Path(args.out)), backend_args=dict(backend='atomic'))

@@ -49,7 +49,8 @@ class AtomicCheckpointHook(CheckpointHook):
 
     - A checkpoint has its name only when it is whole. ``CheckpointHook`` writes in place, also the one that
       ``last_checkpoint`` names already: after a validation with a new best score it writes that one again.
-    - A former checkpoint (``max_keep_ckpts``, ``save_best``) is deleted once its successor is there, not before.
+    - A former checkpoint (``max_keep_ckpts``, ``save_best``) is deleted once its successor is there, not before. After
+      a resume in a copy of a work dir, what is deleted is in the copy.
 
     Args:
         *args: As ``CheckpointHook``.
@@ -76,6 +77,16 @@ class AtomicCheckpointHook(CheckpointHook):
         """Prepare the folder, and postpone deletions from now on."""
         super().before_train(runner)
         self.file_backend = _PostponingBackend()
+        if self.save_best is not None:  # of the run that is resumed
+            if getattr(self, 'best_ckpt_path', None):
+                self.best_ckpt_path = self._in_own_folder(self.best_ckpt_path)
+            former = getattr(self, 'best_ckpt_path_dict', {})
+            former.update({key: self._in_own_folder(path) for key, path in former.items() if path})
+
+    def _in_own_folder(self, path: str) -> str | None:
+        """A former best checkpoint, which a better one replaces; in a copied work dir never that of the original."""
+        own = os.path.join(self.out_dir, os.path.basename(path))
+        return own if os.path.isfile(own) else None
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         super()._save_checkpoint_with_step(runner, step, meta)

@@ -1,0 +1,125 @@
+"""What differs between two configs: lines to read, and a file that inherits from one of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from .config_file import inheriting
+
+LINE = 100  # characters of a written setting
+
+
+def changes(stock: Mapping, mutual: Mapping) -> dict:
+    """The nested settings of one config that the other has not or has otherwise.
+
+    Args:
+        stock: A config.
+        mutual: What was made of it.
+
+    Returns:
+        The part of ``mutual`` that, merged into ``stock``, gives ``mutual``.
+    """
+    found: dict[str, Any] = {}
+    for name, value in mutual.items():
+        old = stock.get(name)
+        if name in stock and _plain(old) == _plain(value):
+            continue
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        found[name] = changes(old, value) if both else value
+    return found
+
+
+def format_changes(stock: Mapping, mutual: Mapping, color: bool = False) -> str:
+    """What :func:`make_mutual` changed, a line for each setting, under the names that ``--cfg-options`` takes.
+
+    Args:
+        stock: The config before.
+        mutual: The config after.
+        color: Whether to colour the lines for a terminal.
+
+    Returns:
+        The lines: ``+ name: new`` or ``~ name: old -> new``.
+    """
+    lines = []
+    for name, new in _flat(changes(stock, mutual)):
+        old = stock
+        for part in name.split('.'):
+            old = old.get(part) if isinstance(old, (Mapping, Config)) else None
+        if isinstance(old, list) and isinstance(new, list) and new[: len(old)] == old:
+            lines += [f'+ {name}[{index}]: {_plain(item)}' for index, item in enumerate(new) if index >= len(old)]
+        else:
+            lines.append(f'+ {name}: {_plain(new)}' if old is None else f'~ {name}: {_plain(old)} -> {_plain(new)}')
+    if color:
+        lines = [f'\033[{32 if line[0] == "+" else 33}m{line}\033[0m' for line in lines]
+    return '\n'.join(lines)
+
+
+def write_mutual(name: str, stock: Config, mutual: Config, path: str | Path) -> None:
+    """Write a mutual config as a person would: the stock one as its base, then what differs.
+
+    Args:
+        name: How the stock config is called: a path, or a name such as ``mmdet::...``.
+        stock: The stock config.
+        mutual: What was made of it.
+        path: Where the file goes. Where MMEngine cannot inherit from such a name, all settings go into it.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    if '::' in name and inheriting(name) is None:
+        mutual.dump(path)
+        return
+    base = name if '::' in name else os.path.relpath(name, Path(path).parent).replace(os.sep, '/')
+    lines = [f'{key} = {_code(value)}' for key, value in _mergeable(stock, changes(stock, mutual)).items()]
+    Path(path).write_text('\n'.join([f'_base_ = {base!r}', *lines, '']))
+
+
+def _mergeable(stock: Mapping, new: Mapping) -> dict:
+    """Changes as MMEngine merges them: a dict says so where it stands for something else, None say."""
+    merged = {}
+    for name, value in new.items():
+        old = stock.get(name)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            value = _mergeable(old, value)
+        elif isinstance(value, Mapping) and name in stock:
+            value = {'_delete_': True, **value}
+        merged[name] = value
+    return merged
+
+
+def _code(value: Any, indent: int = 0) -> str:
+    """A setting as Python code: on one line where it fits, else a line for each item."""
+    if isinstance(value, Mapping):
+        items, brackets = [f'{key}=' for key in value], ('dict(', ')')
+        values = list(value.values())
+    elif isinstance(value, list):
+        items, brackets, values = [''] * len(value), '[]', value
+    else:
+        return repr(value)
+    inner = indent + 4
+    whole = brackets[0] + ', '.join(f'{key}{_code(item)}' for key, item in zip(items, values)) + brackets[1]
+    if indent + len(whole) <= LINE and '\n' not in whole:
+        return whole
+    lines = [f'{" " * inner}{key}{_code(item, inner)},' for key, item in zip(items, values)]
+    return '\n'.join([brackets[0], *lines, ' ' * indent + brackets[1]])
+
+
+def _flat(node: Mapping, prefix: str = '') -> list[tuple[str, Any]]:
+    """Settings under dotted names; a dict that is new as a whole stays whole."""
+    flat: list[tuple[str, Any]] = []
+    for name, value in node.items():
+        nested = isinstance(value, Mapping) and value
+        flat += _flat(value, f'{prefix}{name}.') if nested else [(f'{prefix}{name}', value)]
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    """Plain dicts and lists instead of MMEngine's."""
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(item) for item in value) if type(value) in (list, tuple) else list(value)
+    return value

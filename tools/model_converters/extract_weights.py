@@ -1,0 +1,31 @@
+"""Keep the weights of another program's checkpoint: python tools/model_converters/extract_weights.py FILE -o OUT."""
+
+from __future__ import annotations
+
+import argparse
+
+from mmmutual.apis import clear_errors
+from mmmutual.apis.extract_weights import write_weights
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description='Write the weights of a checkpoint, and nothing else that it holds (options of a command line, '
+        'classes of other packages), to a file that all tools read. Nothing in the checkpoint runs.'
+    )
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('-o', '--out', required=True, help='where the weights go')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Read, write, report."""
+    args = parse_args()
+    with clear_errors():
+        state = write_weights(args.checkpoint, args.out)
+    print(f'{args.out}: {len(state)} tensors, {sum(value.numel() for value in state.values()) / 1e6:.2f} M numbers')
+
+
+if __name__ == '__main__':
+    main()
