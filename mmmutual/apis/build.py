@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping
 
 from mmdet.utils import register_all_modules
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
@@ -29,11 +30,11 @@ def build_model(config: Config | Mapping) -> nn.Module:
     """
     register_all_modules(init_default_scope=False)
     init_default_scope(config.get('default_scope') or 'mmdet')
-    settings = ConfigDict(config['model']).copy() if 'type' in config['model'] else config['model']
+    settings = copy.deepcopy(config['model'])  # building changes a config
     if config.get('data_preprocessor') is not None:  # as the runner does it
         settings.setdefault('data_preprocessor', config['data_preprocessor'])
     try:
-        model = MODELS.build(Config(dict(model=settings)).model)  # building changes a config
+        model = MODELS.build(settings)
     except (AssertionError, AttributeError, IndexError, KeyError, NotImplementedError) as error:
         reason = (str(error).strip('\'"').splitlines() or ['no reason given'])[0]
         raise ValueError(f'the model of the config cannot be built: {type(error).__name__}: {reason}') from error

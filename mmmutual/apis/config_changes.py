@@ -66,10 +66,10 @@ def write_mutual(name: str, stock: Config, mutual: Config, path: str | Path) -> 
         name: How the stock config is called: a path, or a name such as ``mmdet::...``.
         stock: The stock config.
         mutual: What was made of it.
-        path: Where the file goes. Where MMEngine cannot inherit from such a name, all settings go into it.
+        path: Where the file goes. Where MMEngine cannot inherit from the stock config, all settings go into it.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    if '::' in name and inheriting(name) is None:
+    if inheriting(name if '::' in name else os.path.abspath(name)) is None:
         mutual.dump(path)
         return
     base = name if '::' in name else os.path.relpath(name, Path(path).parent).replace(os.sep, '/')

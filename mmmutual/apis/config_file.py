@@ -74,10 +74,17 @@ def _read(name: str) -> Config:
 
 
 def inheriting(name: str) -> Config | None:
-    """A config that inherits from ``mmdet::...``; None if MMEngine cannot, since it takes no folder such as gn+ws."""
+    """A config that inherits from another one.
+
+    Args:
+        name: An absolute path, or a name such as ``mmdet::...``.
+
+    Returns:
+        The config; None if MMEngine cannot inherit: from a name with a folder such as gn+ws, or from pure Python.
+    """
     try:
         return Config.fromstring(f'_base_ = {name!r}', '.py')
-    except ValueError:
+    except (ValueError, RuntimeError):
         return None
 
 

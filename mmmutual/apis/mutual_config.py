@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmmutual.engine import SandwichSampler, scale_pipeline
 from mmmutual.models import check_part, make_slimmable_
+from mmmutual.models.dry_run import first_line
 
 WIDTHS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 SCALES = (1.0, 0.8, 0.6, 0.4)
@@ -91,7 +92,7 @@ def _swap_model(config: Config, widths: tuple[float, ...], slim: str) -> None:
             _thaw(part)
     _use_torch_norm(model)
     detector = _build(model)
-    make_slimmable_(detector, widths, slim=slim)
+    _slim(detector, widths, slim)
     with_classes = copy.deepcopy(model)
     if slim == 'backbone' and _has_classes(model, detector):
         with_classes.backbone.update(type=f'Slimmable{backbone.type}', widths=widths)
@@ -117,10 +118,23 @@ def _build(model: Mapping) -> nn.Module:
     except ImportError:
         raise
     except Exception as error:
-        reason = (str(error).strip('\'"').splitlines() or ['no reason given'])[0]
+        reason = first_line(error).strip('\'"')
         raise ValueError(
             f'{_kind(model)} with the backbone {_kind(model["backbone"])} cannot be made mutual, since it cannot be '
             f'built here ({type(error).__name__}: {reason})'
+        ) from error
+
+
+def _slim(detector: nn.Module, widths: tuple[float, ...], slim: str) -> None:
+    """Make a detector slimmable; whatever it fails with is one sentence with the module's name."""
+    try:
+        make_slimmable_(detector, widths, slim=slim)
+    except Exception as error:
+        known = isinstance(error, ValueError)
+        reason = first_line(error) if known else f'{type(error).__name__}: {first_line(error)}'
+        backbone = type(detector.backbone).__name__
+        raise ValueError(
+            f'{type(detector).__name__} with the backbone {backbone} cannot be made mutual: {reason}'
         ) from error
 
 

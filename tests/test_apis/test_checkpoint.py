@@ -5,6 +5,7 @@ import os
 import pickle
 import random
 import re
+import shutil
 from unittest.mock import Mock
 
 import numpy as np
@@ -15,7 +16,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner, load_checkpoint
 from torch import nn
 
-from mmmutual.apis import check_architecture, read_checkpoint
+from mmmutual.apis import check_architecture, latest_checkpoint, read_checkpoint
 
 DAMAGED = 'it is cut short, damaged or holds objects other than weights and numbers'
 
@@ -214,7 +215,8 @@ class TestDamaged:
     )
     def test_no_weights(self, value, path):
         torch.save(value, path)
-        assert refusal(path) == f"the checkpoint {path} holds no weights: it has no 'state_dict'"
+        assert refusal(path).startswith(f"the checkpoint {path} holds no weights: it has no 'state_dict'. If they have")
+        assert refusal(path).endswith(f'python tools/model_converters/extract_weights.py {path} -o weights.pth')
 
 
 class TestUnsafe:
@@ -327,3 +329,30 @@ class TestArchitecture:
     def test_examples_are_few(self):
         with pytest.raises(ValueError, match='6 are missing.*for example 0.weight, 0.bias, 1.weight$'):
             check_architecture(layers(), dict(state_dict={}), 'a.pth')
+
+
+class TestLatest:
+    def run(self, folder, *names) -> None:
+        for name in names:
+            torch.save(content(), folder / name)
+        (folder / 'last_checkpoint').write_text(str(folder / names[-1]))
+
+    def test_of_a_work_dir_that_was_moved(self, tmp_path):
+        (tmp_path / 'old').mkdir()
+        self.run(tmp_path / 'old', 'epoch_1.pth', 'epoch_2.pth')
+        (tmp_path / 'old').rename(tmp_path / 'new')
+        assert latest_checkpoint(tmp_path / 'new') == str(tmp_path / 'new' / 'epoch_2.pth')
+
+    def test_of_a_work_dir_that_was_copied(self, tmp_path):
+        """The original trains on, the copy does not follow it."""
+        (tmp_path / 'old').mkdir()
+        self.run(tmp_path / 'old', 'epoch_1.pth', 'epoch_2.pth')
+        shutil.copytree(tmp_path / 'old', tmp_path / 'new')
+        assert latest_checkpoint(tmp_path / 'new') == str(tmp_path / 'new' / 'epoch_2.pth')
+
+    def test_of_a_checkpoint_hook_with_another_folder(self, tmp_path):
+        for name in ('work', 'elsewhere'):
+            (tmp_path / name).mkdir()
+        self.run(tmp_path / 'elsewhere', 'epoch_1.pth')
+        shutil.copy(tmp_path / 'elsewhere' / 'last_checkpoint', tmp_path / 'work')
+        assert latest_checkpoint(tmp_path / 'work') == str(tmp_path / 'elsewhere' / 'epoch_1.pth')

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import threading
 
 import mmcv
@@ -13,7 +14,7 @@ from tiny import build_runner, tiny_config
 
 import mmmutual
 from mmmutual.analysis import Cell, QueryTable
-from mmmutual.apis import AdaptiveInferencer
+from mmmutual.apis import AdaptiveInferencer, load_config
 from mmmutual.engine import calibrate
 
 WIDTHS, SCALES = (1.0, 0.75, 0.5, 0.25), (1.0, 0.5)
@@ -299,3 +300,39 @@ def test_a_table_of_another_checkpoint_is_told(same, setting, monkeypatch):
     make(setting, table=table(checkpoint_sha256=digest, checkpoint='epoch_3.pth'))
     assert len(messages) == (0 if same else 1)
     assert same or 'the query table was made for another checkpoint (epoch_3.pth)' in messages[0]
+
+
+def test_folders_as_cameras_name_their_files(inferencer, images, tmp_path):
+    for name, image in zip(('IMG_0001.PNG', 'b.png'), images):
+        shutil.copy(image, tmp_path / name)
+    assert same(inferencer(str(tmp_path)), inferencer(images[:2]))
+    (tmp_path / 'b.png').unlink()
+    assert len(inferencer(tmp_path)['predictions']) == 1
+    (tmp_path / 'IMG_0001.PNG').unlink()
+    with pytest.raises(ValueError, match=f'the folder {tmp_path} has no file that ends in'):
+        inferencer(str(tmp_path))
+
+
+def test_grey_arrays_and_files(inferencer, setting, images, tmp_path):
+    """A detector for grey images takes colours too, and one for colours grey images."""
+    grey = mmcv.imread(images[0], flag='grayscale')
+    assert same(inferencer(grey), inferencer(mmcv.gray2bgr(grey)))
+    with pytest.raises(ValueError, match='the model takes images of 3 channels'):
+        inferencer(np.zeros((64, 64, 4), np.uint8))
+    config = load_config(setting / 'config.py')
+    config.model.backbone.in_channels = 1
+    config.model.data_preprocessor.update(mean=[100.0], std=[50.0], bgr_to_rgb=False)
+    config.test_dataloader.dataset.pipeline[0].color_type = 'grayscale'
+    model = MODELS.build(config.model)
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=['a'] * 4))), tmp_path / 'grey.pth')
+    ours = AdaptiveInferencer(config, tmp_path / 'grey.pth', device='cpu', show_progress=False)
+    assert same(ours(images[0]), ours(mmcv.imread(images[0], flag='grayscale')))
+    assert len(ours(mmcv.imread(images[0]))['predictions']) == 1
+
+
+def test_a_stock_config_is_noticed(setting, tmp_path):
+    config = load_config(setting / 'config.py')
+    config.model.backbone.type, config.model.neck.type = 'ResNet', 'FPN'
+    config.model.backbone.pop('widths')
+    with pytest.raises(ValueError, match=rf'was trained mutually, .* beside it: {setting}/config.py'):
+        AdaptiveInferencer(config, setting / 'model.pth', device='cpu')

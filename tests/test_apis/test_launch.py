@@ -15,6 +15,8 @@ from torch import nn
 
 from mmmutual.apis import clear_errors, prepare
 from mmmutual.datasets.completed_coco import CompletedCOCO
+from mmmutual.engine.loss_guard import LossGuard
+from mmmutual.layers import check_ratio
 
 
 def model_from(checkpoint) -> dict:
@@ -66,6 +68,19 @@ class TestClearErrors:
             raise error('widths=2: the largest is 1')
         assert caught.value.code == 1
         assert capsys.readouterr() == ('', 'error: widths=2: the largest is 1\n')
+
+    def test_in_a_training_those_of_others_pass_through(self, capsys):
+        """A ValueError of a user's own class is a defect, whose traceback is needed."""
+        with pytest.raises(ValueError, match='a defect'), clear_errors(only_own=True):
+            raise ValueError('a defect')
+        with pytest.raises(SystemExit), clear_errors(only_own=True):
+            check_ratio(2.0)
+        assert capsys.readouterr().err.startswith('error: width must be above 0 and at most 1')
+
+    def test_a_loss_that_is_not_finite_ends_a_training_with_one_sentence(self, capsys):
+        with pytest.raises(SystemExit), clear_errors(only_own=True):
+            LossGuard('raise').after_forward(nn.Identity(), dict(loss=torch.tensor(torch.nan)), 'here')
+        assert capsys.readouterr().err.startswith('error: here loss is nan')
 
     @pytest.mark.parametrize('error', [RuntimeError, KeyError, AssertionError, KeyboardInterrupt, SystemExit])
     def test_others_pass_through(self, error, capsys):
@@ -207,6 +222,38 @@ class TestStart:
     @pytest.mark.parametrize('options', [{}, dict(resume=True), dict(load_from='https://host/file.pth')], ids=str)
     def test_nothing_to_read(self, options, train_tool, tmp_path):
         train_tool.check_start(self.config(tmp_path, **options))
+
+
+class TestMixedPrecision:
+    """What --amp makes of a config."""
+
+    def made(self, train_tool, **wrapper) -> dict:
+        config = ConfigDict(optim_wrapper=wrapper)
+        train_tool.use_mixed_precision(config)
+        return config.optim_wrapper
+
+    @pytest.mark.parametrize('wrapper', [dict(type='OptimWrapper'), dict(type='mmengine.OptimWrapper'), {}], ids=str)
+    def test_of_a_plain_wrapper(self, wrapper, train_tool):
+        assert self.made(train_tool, **wrapper) == dict(type='AmpOptimWrapper', loss_scale='dynamic')
+
+    @pytest.mark.parametrize(
+        'wrapper',
+        [
+            dict(type='AmpOptimWrapper', loss_scale=512.0),
+            dict(type='AmpOptimWrapper', dtype='bfloat16'),
+            dict(type='AmpOptimWrapper', loss_scale=dict(init_scale=2.0)),
+        ],
+        ids=str,
+    )
+    def test_a_config_that_sets_it_up_itself_stays(self, wrapper, train_tool, monkeypatch):
+        said = []
+        monkeypatch.setattr(train_tool, 'print_log', lambda message, **_: said.append(message))
+        assert self.made(train_tool, **wrapper) == wrapper
+        assert said[0].startswith('--amp changes nothing: the config has an AmpOptimWrapper, with loss_scale=')
+
+    def test_another_wrapper_is_named(self, train_tool):
+        with pytest.raises(ValueError, match="--amp puts .* but the config has optim_wrapper.type='ApexOptimWrapper'"):
+            self.made(train_tool, type='ApexOptimWrapper')
 
 
 class TestTools:

@@ -8,7 +8,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 import mmmutual
-from mmmutual.apis import config_name, format_changes, load_config, make_mutual, write_mutual
+from mmmutual.apis import format_changes, load_config, make_mutual, write_mutual
 
 RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 WIDTHS, SCALES = (1.0, 0.5, 0.25), (1.0, 0.6)
@@ -44,7 +44,8 @@ def test_the_stock_config_does_not_change(retinanet, mutual):
     assert retinanet.model.backbone.type == 'ResNet'
     assert retinanet.val_cfg.type == 'ValLoop'
     assert 'custom_hooks' not in retinanet
-    assert mutual.train_dataloader == retinanet.train_dataloader
+    assert {**mutual.train_dataloader, 'persistent_workers': True} == retinanet.train_dataloader
+    assert mutual.val_dataloader == retinanet.val_dataloader
     assert mutual.param_scheduler == retinanet.param_scheduler
 
 
@@ -103,9 +104,9 @@ def test_hooks_are_added_to_those_there_are(retinanet):
     stock = load_config(RETINANET)
     stock.custom_hooks = [dict(type='NumClassCheckHook')]
     hooks = [hook['type'] for hook in make_mutual(stock, WIDTHS, SCALES).custom_hooks]
-    assert hooks == ['NumClassCheckHook', 'MutualLearningHook', 'BNCalibrationHook']
+    assert hooks == ['NumClassCheckHook', 'IterationSeedHook', 'MutualLearningHook', 'BNCalibrationHook']
     changes = format_changes(stock, make_mutual(stock, WIDTHS, SCALES))
-    assert "+ custom_hooks[1]: {'type': 'MutualLearningHook'" in changes and 'NumClassCheckHook' not in changes
+    assert "+ custom_hooks[2]: {'type': 'MutualLearningHook'" in changes and 'NumClassCheckHook' not in changes
 
 
 def test_own_settings_are_kept():
@@ -117,6 +118,34 @@ def test_own_settings_are_kept():
     assert made.optim_wrapper.clip_grad == dict(max_norm=1)
     assert made.custom_imports == dict(imports=['json', 'mmmutual'], allow_failed_imports=True)
     assert 'scales' not in made.test_cfg
+
+
+def test_a_run_of_it_can_be_killed_and_resumed(retinanet, mutual):
+    assert mutual.default_hooks.checkpoint == {**retinanet.default_hooks.checkpoint, 'type': 'AtomicCheckpointHook'}
+    assert not mutual.train_dataloader.persistent_workers and mutual.val_dataloader.persistent_workers
+    stock = load_config(RETINANET)
+    stock.custom_hooks = [dict(type='IterationSeedHook')]
+    stock.default_hooks.checkpoint.backend_args = dict(backend='petrel')
+    made = make_mutual(stock, WIDTHS, SCALES)
+    assert [hook.type for hook in made.custom_hooks].count('IterationSeedHook') == 1
+    assert made.default_hooks.checkpoint.type == 'CheckpointHook'
+
+
+def test_only_options_that_a_backbone_has_are_set():
+    """SSD's VGG takes no frozen_stages; EfficientNet counts its frozen stages from 0."""
+    ssd = make_mutual(load_config('mmdet::ssd/ssd300_coco.py'), WIDTHS, SCALES)
+    assert 'frozen_stages' not in ssd.model.backbone and ssd.model.type == 'SlimmableDetector'
+    stock = load_config('mmdet::efficientnet/retinanet_effb3_fpn_8xb4-crop896-1x_coco.py')
+    with pytest.raises(ValueError, match=r'^RetinaNet with the backbone EfficientNet cannot be made mutual: .*layer'):
+        make_mutual(stock, WIDTHS, SCALES)
+
+
+def test_what_cannot_be_built_is_one_sentence(retinanet):
+    stock = load_config(RETINANET)
+    stock.model.backbone.depth = 51
+    message = r'RetinaNet with the backbone ResNet cannot be made mutual, since it cannot be built here \(KeyError: .*51'
+    with pytest.raises(ValueError, match=message):
+        make_mutual(stock, WIDTHS, SCALES)
 
 
 def test_changes_are_marked_and_coloured(retinanet, mutual):
@@ -146,10 +175,6 @@ def test_a_dict_may_replace_none(tmp_path):
     write_mutual(str(tmp_path / 'stock.py'), stock, made, tmp_path / 'mutual.py')
     assert Config.fromfile(tmp_path / 'mutual.py').to_dict() == made.to_dict()
     assert made.optim_wrapper.clip_grad == dict(max_norm=35, norm_type=2)
-
-
-def test_names():
-    assert config_name(RETINANET) == config_name('some/retinanet_r50_fpn_1x_coco.py') == 'retinanet_r50_fpn_1x_coco'
 
 
 @pytest.mark.parametrize(

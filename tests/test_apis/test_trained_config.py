@@ -1,0 +1,57 @@
+"""A mutual checkpoint under a stock config is noticed, and the right config named."""
+
+import pytest
+import torch
+from torch import nn
+
+from mmmutual import make_slimmable_
+from mmmutual.apis import check_mutual
+from mmmutual.apis.trained_config import narrow_widths
+
+
+class Detector(nn.Module):
+    def __init__(self, norm: type = nn.BatchNorm2d):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 16, 3), norm(16) if norm is nn.BatchNorm2d else norm(2, 16))
+
+
+def mutual(norm: type = nn.BatchNorm2d, **meta) -> tuple[nn.Module, dict]:
+    model = Detector(norm)
+    make_slimmable_(model, (1.0, 0.5, 0.25))
+    return model, dict(state_dict=model.state_dict(), meta=meta)
+
+
+def test_under_its_own_config():
+    model, checkpoint = mutual()
+    assert narrow_widths(checkpoint) == [0.5, 0.25]
+    check_mutual(model, checkpoint, 'a.pth')
+
+
+def test_a_stock_checkpoint_goes_with_both():
+    stock = dict(state_dict=Detector().state_dict())
+    check_mutual(Detector(), stock, 'a.pth')
+    check_mutual(mutual()[0], stock, 'a.pth')
+
+
+def test_the_config_beside_it_is_named(tmp_path):
+    (tmp_path / 'other.py').write_text('a = 1')
+    (tmp_path / 'mine.py').write_text("custom_hooks = [dict(type='MutualLearningHook')]")
+    torch.save(mutual()[1], tmp_path / 'epoch_1.pth')
+    with pytest.raises(ValueError, match=(
+        rf'{tmp_path}/epoch_1.pth was trained mutually, with the widths 1, 0.5, 0.25, but mmdet::x/y.py is a stock config,'
+        rf' which has width 1.0 alone. Take the config that the training left beside it: {tmp_path}/mine.py$'
+    )):  # fmt: skip
+        check_mutual(Detector(), mutual()[1], tmp_path / 'epoch_1.pth', 'mmdet::x/y.py')
+
+
+def test_without_a_config_beside_it_the_way_to_make_one_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r'--mutual .*make_mutual_config.py mmdet::x/y.py -o'):
+        check_mutual(Detector(), mutual()[1], tmp_path / 'epoch_1.pth', 'mmdet::x/y.py')
+
+
+def test_without_batch_norms_the_hook_in_its_config_tells():
+    _, checkpoint = mutual(nn.GroupNorm, cfg="custom_hooks = [dict(type='MutualLearningHook')]")
+    assert narrow_widths(checkpoint) == []
+    with pytest.raises(ValueError, match='was trained mutually, but the config is a stock config'):
+        check_mutual(Detector(nn.GroupNorm), checkpoint, 'a.pth')
+    check_mutual(Detector(nn.GroupNorm), mutual(nn.GroupNorm, cfg='a = 1')[1], 'a.pth')
