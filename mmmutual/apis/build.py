@@ -18,7 +18,8 @@ def build_model(config: Config | Mapping) -> nn.Module:
     """Build the model of a config, and check that its parts fit each other.
 
     Args:
-        config: Config of a detector or a classifier, which stays as it is; its ``default_scope`` becomes the active one.
+        config: Config of a detector or a classifier, which does not change; its ``default_scope`` becomes the active
+            one.
 
     Returns:
         The model, on the CPU, with random weights.
@@ -47,7 +48,7 @@ def check_model(config: Config | Mapping, splits: tuple[str, ...]) -> nn.Module 
 
     Args:
         config: As :func:`build_model`.
-        splits: Which of ``'train'``, ``'val'``, ``'test'`` the run uses; their images have to have the model's channels.
+        splits: Which of ``'train'``, ``'val'``, ``'test'`` the run uses: images must have the channels of the model.
 
     Returns:
         The model; None in the other processes of a distributed run.

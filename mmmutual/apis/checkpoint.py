@@ -36,8 +36,8 @@ def read_checkpoint(path: str | Path) -> dict:
     if isinstance(content, Mapping) and content and all(isinstance(value, Tensor) for value in content.values()):
         return {'state_dict': _bare(content)}
     raise ValueError(
-        f"the checkpoint {path} holds no weights: it has no 'state_dict'. If they have another name in it, write them to "
-        f'a file of their own: python {EXTRACT} {path} -o weights.pth'
+        f"the checkpoint {path} holds no weights: it has no 'state_dict'. If they have another name in it, write "
+        f'them to a file: python {EXTRACT} {path} -o weights.pth'
     )
 
 

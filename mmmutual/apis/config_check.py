@@ -269,6 +269,9 @@ def write_table(results: Mapping[str, Mapping], path: str | Path, slim: str = 'b
         '  stock detector;',
         '- widths 1.0, 0.5 and 0.25 predict.',
         '',
+        'It does not say how much slims: layers that cannot slim stay at full width. Of ResNeSt 63 % remain at',
+        'width 0.25 ([Backbones](backbones.md#what-is-refused)).',
+        '',
         f'**{len(passed)} of {len(rows)} pass.** {len(several)} of the others consist of several models, which are '
         'refused.',
         f'`python tools/misc/check_mmdet_configs.py{" --slim detector" * whole}` regenerates this page.',

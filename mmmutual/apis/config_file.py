@@ -57,7 +57,7 @@ def _read(name: str) -> Config:
     if not found:
         if not Path(name).is_file():
             raise FileNotFoundError(
-                f'there is no config file {name} on this machine. One that a package brings along is called as {EXAMPLE}'
+                f'there is no config file {name} on this machine. A config of a package has a name such as {EXAMPLE}'
             )
         if Path(name).suffix not in ('.py', '.json', '.yaml', '.yml'):
             raise ValueError(f'{name} is not a config: its name has to end in .py, .json, .yaml or .yml')

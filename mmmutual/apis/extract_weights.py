@@ -97,8 +97,8 @@ def extract_weights(path: str | Path) -> dict[str, Tensor]:
         if state and len(state) >= len(candidate) / 2:
             return {name.removeprefix('module.'): value for name, value in state.items()}
     raise ValueError(
-        f'the checkpoint {path} has no names with tensors. If a whole model was pickled, save its state_dict() with the '
-        'program that wrote it'
+        f'the checkpoint {path} has no names with tensors. If a whole model was pickled, save its state_dict() '
+        'with the program that wrote it'
     )
 
 

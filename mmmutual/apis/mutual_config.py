@@ -218,5 +218,3 @@ def _scalable(config: Config, scales: tuple[float, ...]) -> bool:
 def _kind(node: Mapping) -> str:
     kind = node.get('type', '')
     return (kind if isinstance(kind, str) else kind.__name__).split('.')[-1]
-
-

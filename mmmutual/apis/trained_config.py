@@ -54,6 +54,6 @@ def _advice(path: str | Path, config: str | None) -> str:
         newest = max(found, key=lambda file: file.stat().st_mtime)
         return f'Take the config that the training left beside it: {Path(path).parent / newest.name}'
     return (
-        'Take the config that it was trained with; after tools/train.py --mutual it is in the work dir, or make it with '
+        'Take the config that it was trained with; after tools/train.py --mutual it is in the work dir. Or make it: '
         f'python tools/misc/make_mutual_config.py {config or "CONFIG"} -o mutual.py'
     )

@@ -58,7 +58,8 @@ def largest_difference(first: nn.Module, second: nn.Module, size: Size = (128, 1
         The largest difference of feature and head maps and of predictions, relative to the largest value of a tensor
         where that is above 1; 0.0 if all are equal bit for bit, infinity if shapes or numbers of boxes differ.
     """
-    image = torch.randint(0, 256, (input_channels(first), *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (input_channels(first), *size), dtype=torch.uint8, generator=generator)
     return tensor_difference(_all_outputs(first, image), _all_outputs(second, image))
 
 

@@ -19,7 +19,12 @@ def detector(slim: str = 'Slimmable', **changes) -> Config:
         backbone=dict(type=f'{slim}ResNet', depth=18, norm_eval=False, **widths),
         neck=dict(type=f'{slim}FPN', in_channels=[64, 128, 256, 512], out_channels=32, num_outs=5),
         bbox_head=dict(
-            type='RetinaHead', num_classes=3, in_channels=32, feat_channels=32, stacked_convs=1, anchor_generator=anchors
+            type='RetinaHead',
+            num_classes=3,
+            in_channels=32,
+            feat_channels=32,
+            stacked_convs=1,
+            anchor_generator=anchors,
         ),
     )
     config = Config(dict(model=model))
@@ -63,7 +68,7 @@ def test_all_layers_slimmable_are_compared_at_full_width():
 
 
 def test_what_cannot_be_built_is_one_sentence():
-    with pytest.raises(ValueError, match=r"the model of the config cannot be built: KeyError: .*NoSuchHead"):
+    with pytest.raises(ValueError, match=r'the model of the config cannot be built: KeyError: .*NoSuchHead'):
         build_model(detector(bbox_head__type='NoSuchHead'))
     with pytest.raises(TypeError, match='no_such_option'):
         build_model(detector(backbone__no_such_option=1))
@@ -105,7 +110,9 @@ class TestColors:
 def test_input_channels_of_backbones(kind):
     """CSPDarknet starts with four pixels above each other."""
     branches = dict(num_modules=1, num_branches=1, block='BOTTLENECK', num_blocks=(1,), num_channels=(64,))
-    more = [dict(branches, num_branches=n, block='BASIC', num_blocks=(1,) * n, num_channels=(8,) * n) for n in (2, 3, 4)]
+    more = [
+        dict(branches, num_branches=n, block='BASIC', num_blocks=(1,) * n, num_channels=(8,) * n) for n in (2, 3, 4)
+    ]
     extra = dict(zip(('stage1', 'stage2', 'stage3', 'stage4'), (branches, *more)))
     options = {'Darknet': dict(depth=53), 'VGG': dict(depth=11), 'HRNet': dict(extra=extra)}.get(kind, {})
     kind = 'SlimmableVGG' if kind == 'VGG' else kind

@@ -33,7 +33,9 @@ def test_options_of_a_command_line_are_left_out(key, zip_format, tmp_path):
     state = nn.DataParallel(layers()).state_dict()
     content = {key: state, 'args': argparse.Namespace(lr=1, path=tmp_path), 'epoch': 3}
     torch.save(content, tmp_path / 'theirs.pth', _use_new_zipfile_serialization=zip_format)
-    with pytest.raises(ValueError, match=r'argparse.Namespace.*python tools/model_converters/extract_weights.py .*theirs'):
+    with pytest.raises(
+        ValueError, match=r'argparse.Namespace.*python tools/model_converters/extract_weights.py .*theirs'
+    ):
         read_checkpoint(tmp_path / 'theirs.pth')
     write_weights(tmp_path / 'theirs.pth', tmp_path / 'weights.pth')
     read = read_checkpoint(tmp_path / 'weights.pth')['state_dict']

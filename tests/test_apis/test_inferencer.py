@@ -324,7 +324,9 @@ def test_grey_arrays_and_files(inferencer, setting, images, tmp_path):
     config.model.data_preprocessor.update(mean=[100.0], std=[50.0], bgr_to_rgb=False)
     config.test_dataloader.dataset.pipeline[0].color_type = 'grayscale'
     model = MODELS.build(config.model)
-    torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=['a'] * 4))), tmp_path / 'grey.pth')
+    torch.save(
+        dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=['a'] * 4))), tmp_path / 'grey.pth'
+    )
     ours = AdaptiveInferencer(config, tmp_path / 'grey.pth', device='cpu', show_progress=False)
     assert same(ours(images[0]), ours(mmcv.imread(images[0], flag='grayscale')))
     assert len(ours(mmcv.imread(images[0]))['predictions']) == 1

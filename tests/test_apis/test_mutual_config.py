@@ -143,7 +143,9 @@ def test_only_options_that_a_backbone_has_are_set():
 def test_what_cannot_be_built_is_one_sentence(retinanet):
     stock = load_config(RETINANET)
     stock.model.backbone.depth = 51
-    message = r'RetinaNet with the backbone ResNet cannot be made mutual, since it cannot be built here \(KeyError: .*51'
+    message = (
+        r'RetinaNet with the backbone ResNet cannot be made mutual, since it cannot be built here \(KeyError: .*51'
+    )
     with pytest.raises(ValueError, match=message):
         make_mutual(stock, WIDTHS, SCALES)
 

@@ -88,6 +88,25 @@ def test_what_is_written_anew_is_not_deleted(tiny_data, tmp_path):
     assert names(tmp_path) == ['best_a_epoch_0.pth']
 
 
+@pytest.mark.parametrize('save_best', ['a', ['a', 'b']], ids=str)
+def test_a_copy_of_a_work_dir_leaves_the_original_alone(save_best, tiny_data, tmp_path):
+    """The resumed run knows its former best checkpoint by the original's path."""
+    for name in ('old', 'new'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'best_a_epoch_0.pth').touch()
+    runner = runner_for(tiny_data, tmp_path / 'new', save_best=save_best, rule='greater')
+    former = 'best_ckpt' if save_best == 'a' else 'best_ckpt_a'
+    runner.message_hub.update_info(former, str(tmp_path / 'old' / 'best_a_epoch_0.pth'))
+    hook = next(hook for hook in runner.hooks if isinstance(hook, AtomicCheckpointHook))
+    hook.before_train(runner)
+    runner.train_loop  # noqa: B018
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    runner.train_loop._epoch = 1
+    hook.after_val_epoch(runner, dict(a=0.2, b=0.4))
+    assert names(tmp_path / 'old') == ['best_a_epoch_0.pth']
+    assert 'best_a_epoch_1.pth' in names(tmp_path / 'new') and 'best_a_epoch_0.pth' not in names(tmp_path / 'new')
+
+
 def test_the_backend_replaces_files_and_makes_folders(tmp_path):
     backend = get_file_backend(backend_args=dict(backend='atomic'))
     path = tmp_path / 'new' / 'file.pth'
