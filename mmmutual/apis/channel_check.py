@@ -96,9 +96,10 @@ def _watching(model: nn.Module, levels: Sequence[int]) -> Iterator[None]:
     """Let each convolution and linear layer compare its input with what it is built for."""
 
     def compare(name: str, layer: nn.Module, args: tuple) -> None:
-        channels = args[0].size(1) if hasattr(layer, 'in_channels') else args[0].size(-1)
-        expected = getattr(layer, 'in_channels', None) or layer.in_features
-        if channels == expected:
+        convolves = hasattr(layer, 'in_channels')
+        channels = args[0].size(1 if convolves else -1)
+        expected = layer.in_channels if convolves else layer.in_features
+        if channels == expected or (convolves and args[0].dim() != 4):
             return
         part = name.split('.')[0]
         kind = type(getattr(model, part)).__name__
@@ -113,13 +114,19 @@ def _watching(model: nn.Module, levels: Sequence[int]) -> Iterator[None]:
     handles = [
         layer.register_forward_pre_hook(lambda layer, args, name=name: compare(name, layer, args))
         for name, layer in model.named_modules()
-        if isinstance(layer, (nn.Conv2d, nn.Linear)) and not name.startswith('backbone')
+        if not name.startswith('backbone') and isinstance(layer, _comparable(name))
     ]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _comparable(name: str) -> tuple[type[nn.Module], ...]:
+    """Kinds of layers whose inputs do not change with the image's size: behind RoIs linear layers as well."""
+    convolutions = (nn.Conv2d, nn.ConvTranspose2d)
+    return (*convolutions, nn.Linear) if name.startswith('roi_head') else convolutions
 
 
 def _tensors(node: Any) -> Iterator[Tensor]:

@@ -79,6 +79,28 @@ def test_the_first_process_checks(monkeypatch):
     assert check_model(detector(neck__in_channels=[1, 1, 1, 1]), ('train',)) is None
 
 
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (
+            dict(custom_hooks=[dict(type='MutualLearningHook', widths=(1.0, 0.5), scales=(2.0,))]),
+            'scales must be above 0',
+        ),
+        (dict(custom_hooks=[dict(type='MutualLearningHook', widths=(1.0, 0.6))]), 'width 0.6 has no batch-norm'),
+        (dict(custom_hooks=[dict(type='BNCalibrationHook', num_batches=0)]), 'num_batches must be at least 1'),
+        (dict(val_cfg=dict(type='SubnetValLoop', widths=(1.0, 1.5))), 'each of widths of val_cfg must be above 0'),
+        (dict(val_cfg=dict(type='SubnetValLoop', widths=(1.0,), scales=())), 'scales of val_cfg is empty'),
+    ],
+    ids=str,
+)
+def test_hooks_and_loops_are_checked_before_a_run_writes_anything(settings, message):
+    config = detector()
+    check_model(config, ('train', 'val'))
+    config.update(settings)
+    with pytest.raises(ValueError, match=message):
+        check_model(config, ('train', 'val'))
+
+
 class TestColors:
     def config(self, color_type: str) -> dict:
         pipeline = [dict(type='LoadImageFromFile', color_type=color_type)]

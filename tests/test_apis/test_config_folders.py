@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from mmmutual.apis import load_config, make_mutual
+from mmmutual.apis import build_model, load_config, make_mutual
 from mmmutual.apis.config_check import CONFIGS
 
 FOLDERS = sorted(path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != '_base_')
@@ -46,3 +46,4 @@ def test_becomes_mutual_or_says_why_not(folder):
     else:
         assert folder not in SEVERAL
         assert 'Slimmable' in mutual.model.type + mutual.model.backbone.type
+        build_model(mutual)  # no stock detector is taken for one whose parts do not fit each other
