@@ -28,6 +28,7 @@ from .checkpoint import check_architecture, read_checkpoint
 from .config_file import load_config
 from .identity import sha256
 from .image_files import find_images
+from .plain_config import plain_config
 from .trained_config import check_mutual
 
 WAYS = 'width and scale, budget_flops and budget_ms, or target_ms'
@@ -79,6 +80,8 @@ class AdaptiveInferencer(DetInferencer):
     ) -> None:
         if isinstance(model, (str, Path)):
             model = load_config(model)
+        elif isinstance(model, Config):
+            model = plain_config(model)
         if not isinstance(model, (Config, ConfigDict)):
             raise TypeError(f'model must be a config or its file, but got {model!r}')
         self.table = QueryTable.load(table) if isinstance(table, (str, Path)) else table
@@ -192,7 +195,7 @@ class AdaptiveInferencer(DetInferencer):
 
     def _init_model(self, cfg: Config, weights: str, device: str = 'cpu') -> nn.Module:
         self._device = torch.device(device)
-        self._weights, self._config_name = weights, cfg.filename
+        self._weights, self._config_name = weights, getattr(cfg, 'filename', None)
         model = super()._init_model(cfg, None, device)  # or else MMEngine would read the file, and less strictly
         fit_padding(model)
         return model
