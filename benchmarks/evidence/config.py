@@ -11,6 +11,7 @@ independent = method == 'independent'
 data_root = 'data/shapes_miniature/'
 for loader in (_base_.train_dataloader, _base_.val_dataloader, _base_.test_dataloader):
     loader.dataset.data_root = data_root
+_base_.train_dataloader.dataset.pipeline[3] = dict(type='RandomFlip', prob=0.5)
 for evaluator in (_base_.val_evaluator, _base_.test_evaluator):
     evaluator.ann_file = data_root + 'annotations/val.json'
 
