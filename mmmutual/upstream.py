@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from mmengine.runner.loops import _parse_losses, _update_losses
 from torch import nn
 
@@ -20,3 +21,8 @@ def drop_hooks(model: nn.Module) -> None:
     for module in model.modules():
         module._forward_pre_hooks.clear()
         module._forward_hooks.clear()
+
+
+def in_backward() -> bool:
+    """Whether a backward runs in this thread: torch tells no public name for it. Its number is -1 outside of one."""
+    return torch._C._current_graph_task_id() != -1

@@ -214,26 +214,22 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, _BatchNorm):  # MMEngine initia
             )
 
     def reset_running_stats(self) -> None:
-        """Forget the statistics of the active width; those of the other widths belong to other networks.
-
-        So ``torch.optim.swa_utils.update_bn`` at one width after the other computes the statistics of each.
-        """
-        self._known_ready.pop(self.width, None)
-        if not self.track_running_stats:
-            return
-        mean, var, tracked = self.statistics(self.width)
-        mean.zero_()
-        var.fill_(1)
-        tracked.zero_()
+        """Forget the statistics of the active width, as torch's ``update_bn`` does before it computes them anew."""
+        self._forget((self.width,))
 
     def reset_parameters(self) -> None:
-        """Start again: weight and bias, and the statistics of every width."""
-        active = self.width
-        for width in self.widths:
-            self.width = width
-            self.reset_running_stats()
-        self.width = active
+        """Start from scratch: stock weight and bias, no statistics of any width."""
         super().reset_parameters()
+        self._forget(self.widths)
+
+    def _forget(self, widths: Sequence[float]) -> None:
+        for width in widths:
+            vars(self).get('_known_ready', {}).pop(width, None)  # torch's constructor resets too
+            mean, var, tracked = self.statistics(width)
+            if tracked is not None:
+                mean.zero_()
+                var.fill_(1)
+                tracked.zero_()
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing_keys, *args) -> None:
         for width in widths_in(state_dict, f'{prefix}running_mean'):

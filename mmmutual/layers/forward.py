@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.fx import Proxy
 
+from mmmutual.upstream import in_backward
+
 FORWARDS = '_forwards'  # attribute of a layer: its width, and how many of its forwards may be run again
 
 
@@ -48,7 +50,7 @@ def _check_rerun(layer: torch.nn.Module) -> None:
     """Count the forwards in training; raise if one is run again at another width."""
     width, state = layer.width, vars(layer)
     former, runs, others = state.get(FORWARDS, (width, 0, False))
-    if torch._C._current_graph_task_id() == -1:  # no backward is running
+    if not in_backward():
         if layer.training:
             state[FORWARDS] = (width, runs + 1, others) if former == width else (width, 1, others or runs > 0)
         return

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from .channels import active_channels
 from .segments import Segment
 
 
@@ -26,7 +28,8 @@ def channel_count(x: Tensor, dim: int) -> int:
 def check_input(layer: nn.Module, channels: int, full: int, segments: Sequence[Segment] | None) -> None:
     """Validate the channels of an input: the layer accepts all of them, or those that are active at its width.
 
-    Fewer channels would use a part of the weights and never train the rest.
+    Fewer channels would use a part of the weights and never train the rest. A linear layer also accepts the active
+    channels of maps that were flattened, each with the same number of pixels.
 
     Args:
         layer: A slimmable layer.
@@ -41,7 +44,9 @@ def check_input(layer: nn.Module, channels: int, full: int, segments: Sequence[S
         return
     parts = segments or (Segment(full),)
     active = [segment.active(layer.width) for segment in parts]
-    if channels == sum(active):
+    if channels == sum(active) or (
+        segments is None and isinstance(layer, nn.Linear) and _are_flattened(channels, full, layer.width)
+    ):
         return
     unit = 'features' if isinstance(layer, nn.Linear) else 'channels'
     name = 'in_features' if unit == 'features' else 'in_channels'
@@ -55,4 +60,14 @@ def check_input(layer: nn.Module, channels: int, full: int, segments: Sequence[S
     raise ValueError(
         f'{got} {allowed} at width {layer.width:g}. Is its {name} that of another backbone or neck? If the layer '
         f'before it slims in multiples of another number than {parts[0].divisor}, call divide(inputs=...)'
+    )
+
+
+def _are_flattened(features: int, full: int, width: float) -> bool:
+    """Whether features are the active channels of ``full`` features of maps, whatever their number of pixels."""
+    common = math.gcd(features, full)
+    return any(
+        active_channels(full // pixels, width) * pixels == features
+        for pixels in range(2, common + 1)
+        if common % pixels == 0
     )

@@ -51,7 +51,7 @@ def slim_hidden(model: nn.Module, candidates: set[nn.Module], widths: Sequence[f
             keep_outputs_(layer)
         for layer, divisor in hidden.items():
             slim_outputs_(layer, divisor)
-        _divide_readers(flow, hidden)
+        _divide_readers(flow)
         slimming = set(hidden)
         found = differences(model, widths, run_whole)
         if not found:
@@ -83,15 +83,16 @@ def _before(flow: Dataflow, found: Sequence[Difference], slimming: set[nn.Module
     return wrong or {layer for difference in found for layer in difference.before} & slimming
 
 
-def _divide_readers(flow: Dataflow, hidden: dict[nn.Module, int]) -> None:
+def _divide_readers(flow: Dataflow) -> None:
     """Tell layers of what their active inputs are a multiple: behind maps that were flattened, or a group norm."""
-    for reader, sources in flow.readers(hidden).items():
+    slim = {layer for layer in flow.units if getattr(layer, 'slim_out', False) and len(layer.out_segments) == 1}
+    for reader, sources in flow.readers(slim).items():
         if not isinstance(reader, Slimmable) or not hasattr(reader, 'in_segments') or getattr(reader, 'groups', 1) > 1:
             continue
         if reader.in_segments is not None and len(reader.in_segments) > 1:
             continue
         inputs = _inputs(reader)
-        multiples = {hidden[source] * inputs // _outputs(source) for source in sources & set(hidden)}
+        multiples = {source.out_segments[0].divisor * inputs // _outputs(source) for source in sources & slim}
         if len(multiples) == 1 and multiples != {DIVISOR}:
             reader.divide(inputs=[Segment(inputs, *multiples)])
 

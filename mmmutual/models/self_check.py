@@ -46,7 +46,7 @@ class Difference(NamedTuple):
 
 @torch.no_grad()
 def differences(model: nn.Module, widths: Sequence[float], run: Run) -> list[Difference]:
-    """Compare the widest and the narrowest of a model's narrow networks with the full one.
+    """Compare the widest and the narrowest of a model's narrow networks with the full one; all if it has group norms.
 
     Args:
         model: A detector or a backbone, in part slimmable; it is left as it was, statistics included.
@@ -66,7 +66,9 @@ def differences(model: nn.Module, widths: Sequence[float], run: Run) -> list[Dif
             except ERRORS:
                 return []
         narrow = sorted(width for width in widths if width != 1.0)
-        for width in dict.fromkeys((*narrow[:1], *narrow[-1:])):
+        if not any(isinstance(layer, nn.GroupNorm) for layer in model.modules()):  # whose whole groups fit some widths
+            narrow = [*narrow[:1], *narrow[1:][-1:]]
+        for width in narrow:
             found = _Narrow(model, full, width).run(run, size)
             if found:
                 return found

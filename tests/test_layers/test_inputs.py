@@ -59,6 +59,17 @@ def test_flattened_maps_come_in_multiples_of_their_pixels():
         linear.divide(inputs=[Segment(90), Segment(90)])
 
 
+@pytest.mark.parametrize('width', [0.9, 0.7, 0.3, 0.25])
+@pytest.mark.parametrize(('channels', 'pixels'), [(48, 49), (256, 9), (512, 49), (24, 6)])
+def test_flattened_maps_are_accepted_unless_their_channels_are_others(channels, pixels, width):
+    linear = SlimLinear(channels * pixels, 4)
+    mmmutual.set_width(linear, width)
+    active = Segment(channels).active(width)
+    assert linear(torch.rand(2, active * pixels)).shape == (2, 4)
+    with pytest.raises(ValueError, match='the input has .* features, but'):
+        linear(torch.rand(2, (active - 1) * pixels))
+
+
 @pytest.mark.parametrize('options', [dict(), dict(padding=1, padding_mode='circular'), dict(groups=4)])
 def test_an_image_without_a_batch(options):
     slim, stock = SlimConv2d(16, 32, 3, **options), nn.Conv2d(16, 32, 3, **options)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 import mmmutual
-from mmmutual.layers import PooledStatistics, SlimBatchNorm2d, SlimGroupNorm, SlimSyncBatchNorm2d
+from mmmutual.layers import PooledStatistics, Segment, SlimBatchNorm2d, SlimGroupNorm, SlimSyncBatchNorm2d
 
 WIDTHS = (1.0, 0.5, 0.25)
 
@@ -99,6 +99,24 @@ def test_a_width_without_statistics_is_an_error_in_evaluation():
         norm(torch.randn(1, 8, 4, 4))
     assert norm.num_batches_tracked_at_0_25 == 0
     assert (norm.running_var_at_0_25 == 1).all()
+
+
+@pytest.mark.parametrize('order', [WIDTHS, WIDTHS[::-1]])
+def test_the_statistics_of_one_width_are_computed_anew_by_torch(order):
+    norm = SlimBatchNorm2d(16, widths=WIDTHS)
+    batches = [torch.randn(2, 16, 4, 4) + 3 for _ in range(2)]
+    for width in order:
+        mmmutual.set_width(norm, width)
+        active = Segment(16).active(width)
+        torch.optim.swa_utils.update_bn([batch[:, :active] for batch in batches], norm)
+    for width in order:
+        mean, _, tracked = norm.statistics(width)
+        active = Segment(16).active(width)
+        expected = torch.stack(batches).mean((0, 1, 3, 4))[:active]
+        torch.testing.assert_close(mean[:active], expected)
+        assert tracked == 2
+    norm.reset_parameters()
+    assert all(norm.statistics(width)[2] == 0 for width in order)
 
 
 def test_too_many_channels():

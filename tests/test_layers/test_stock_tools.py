@@ -26,6 +26,7 @@ from mmmutual.layers import (
     unslim_layer_,
 )
 from mmmutual.models import SlimmableResNet
+from mmmutual.upstream import in_backward
 
 WIDTHS = (1.0, 0.5)
 COUNTERPARTS = [
@@ -176,6 +177,16 @@ def test_buffers_of_others_outlive_undo():
     slim_layer_(norm, WIDTHS)
     unslim_layer_(norm)
     assert set(norm.state_dict()) == {*nn.BatchNorm2d(16).state_dict(), 'own'}
+
+
+def test_a_backward_is_seen_while_it_runs():
+    """A private name of torch tells it."""
+    seen = []
+    x = torch.ones(1, requires_grad=True)
+    y = x * 2
+    y.register_hook(lambda gradient: seen.append(in_backward()))
+    y.backward()
+    assert seen == [True] and not in_backward()
 
 
 class Checkpointed(nn.Module):

@@ -153,6 +153,61 @@ def test_operations_drawn_at_random(seed):
     check(Toy(between, outputs))
 
 
+@pytest.mark.parametrize(
+    'between',
+    [torch.sigmoid, torch.cos, lambda x: x.softmax(1), lambda x: x.cumsum(2)],
+    ids=['sigmoid', 'cos', 'softmax over tokens', 'sums'],
+)
+def test_what_is_no_zero_at_zero_slims_as_in_a_narrow_stock_network(between):
+    """The missing channels are none that the operation gets: they are zero behind it."""
+    model = Toy(lambda net, x: between(x), CHANNELS, tokens=True).eval()
+    mmmutual.make_slimmable_(model, (1.0, 0.5), slim='detector')
+    first, last = nn.Linear(8, ACTIVE), nn.Linear(ACTIVE, 4)
+    for stock, layer in ((first, model.first), (last, model.last)):
+        rows, columns = stock.weight.shape
+        stock.weight.data, stock.bias.data = layer.weight.data[:rows, :columns], layer.bias.data[:rows]
+    maps = torch.randn(2, 8, 8, 8)
+    mmmutual.set_width(model, 0.5)
+    torch.testing.assert_close(model.head(maps), last(between(first(maps.flatten(2).transpose(1, 2)))))
+
+
+class Levels(nn.Module):
+    """A slimmable neck that a head reads flattened."""
+
+    def __init__(self, neck: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.backbone, self.neck = nn.Conv2d(3, 16, 3, stride=8, padding=1), neck
+        self.fc, self.out = nn.Linear(channels * 49, 40), nn.Linear(40, 4)
+
+    def extract_feat(self, images):
+        return (self.neck(self.backbone(images)),)
+
+    def forward(self, images, samples=None, mode='tensor'):
+        pooled = F.adaptive_avg_pool2d(self.extract_feat(images)[0], 7)
+        return self.out(self.fc(pooled.flatten(1)).relu())
+
+
+@pytest.mark.parametrize('slim', ['backbone', 'detector'])
+@pytest.mark.parametrize('own', [True, False])
+def test_flattened_maps_of_rounded_channels(own, slim):
+    """48 channels at width 0.25 are 16, so 784 of 2352 features: 588 would be a quarter of them."""
+    from mmmutual.layers import SlimConv2d
+
+    model = Levels(SlimConv2d(16, 48, 1) if own else nn.Conv2d(16, 48, 1), 48)
+    mmmutual.make_slimmable_(model, (1.0, 0.9, 0.25), slim=slim)
+    for width in (0.9, 0.25):
+        mmmutual.set_width(model, width)
+        assert model(torch.rand(1, 3, 64, 64)).shape == (1, 4)
+
+
+def test_whole_groups_are_checked_at_every_width():
+    """0.75 and 0.5 keep whole groups of 16 channels, 0.6 does not."""
+    backbone = nn.Sequential(nn.Conv2d(3, 64, 3), nn.GroupNorm(4, 64), nn.Conv2d(64, 64, 3))
+    with pytest.raises(ValueError, match=r'does not take the channels of a network of width 0.6 .*Choose num_groups'):
+        mmmutual.make_slimmable_(backbone, (1.0, 0.75, 0.6, 0.5))
+    mmmutual.make_slimmable_(backbone, (1.0, 0.75, 0.5))
+
+
 def test_flattened_maps_and_whole_groups_slim():
     """The next layer is told of what its input is a multiple."""
     model = Toy(lambda net, x: F.adaptive_avg_pool2d(F.relu(x), 2).flatten(1), CHANNELS)

@@ -198,3 +198,48 @@ def test_projections_of_attention_are_complete():
     for block in (ConditionalAttention(16, 2), NonLocal2d(16, reduction=1)):
         complete = {name for name, layer in block.named_modules() if outputs_of(block).get(layer) == COMPLETE}
         assert complete and 'conv_out.conv' not in complete
+
+
+def small_sparse_rcnn() -> dict:
+    """A detector whose boxes are random until its weights are initialised."""
+    model = Config.fromfile(f'{CONFIGS}/sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py').model
+    model.neck.update(in_channels=[16, 32, 64, 128], out_channels=16)
+    model.rpn_head.update(num_proposals=5, proposal_feature_channel=16)
+    model.roi_head.update(num_stages=2, stage_loss_weights=[1, 1], proposal_feature_channel=16)
+    model.roi_head.bbox_roi_extractor.out_channels = 16
+    model.roi_head.bbox_head = model.roi_head.bbox_head[:2]
+    for head in model.roi_head.bbox_head:
+        head.update(in_channels=16, num_heads=2, feedforward_channels=32)
+        head.dynamic_conv_cfg.update(in_channels=16, feat_channels=8, out_channels=16)
+    model.train_cfg.rcnn = model.train_cfg.rcnn[:2]
+    return model
+
+
+def small_dab_detr() -> dict:
+    """A detector whose cross attention divides the channels of two concatenated projections among its heads."""
+    model = Config.fromfile(f'{CONFIGS}/dab_detr/dab-detr_r50_8xb2-50e_coco.py').model
+    model.num_queries = 5
+    model.neck.update(in_channels=[128], out_channels=32)
+    model.encoder.num_layers = model.decoder.num_layers = 1
+    for part in (model.encoder, model.decoder):
+        for name, layer in part.layer_cfg.items():
+            layer.update(dict(feedforward_channels=32) if name == 'ffn_cfg' else dict(num_heads=2), embed_dims=32)
+    model.positional_encoding.num_feats = 16
+    model.bbox_head.embed_dims = 32
+    return model
+
+
+@pytest.mark.parametrize('make', [small_sparse_rcnn, small_dab_detr])
+def test_detectors_of_queries_slim_before_their_weights_are_initialised(make):
+    model = make()
+    model.backbone.update(depth=18, base_channels=16, init_cfg=None, norm_eval=False, frozen_stages=-1)
+    model.backbone.norm_cfg.requires_grad = True
+    model.update(type='SlimmableDetector', detector=model.type, widths=WIDTHS, slim='detector')
+    model = MODELS.build(model)
+    slim = {name for name, layer in model.named_modules() if getattr(layer, 'slim_out', False)}
+    assert any('ffns' in name or 'ffn' in name for name in slim)
+    model.init_weights()
+    data = batch('faster')
+    for width in WIDTHS:
+        mmmutual.set_width(model, width)
+        assert all(value.isfinite().all() for value in losses_of(model, data).values())
