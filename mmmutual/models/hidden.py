@@ -62,17 +62,20 @@ def slim_hidden(model: nn.Module, candidates: set[nn.Module], widths: Sequence[f
         kept |= wrong
 
 
-def check_parts(model: nn.Module, widths: Sequence[float]) -> None:
+def check_parts(model: nn.Module, widths: Sequence[float], heads: bool) -> None:
     """Check that the narrow networks of a backbone, and of the neck behind it, are parts of the full one.
 
     Args:
         model: A detector or a backbone whose layers are slimmable.
         widths: Its widths.
+        heads: Whether the heads too are to be checked: those that get fewer channels, as behind no neck.
 
     Raises:
         ValueError: If one is not, with the name of the layer.
     """
     found = differences(model, widths, run_levels)
+    if heads and not found:
+        found = differences(model, widths, run_whole)
     if found:
         raise ValueError(_sentence(model, found[0]))
 

@@ -92,7 +92,7 @@ def make_slimmable_(
             candidates = {layer for layer in converted if layer not in inside and how.get(layer) != COMPLETE}
             slim_hidden(model, candidates, widths)
         else:
-            check_parts(model, widths)
+            check_parts(model, widths, heads=not stock_necks and bool(_heads(model)))
     except Exception:
         for layer in converted:
             unslim_layer_(layer)
@@ -179,6 +179,11 @@ def _necks(model: nn.Module) -> list[nn.Module]:
     return [neck] if isinstance(neck, nn.Module) else []
 
 
+def _heads(model: nn.Module) -> list[str]:
+    """The names of a detector's heads, but for teachers'."""
+    return [name for name, _ in model.named_children() if name.endswith('head') and not name.startswith('teacher')]
+
+
 def _every_head(model: nn.Module) -> Callable[[str, bool], bool]:
     """All that is behind the backbone, but for teachers."""
     return lambda name, norm: not name.startswith('teacher')
@@ -188,7 +193,7 @@ def _follows(model: nn.Module) -> Callable[[str, bool], bool]:
     """Which layers behind the backbone are converted, by their name and whether they are a batch norm."""
     first = _necks(model)[:1]
     takes_levels = bool(first) and any(can_slim(layer) for layer in first[0].modules())
-    parts = [name for name, _ in model.named_children() if name.endswith('head') and not name.startswith('teacher')]
+    parts = _heads(model)
 
     def follows(name: str, norm: bool) -> bool:
         part = name.split('.')[0]

@@ -19,7 +19,7 @@ LEARNING_RATE = {tiny_config: 0.01, tiny_retinanet: 1e-4}
 
 def config_for(case: str, data, work_dir) -> Config:
     """The config of a case: SGD, four iterations, everything else as in the case."""
-    make = tiny_retinanet if case == 'amp' else tiny_config
+    make = tiny_retinanet if case in ('amp', 'with_cp') else tiny_config
     config = without_validation(make(data, work_dir))
     config.optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=LEARNING_RATE[make], momentum=0.9))
     config.randomness.seed = SEED
@@ -30,6 +30,8 @@ def config_for(case: str, data, work_dir) -> Config:
         hook.scales = (1.0, 0.75)  # a batch norm of two values has a gradient that magnifies rounding
         config.optim_wrapper.optimizer.lr = 1e-4
         hook.distill = dict(type='PearsonDistillation', module='neck.fpn_convs.0', loss_weight=2.0)
+    elif case == 'with_cp':
+        hook.scales = (1.0, 0.75)  # as above
     elif case == 'clip':
         config.optim_wrapper.clip_grad = dict(max_norm=0.5)
     elif case == 'accumulate':

@@ -1,6 +1,8 @@
 """Heads whose operations mix channels: a narrow network must be the full one with fewer channels, whatever they do."""
 
+import copy
 import random
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import mmmutual
+from mmmutual.layers import SlimConv2d
 from mmmutual.models.dry_run import run_levels
 from mmmutual.models.self_check import differences
 
@@ -172,32 +175,64 @@ def test_what_is_no_zero_at_zero_slims_as_in_a_narrow_stock_network(between):
 
 
 class Levels(nn.Module):
-    """A slimmable neck that a head reads flattened."""
+    """A detector whose head reads flattened maps."""
 
     def __init__(self, neck: nn.Module, channels: int) -> None:
         super().__init__()
         self.backbone, self.neck = nn.Conv2d(3, 16, 3, stride=8, padding=1), neck
-        self.fc, self.out = nn.Linear(channels * 49, 40), nn.Linear(40, 4)
+        self.bbox_head = nn.Sequential(OrderedDict(fc=nn.Linear(channels * 49, 40), out=nn.Linear(40, 4)))
 
     def extract_feat(self, images):
         return (self.neck(self.backbone(images)),)
 
     def forward(self, images, samples=None, mode='tensor'):
         pooled = F.adaptive_avg_pool2d(self.extract_feat(images)[0], 7)
-        return self.out(self.fc(pooled.flatten(1)).relu())
+        return self.bbox_head(pooled.flatten(1))
 
 
 @pytest.mark.parametrize('slim', ['backbone', 'detector'])
-@pytest.mark.parametrize('own', [True, False])
-def test_flattened_maps_of_rounded_channels(own, slim):
+@pytest.mark.parametrize('neck', [SlimConv2d(16, 48, 1), nn.Conv2d(16, 48, 1)])
+def test_flattened_maps_of_rounded_channels(neck, slim):
     """48 channels at width 0.25 are 16, so 784 of 2352 features: 588 would be a quarter of them."""
-    from mmmutual.layers import SlimConv2d
-
-    model = Levels(SlimConv2d(16, 48, 1) if own else nn.Conv2d(16, 48, 1), 48)
+    model = Levels(copy.deepcopy(neck), 48)
+    if slim == 'backbone' and isinstance(neck, SlimConv2d):
+        with pytest.raises(ValueError, match=r'its layer bbox_head\.fc \(Linear\) does not take .* width 0.25'):
+            mmmutual.make_slimmable_(model, (1.0, 0.25), slim=slim)
+        return
     mmmutual.make_slimmable_(model, (1.0, 0.9, 0.25), slim=slim)
     for width in (0.9, 0.25):
         mmmutual.set_width(model, width)
         assert model(torch.rand(1, 3, 64, 64)).shape == (1, 4)
+
+
+@pytest.mark.parametrize('mixes', [True, False])
+def test_a_head_behind_no_neck_that_mixes_channels_is_refused(mixes):
+    class Head(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(32, 4, 1)
+
+        def forward(self, maps):
+            return self.conv(shuffle(maps) if mixes else maps.relu())
+
+    class Detector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.bbox_head = nn.Conv2d(3, 32, 3), Head()
+
+        def extract_feat(self, images):
+            return (self.backbone(images),)
+
+        def forward(self, images, samples=None, mode='tensor'):
+            return self.bbox_head(self.extract_feat(images)[0])
+
+    if not mixes:
+        mmmutual.make_slimmable_(Detector(), (1.0, 0.5))
+        return
+    with pytest.raises(
+        ValueError, match=r'its layer bbox_head\.conv \(SlimConv2d\) .*an operation before it cuts, mixes'
+    ):
+        mmmutual.make_slimmable_(Detector(), (1.0, 0.5))
 
 
 def test_whole_groups_are_checked_at_every_width():
