@@ -18,6 +18,7 @@ from .input_channels import input_channels
 SIZE = 64  # pixels
 FIXED = 224  # what those of mmpretrain's backbones take that take one size only
 LARGER = (256, 512)  # for detectors that pick many features, or pool often
+PROPOSALS = 8  # of each image, in place of the 1000 that COCO configs keep: more of them show nothing new
 CHECKPOINTED = ('with_cp', 'use_checkpoint', 'grad_checkpointing', 'gradient_checkpointing')
 ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError, AssertionError, IndexError)
 
@@ -106,17 +107,23 @@ def _normalise_by_batch(model: nn.Module) -> None:
 
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without checkpointed blocks for a while, and boxes that can be cut out; then all is restored."""
+    """Evaluation mode for a while, without checkpointed blocks, with few boxes that can be cut out; then as before."""
     modes = [(module, module.training) for module in model.modules()]
     flags = [(module, name) for module in model.modules() for name in CHECKPOINTED if vars(module).get(name) is True]
+    proposals = getattr(getattr(model, 'rpn_head', None), 'test_cfg', None) or {}
+    kept = proposals.get('max_per_img')
     extractors = [module for module in model.modules() if isinstance(module, BaseRoIExtractor)]
     handles = [module.register_forward_pre_hook(_tame_boxes) for module in extractors]
     model.eval()
     for module, name in flags:  # they run without gradients, so nothing inside could be seen
         setattr(module, name, False)
+    if kept is not None:
+        proposals['max_per_img'] = min(kept, PROPOSALS)
     try:
         yield
     finally:
+        if kept is not None:
+            proposals['max_per_img'] = kept
         for module, name in flags:
             setattr(module, name, True)
         for handle in handles:

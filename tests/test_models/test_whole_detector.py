@@ -14,6 +14,7 @@ from narrow import assert_same_gradients, carry_weights
 
 import mmmutual
 from mmmutual.layers import SlimBatchNorm2d, SlimConvTranspose2d
+from mmmutual.models.dry_run import PROPOSALS
 from mmmutual.models.rules import COMPLETE, outputs_of
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
@@ -157,6 +158,17 @@ def test_undo_gives_the_stock_detector_back():
     assert [set(vars(m)) for m in stock.modules()] == attributes
     for ours, theirs in zip(predictions_of(stock, batch('mask')), expected):
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_few_proposals_show_what_feeds_what():
+    """Those that a COCO config keeps, 1000 of each image, would take a minute in a deep box head."""
+    model = MODELS.build(stock_config('mask'))
+    rows = []
+    handle = model.roi_head.bbox_head.fc_cls.register_forward_hook(lambda layer, args, output: rows.append(len(output)))
+    mmmutual.make_slimmable_(model, WIDTHS, slim='detector')
+    handle.remove()
+    assert 0 < max(rows) <= 2 * PROPOSALS
+    assert model.rpn_head.test_cfg.max_per_img == 20
 
 
 def test_layers_can_be_left_stock():
