@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from torch import nn
 
@@ -65,6 +66,8 @@ def slim_hidden(model: nn.Module, candidates: set[nn.Module], widths: Sequence[f
 def check_parts(model: nn.Module, widths: Sequence[float], heads: bool) -> None:
     """Check that the narrow networks of a backbone, and of the neck behind it, are parts of the full one.
 
+    First, layers behind others that slim in multiples of another number than 8 are told so.
+
     Args:
         model: A detector or a backbone whose layers are slimmable.
         widths: Its widths.
@@ -73,6 +76,11 @@ def check_parts(model: nn.Module, widths: Sequence[float], heads: bool) -> None:
     Raises:
         ValueError: If one is not, with the name of the layer.
     """
+    flow = Dataflow(model)
+    if any(layer.out_segments[0].divisor != DIVISOR for layer in _slim(flow)):
+        with suppress(*ERRORS), running(model), flow.recording():
+            run_smallest(run_levels, model)
+        _divide_readers(flow)
     found = differences(model, widths, run_levels)
     if heads and not found:
         found = differences(model, widths, run_whole)
@@ -88,7 +96,7 @@ def _before(flow: Dataflow, found: Sequence[Difference], slimming: set[nn.Module
 
 def _divide_readers(flow: Dataflow) -> None:
     """Tell layers of what their active inputs are a multiple: behind maps that were flattened, or a group norm."""
-    slim = {layer for layer in flow.units if getattr(layer, 'slim_out', False) and len(layer.out_segments) == 1}
+    slim = _slim(flow)
     for reader, sources in flow.readers(slim).items():
         if not isinstance(reader, Slimmable) or not hasattr(reader, 'in_segments') or getattr(reader, 'groups', 1) > 1:
             continue
@@ -98,6 +106,11 @@ def _divide_readers(flow: Dataflow) -> None:
         multiples = {source.out_segments[0].divisor * inputs // _outputs(source) for source in sources & slim}
         if len(multiples) == 1 and multiples != {DIVISOR}:
             reader.divide(inputs=[Segment(inputs, *multiples)])
+
+
+def _slim(flow: Dataflow) -> set[nn.Module]:
+    """The layers whose outputs slim as one run."""
+    return {layer for layer in flow.units if getattr(layer, 'slim_out', False) and len(layer.out_segments) == 1}
 
 
 def _inputs(layer: nn.Module) -> int:

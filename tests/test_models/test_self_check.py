@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import mmmutual
-from mmmutual.layers import SlimConv2d
+from mmmutual.layers import Segment, SlimConv2d
 from mmmutual.models.dry_run import run_levels
 from mmmutual.models.self_check import differences
 
@@ -233,6 +233,25 @@ def test_a_head_behind_no_neck_that_mixes_channels_is_refused(mixes):
         ValueError, match=r'its layer bbox_head\.conv \(SlimConv2d\) .*an operation before it cuts, mixes'
     ):
         mmmutual.make_slimmable_(Detector(), (1.0, 0.5))
+
+
+def test_a_neck_behind_a_level_of_other_multiples_is_told():
+    """96 channels in multiples of 24 are 48 at width 0.3, in multiples of 8 they would be 32."""
+
+    class Detector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.neck = SlimConv2d(3, 96, 3), nn.Conv2d(96, 8, 1)
+            self.backbone.divide(outputs=[Segment(96, 24)])
+
+        def extract_feat(self, images):
+            return (self.neck(self.backbone(images)),)
+
+    model = Detector()
+    mmmutual.make_slimmable_(model, (1.0, 0.3))
+    mmmutual.set_width(model, 0.3)
+    assert model.backbone(torch.rand(1, 3, 8, 8)).size(1) == 48
+    assert model.extract_feat(torch.rand(1, 3, 8, 8))[0].size(1) == 8
 
 
 def test_whole_groups_are_checked_at_every_width():
