@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from mmengine.optim import OptimWrapper
 from mmengine.runner.loops import _parse_losses, _update_losses
 from torch import nn
 
@@ -26,3 +27,31 @@ def drop_hooks(model: nn.Module) -> None:
 def in_backward() -> bool:
     """Whether a backward runs in this thread: torch tells no public name for it. Its number is -1 outside of one."""
     return torch._C._current_graph_task_id() != -1
+
+
+def multiply_counts(wrapper: OptimWrapper, passes: int) -> int:
+    """Let an optimizer wrapper accumulate several passes an iteration.
+
+    MMEngine sets the number of counts in the constructor only. The wrapper keeps its former number until
+    :func:`restore_counts`, since MMEngine calls no hook at the end of a training that an error interrupts.
+
+    Args:
+        wrapper: The optimizer wrapper.
+        passes: Passes of an iteration.
+
+    Returns:
+        The former number.
+    """
+    own = vars(wrapper).setdefault('counts_without_passes', wrapper._accumulative_counts)
+    wrapper._accumulative_counts = own * passes
+    return own
+
+
+def restore_counts(wrapper: OptimWrapper) -> None:
+    """Undo :func:`multiply_counts`.
+
+    Args:
+        wrapper: The optimizer wrapper.
+    """
+    wrapper._accumulative_counts = vars(wrapper).pop('counts_without_passes', wrapper._accumulative_counts)
+    wrapper._inner_count, wrapper._max_counts, wrapper._remainder_counts = 0, -1, -1  # as it was built

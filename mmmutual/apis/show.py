@@ -15,6 +15,7 @@ from mmmutual.analysis import class_colors, draw_instances
 from mmmutual.analysis.instances import Color
 from mmmutual.analysis.sheet import TILE, Sheet
 from mmmutual.engine import Subnet
+from mmmutual.engine.image_sides import fit_padding
 from mmmutual.layers import check_ratios, use_width
 
 
@@ -58,6 +59,7 @@ def show_widths(
     sheet = Sheet(columns=1 + len(widths))
     shown: set[int] = set()
     model.eval()
+    fit_padding(model)
     for scale, of_scale in rows.items():
         subnets = [Subnet(width, scale) for width in widths]
         sheet.start_block(['ground truth', *((titles or {}).get(subnet, _title(subnet)) for subnet in subnets)])

@@ -11,6 +11,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
 
+from mmmutual.engine.image_sides import fit_padding
 from mmmutual.files import write_whole
 from mmmutual.layers import use_width
 
@@ -65,6 +66,7 @@ def export_subnet(
             outputs differ.
     """
     stock = stock_config(config, width, scale)
+    _pad_alike(stock, model)
     detector = MODELS.build(stock.model)
     detector.load_state_dict(narrow_state_dict(model, detector, width))
     detector.eval()
@@ -85,3 +87,12 @@ def export_subnet(
     checkpoint_path = write_whole(out_dir / 'detector.pth', lambda path: torch.save(content, path))
     config_path = write_whole(out_dir / 'detector.py', lambda path: stock.dump(str(path)))
     return Exported(detector, stock, config_path, checkpoint_path, difference)
+
+
+def _pad_alike(stock: Config, model: nn.Module) -> None:
+    """Let the stock detector pad images to the sides that the model needs; those at a scale need not fit."""
+    present = getattr(model.data_preprocessor, 'pad_size_divisor', None)
+    fit_padding(model)
+    needed = getattr(model.data_preprocessor, 'pad_size_divisor', None)
+    if needed != present:
+        stock.model.data_preprocessor.pad_size_divisor = needed

@@ -10,6 +10,7 @@ from mmengine.model import BaseAveragedModel
 from torch import nn
 
 from mmmutual.layers import SlimBatchNorm2d
+from mmmutual.layers.batch_norm import widths_in
 
 
 def averaged_models(hooks: Iterable[object]) -> list[BaseAveragedModel]:
@@ -23,7 +24,8 @@ def start_averages(model: nn.Module, average: BaseAveragedModel, widths: Iterabl
 
     Widths that the model has been given since the copy was made join it. With ``update_buffers`` the statistics of a
     width are averaged from the first iteration that trains the width: MMEngine copies all buffers in the first
-    iteration, and afterwards never the numbers of batches, which say that a width has statistics.
+    iteration, and afterwards never the numbers of batches, which say that a width has statistics. MMEngine pairs the
+    buffers of the two models by position, so the averaged model is given widths in the order of the model's.
 
     Args:
         model: The model that is trained.
@@ -32,7 +34,7 @@ def start_averages(model: nn.Module, average: BaseAveragedModel, widths: Iterabl
     """
     added = False
     for norm, averaged in _pairs(model, average.module):
-        for width in norm.widths:
+        for width in widths_in(norm.state_dict(), 'running_mean'):  # in the order in which the model was given them
             if width not in averaged.widths:
                 averaged.add_width(width)
                 added = True

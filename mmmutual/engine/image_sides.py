@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmmutual.analysis.meta import meta_copy
+from mmmutual.models import input_channels
 
 LARGEST = 128  # the largest divisor that is tried
 SMALLEST_IMAGE = 96  # pixels; smaller ones have no deep levels
@@ -77,7 +78,7 @@ def _stride_of_norms(meta: nn.Module, size: tuple[int, int]) -> int:
     norms = [layer for part in parts for layer in part.modules() if isinstance(layer, _BatchNorm)]
     handles = [layer.register_forward_pre_hook(note) for layer in norms]
     try:
-        features = torch.empty(1, _input_channels(meta.backbone), *size, device='meta')
+        features = torch.empty(1, input_channels(meta), *size, device='meta')
         for part in parts:
             features = part(features)
     finally:
@@ -85,9 +86,3 @@ def _stride_of_norms(meta: nn.Module, size: tuple[int, int]) -> int:
             handle.remove()
     strides = (2 ** round(math.log2(size[0] / height)) for height in heights)
     return max(strides, default=1)
-
-
-def _input_channels(backbone: nn.Module) -> int:
-    weights = (parameter for parameter in backbone.parameters() if parameter.dim() == 4)
-    first = next(weights, None)
-    return 3 if first is None else first.size(1)

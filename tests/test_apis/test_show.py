@@ -52,6 +52,14 @@ def batch(tmp_path, with_truth: bool = True) -> dict:
     return dict(data_samples=[sample])
 
 
+def test_images_are_padded_to_the_sides_that_the_model_needs(sheets, tmp_path, monkeypatch):
+    fitted = []
+    monkeypatch.setattr(show, 'fit_padding', fitted.append)
+    model = Detector()
+    show_widths(model, [batch(tmp_path)], (1.0,), tmp_path / 'x.png', META)
+    assert fitted == [model]
+
+
 def test_a_row_compares_the_widths_with_the_ground_truth(sheets, tmp_path):
     assert show_widths(Detector(), [batch(tmp_path)], (1.0, 0.5, 0.25), tmp_path / 'x.png', META) == tmp_path / 'x.png'
     ((titles, ((*row,),)),) = sheets[0]._blocks

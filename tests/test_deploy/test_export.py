@@ -14,7 +14,7 @@ from torch import nn
 import mmmutual
 from mmmutual.apis import read_checkpoint
 from mmmutual.deploy import export as export_module
-from mmmutual.deploy import export_subnet, largest_difference
+from mmmutual.deploy import export_subnet, input_size, largest_difference
 from mmmutual.engine import scale_pipeline
 from mmmutual.layers import SlimBatchNorm2d
 
@@ -194,6 +194,19 @@ def test_nothing_is_written_where_outputs_differ(exported, tmp_path, monkeypatch
     with pytest.raises(ValueError, match='does not compute what the sub-network of width 0.5 does'):
         export_subnet(config, model, 0.5, 1.0, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_scaled_images_are_padded_to_the_sides_that_the_neck_needs(tiny_data, tmp_path):
+    config = detector_config('retinanet', tiny_data, tmp_path)
+    config.model.neck.upsample_cfg = dict(mode='nearest', scale_factor=2)
+    config.model.data_preprocessor.pad_size_divisor = 1
+    model = trained(config, tmp_path / 'source.pth')
+    result = export_subnet(config, model, 0.5, 0.8, tmp_path)
+    assert Config.fromfile(result.config_path).model.data_preprocessor.pad_size_divisor == 32
+    assert input_size(result.config) == (64, 64)  # 51 pixels, padded
+    image = next((tiny_data / 'val').glob('*.png'))
+    detector = init_detector(str(result.config_path), str(result.checkpoint_path), device='cpu')
+    assert len(inference_detector(detector, str(image)).pred_instances) == 5
 
 
 def test_a_broken_write_leaves_the_old_file(tmp_path):

@@ -56,6 +56,17 @@ def test_a_width_that_is_added_joins_the_averaged_model(update_buffers):
         assert int(theirs.statistics(0.5)[2]) == 0
 
 
+def test_widths_that_are_added_in_any_order_are_not_exchanged():
+    model = network((1.0,))
+    average = ExponentialMovingAverage(model)
+    for norm in model:
+        for width in (0.25, 0.5):
+            norm.add_width(width)
+    train(model, average, 0.5)
+    assert average.module[0].is_ready(0.5) and not average.module[0].is_ready(0.25)
+    assert torch.equal(average.module[0].statistics(0.5)[0], model[0].statistics(0.5)[0])
+
+
 def test_statistics_are_exchanged_where_the_hook_exchanges_parameters_only():
     model = network()
     average = ExponentialMovingAverage(model)

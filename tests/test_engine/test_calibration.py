@@ -1,4 +1,5 @@
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,12 +10,14 @@ from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 from tiny import build_runner, run_training, tiny_config, without_validation
 from torch import nn
+from torch.utils.data import DataLoader
 
 import mmmutual
 from mmmutual.apis import read_checkpoint
 from mmmutual.engine import BNCalibrationHook
 from mmmutual.engine.hooks import calibration_hook
 from mmmutual.engine.rescale import rescale_batch
+from mmmutual.engine.training_batches import loader_of_training
 from mmmutual.layers import SlimBatchNorm2d
 
 
@@ -224,6 +227,46 @@ def test_checkpoints_of_iterations_are_calibrated_too(calibrated, tiny_data, tmp
     config.default_hooks.checkpoint.update(by_epoch=False, interval=2)
     run_training(config)
     assert calibrated == [2, 4, 5]
+
+
+def test_a_validation_and_a_best_checkpoint_calibrate_no_second_time(calibrated, tiny_data, tmp_path):
+    config = tiny_config(tiny_data, tmp_path, **{'train_cfg.val_interval': 1, 'train_cfg.max_epochs': 2})
+    config.val_cfg = dict(type='ValLoop')
+    config.train_dataloader.dataset.indices = 2
+    config.custom_hooks = [dict(type='BNCalibrationHook', num_batches=1)]
+    config.default_hooks.checkpoint.update(interval=1, save_best='coco/bbox_mAP', rule='greater')
+    run_training(config)
+    assert calibrated == [1, 2]
+
+
+def test_a_validation_may_come_before_the_first_checkpoint_and_the_first_pass_of_a_width(tiny_data, tmp_path):
+    config = tiny_config(tiny_data, tmp_path, **{'train_cfg.val_interval': 1})
+    config.train_dataloader.dataset.indices = 2
+    config.custom_hooks[1].num_subnets = 2  # the widest and the narrowest
+    config.custom_hooks.append(dict(type='BNCalibrationHook', num_batches=1))
+    config.default_hooks.checkpoint.interval = 5
+    config.val_cfg.widths = (1.0, 0.5)
+    assert len(run_training(config).val_loop.rows()) == 2
+
+
+def test_the_data_set_is_not_built_again(tiny_data, tmp_path, monkeypatch):
+    runner = build_runner(short_run(tiny_data, tmp_path))
+    data = runner.train_loop.dataloader.dataset
+    monkeypatch.setattr(type(data), '__init__', lambda *args, **kwargs: pytest.fail('read again'))
+    for _ in range(2):
+        loader = loader_of_training(runner)
+        assert loader.dataset is data and loader is not runner.train_dataloader
+
+
+def test_persistent_workers_of_a_loader_without_a_config_are_left_alone():
+    options = dict(batch_size=2, num_workers=1, persistent_workers=True)
+    loader = DataLoader(list(range(8)), **options)
+    runner = SimpleNamespace(cfg={}, train_dataloader=loader)
+    seen = []
+    for batch in loader:
+        seen.append(batch.tolist())
+        next(iter(loader_of_training(runner)))
+    assert seen == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
 class Stop(Hook):

@@ -157,6 +157,42 @@ def test_the_optimizer_wrapper_takes_single_steps_afterwards(counts, tiny_data, 
     assert changed == ([True] * 4 if counts == 1 else [False, True, False, True])
 
 
+def test_an_epoch_that_was_interrupted_is_repeated(tiny_data, tmp_path):
+    config = config_for('sum', tiny_data, tmp_path)
+    config.train_dataloader.update(batch_size=1)
+    config.train_dataloader.dataset.indices = 2
+    runner = build_runner(config)
+    runner.train_loop._iter = 1
+    runner.train()
+    assert (runner.iter, runner.max_iters) == (3, 2)
+
+
+def test_a_training_continues_after_an_interruption(tiny_data, tmp_path):
+    models = []
+    for interrupted in (False, True):
+        config = config_for('sum', tiny_data, tmp_path)
+        config.train_dataloader.update(batch_size=1)
+        config.train_dataloader.dataset.indices = 1
+        runner = build_runner(config)
+        if interrupted:
+            narrow = runner.model.backbone.register_forward_pre_hook(interrupt_narrow)
+            with pytest.raises(KeyboardInterrupt):
+                runner.train()
+            narrow.remove()
+        for norm in runner.model.backbone.modules():  # the interrupted pass has updated statistics
+            norm.momentum = 0.0
+        runner.train()
+        assert runner.optim_wrapper._accumulative_counts == 1
+        models.append(dict(runner.model.named_parameters()))
+    for name, value in models[0].items():
+        assert torch.equal(value, models[1][name]), name
+
+
+def interrupt_narrow(backbone, args):
+    if get_width(backbone) < 1.0:
+        raise KeyboardInterrupt
+
+
 def test_several_optimizers_are_refused():
     model = nn.Sequential(SlimLinear(16, 16))
     wrappers = OptimWrapperDict(a=OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)))

@@ -104,6 +104,15 @@ def test_workers_that_restart_draw_something_else_in_each_epoch_and_the_same_aft
     assert draws_of(seed=1, first=0, epochs=1) != whole[:1]
 
 
+@pytest.mark.parametrize('persistent', [False, True])
+def test_persistent_workers_are_named_as_what_a_resume_cannot_restore(persistent):
+    said = []
+    loader = SimpleNamespace(num_workers=0, persistent_workers=persistent)
+    logger = SimpleNamespace(warning=said.append)
+    IterationSeedHook().before_train(SimpleNamespace(train_dataloader=loader, seed=0, iter=0, logger=logger))
+    assert ['persistent_workers=True' in text for text in said] == [True] * persistent
+
+
 def test_workers_call_the_users_function_too(tmp_path):
     calls = dict(type=note_worker, folder=str(tmp_path))
     draws_of(seed=0, first=0, epochs=1, worker_init_fn=calls)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import nn
-from torch.utils.data import DataLoader
 
 from mmmutual.layers import check_ratios
 
 from ..averaging import averaged_models, swap_statistics
 from ..calibration import calibrate, norms_with_statistics
 from ..randomness import kept_randomness
+from ..training_batches import loader_of_training
 
 
 @HOOKS.register_module()
@@ -128,23 +128,11 @@ class BNCalibrationHook(Hook):
         models = [_unwrapped(runner), *(average.module for average in averaged_models(runner.hooks))]
         with kept_randomness():
             for model in models:
-                calibrate(model, islice(_loader(runner), self.num_batches), self.widths, self.scales)
+                calibrate(model, islice(loader_of_training(runner), self.num_batches), self.widths, self.scales)
 
     def _swap(self, runner) -> None:
         for average in averaged_models(runner.hooks):
             swap_statistics(_unwrapped(runner), average)
-
-
-def _loader(runner) -> DataLoader:
-    """A data loader of the training data, apart from the one that the training is reading from."""
-    loader = runner.train_dataloader
-    config = runner.cfg.get('train_dataloader')
-    if not isinstance(config, Mapping):
-        return loader
-    config = {**config, 'dataset': dict(type=lambda: loader.dataset)}  # reading annotations again would take long
-    if config.get('persistent_workers'):
-        config['persistent_workers'] = False
-    return runner.build_dataloader(config, seed=runner.seed)
 
 
 def _unwrapped(runner) -> nn.Module:

@@ -37,6 +37,12 @@ class IterationSeedHook(Hook):
         workers = getattr(loader, 'num_workers', 0)
         if workers and getattr(loader.worker_init_fn, 'func', None) is not seed_worker:
             loader.worker_init_fn = partial(seed_worker, init_fn=loader.worker_init_fn)
+        if getattr(loader, 'persistent_workers', False):
+            runner.logger.warning(
+                'train_dataloader.persistent_workers=True: a resume cannot restore the random states of these workers, '
+                'so a resumed run draws other augmentations than the uninterrupted one. Set it to False for an exact '
+                'resume'
+            )
         _seed(runner.seed, runner.iter, LOADING)
 
     def before_train_epoch(self, runner) -> None:

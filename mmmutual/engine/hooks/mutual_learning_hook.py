@@ -13,6 +13,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from mmmutual.layers import set_width, slimmable_layers, use_width
+from mmmutual.upstream import multiply_counts, restore_counts
 
 from ..averaging import averaged_models, start_averages
 from ..distillation import build_distillation, detached
@@ -78,7 +79,6 @@ class MutualLearningHook(Hook):
         self._iteration = 0
         self._output: object = None  # of the module that is distilled, in the pass under way
         self._teacher: object = None
-        self._own_counts: int | None = None
         self._handles: list = []
         self._batch: PreparedBatch | None = None
         self._norm_stride = 1
@@ -110,10 +110,12 @@ class MutualLearningHook(Hook):
             )
         self.sampler.seed = runner.seed
         passes = self.sampler.num_subnets
-        if self._own_counts is None:
-            self._own_counts = optim_wrapper._accumulative_counts
-        optim_wrapper._accumulative_counts = self._own_counts * passes
-        optim_wrapper.initialize_count_status(runner.model, runner.iter * passes, runner.max_iters * passes)
+        own = multiply_counts(optim_wrapper, passes)
+        # A resume in the middle of an epoch repeats iterations, so that more than max_iters run. MMEngine needs the
+        # number for an accumulation over iterations only, whose last step may have fewer of them.
+        last = -1 if own == 1 else runner.max_iters * passes
+        optim_wrapper.initialize_count_status(runner.model, runner.iter * passes, last)
+        optim_wrapper.zero_grad()  # a training that was interrupted may have left the gradients of some passes
         set_width(model, self.sampler.widths[0])
         self._remove_handles()
         self._norm_stride = fit_padding(model)
@@ -147,9 +149,7 @@ class MutualLearningHook(Hook):
     def after_train(self, runner) -> None:
         """Leave the model without hooks and at its widest, and the optimizer wrapper as it was built."""
         self._remove_handles()
-        wrapper = runner.optim_wrapper
-        wrapper._accumulative_counts, self._own_counts = self._own_counts, None
-        wrapper._inner_count, wrapper._max_counts, wrapper._remainder_counts = 0, -1, -1
+        restore_counts(runner.optim_wrapper)
 
     def _run_pass(self, runner, model: nn.Module, subnet: Subnet, data_batch: dict) -> None:
         self._subnet = subnet

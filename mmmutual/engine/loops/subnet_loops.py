@@ -14,7 +14,7 @@ from mmengine.registry import LOOPS
 from mmengine.runner import Runner, TestLoop, ValLoop
 from mmengine.runner.amp import autocast
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from mmmutual.analysis import count_grid, drawable_meta, format_table, main_metrics, write_report
 from mmmutual.layers import SlimBatchNorm2d, check_ratios, use_width
@@ -25,6 +25,7 @@ from ..image_sides import fit_padding
 from ..pass_errors import describe_pass, note_pass
 from ..pipeline_scale import nominal_size, scale_pipeline
 from ..sampling import Subnet
+from ..training_batches import training_loader
 from .evaluators import evaluator_for, fill_missing, quiet
 
 
@@ -44,8 +45,8 @@ class _SubnetLoop:
 
     Raises:
         TypeError: If ``widths``, ``scales`` or ``calibration_batches`` are no numbers.
-        ValueError: If they are out of range, if the test pipeline cannot be scaled, or in ``run``, before any data is
-            loaded, if the model does not know a width.
+        ValueError: If they are out of range, if the test pipeline cannot be scaled, or in ``run``, before
+            anything is evaluated, if the model does not know a width.
     """
 
     mode: str
@@ -78,6 +79,7 @@ class _SubnetLoop:
         self._evaluators = {self.reference: self.evaluator, **self._evaluators}
         self.results: dict[Subnet, dict[str, float]] = {}
         self._multiply_adds: dict[Subnet, int] | None = None
+        self._training_data: Dataset | None = None
 
     def run(self) -> dict[str, float]:
         """Evaluate all sub-networks: one pass over the data for each scale, all widths on each loaded batch.
@@ -86,10 +88,10 @@ class _SubnetLoop:
             Metrics; the widest network's at the largest scale under their stock names, its losses among them if the
             model predicts any, the others' with the sub-network's name before them, as ``w0.5_s0.8/coco/bbox_mAP``.
         """
-        self.check_widths()
-        fit_padding(self._model)
         self._losses.clear()
         self._call_hook('before_{}')
+        self.check_widths()  # BNCalibrationHook has calibrated them
+        fit_padding(self._model)
         self._call_hook('before_{}_epoch')
         self.runner.model.eval()
         keeping = kept_statistics(self._model) if self.calibration_batches else nullcontext()
@@ -152,7 +154,9 @@ class _SubnetLoop:
 
     def _calibrate(self, scale: float) -> None:
         if self.calibration_batches and norms_with_statistics(self._model):
-            loader = self.runner.build_dataloader(self.runner.cfg.train_dataloader, seed=self.runner.seed)
+            if self._training_data is None:
+                self._training_data = self.runner.build_dataloader(self.runner.cfg.train_dataloader).dataset
+            loader = training_loader(self.runner, self._training_data)
             calibrate(self._model, islice(loader, self.calibration_batches), self.widths, (scale,))
 
     @torch.no_grad()
