@@ -15,6 +15,7 @@ from torch import nn
 from mmmutual.analysis import count_multiply_adds, format_count
 from mmmutual.apis import clear_errors, config_name, load_config, load_model, prepare, show_widths
 from mmmutual.engine import Subnet, nominal_size, scale_pipeline
+from mmmutual.engine.image_sides import fit_padding
 from mmmutual.layers import check_ratios, use_width
 
 
@@ -83,6 +84,7 @@ def main() -> None:
         config = load_config(args.config, args.cfg_options)
         prepare(config, splits=('test',))
         model, _ = load_model(config, args.checkpoint, needs_detector='a picture of detections')
+        fit_padding(model)  # before the titles count multiply-adds
         model.to('cuda' if torch.cuda.is_available() else 'cpu')
         widths = args.widths or config.test_cfg.get('widths')
         if not widths:
