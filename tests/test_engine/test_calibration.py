@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 import mmmutual
 from mmmutual.apis import read_checkpoint
 from mmmutual.engine import BNCalibrationHook
+from mmmutual.engine.calibration_data import calibration_loader
 from mmmutual.engine.hooks import calibration_hook
 from mmmutual.engine.rescale import rescale_batch
-from mmmutual.engine.training_batches import loader_of_training
 from mmmutual.layers import SlimBatchNorm2d
 
 
@@ -254,7 +254,7 @@ def test_the_data_set_is_not_built_again(tiny_data, tmp_path, monkeypatch):
     data = runner.train_loop.dataloader.dataset
     monkeypatch.setattr(type(data), '__init__', lambda *args, **kwargs: pytest.fail('read again'))
     for _ in range(2):
-        loader = loader_of_training(runner)
+        loader = calibration_loader(runner)
         assert loader.dataset is data and loader is not runner.train_dataloader
 
 
@@ -265,7 +265,7 @@ def test_persistent_workers_of_a_loader_without_a_config_are_left_alone():
     seen = []
     for _, batch in zip(range(4), loader):
         seen.append(batch.tolist())
-        next(iter(loader_of_training(runner)))
+        next(iter(calibration_loader(runner)))
     assert seen == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 

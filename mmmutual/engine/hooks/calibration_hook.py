@@ -14,8 +14,8 @@ from mmmutual.layers import check_ratios
 
 from ..averaging import averaged_models, swap_statistics
 from ..calibration import calibrate, norms_with_statistics
+from ..calibration_data import calibration_loader
 from ..randomness import kept_randomness
-from ..training_batches import loader_of_training
 
 
 @HOOKS.register_module()
@@ -128,7 +128,7 @@ class BNCalibrationHook(Hook):
         models = [_unwrapped(runner), *(average.module for average in averaged_models(runner.hooks))]
         with kept_randomness():
             for model in models:
-                calibrate(model, islice(loader_of_training(runner), self.num_batches), self.widths, self.scales)
+                calibrate(model, islice(calibration_loader(runner), self.num_batches), self.widths, self.scales)
 
     def _swap(self, runner) -> None:
         for average in averaged_models(runner.hooks):

@@ -21,11 +21,11 @@ from mmmutual.layers import SlimBatchNorm2d, check_ratios, use_width
 from mmmutual.upstream import parse_losses, update_losses
 
 from ..calibration import calibrate, kept_statistics, norms_with_statistics
+from ..calibration_data import rebuilt_loader
 from ..image_sides import fit_padding
 from ..pass_errors import describe_pass, note_pass
 from ..pipeline_scale import nominal_size, scale_pipeline
 from ..sampling import Subnet
-from ..training_batches import training_loader
 from .evaluators import evaluator_for, fill_missing, quiet
 
 
@@ -156,7 +156,7 @@ class _SubnetLoop:
         if self.calibration_batches and norms_with_statistics(self._model):
             if self._training_data is None:
                 self._training_data = self.runner.build_dataloader(self.runner.cfg.train_dataloader).dataset
-            loader = training_loader(self.runner, self._training_data)
+            loader = rebuilt_loader(self.runner, self._training_data)
             calibrate(self._model, islice(loader, self.calibration_batches), self.widths, (scale,))
 
     @torch.no_grad()

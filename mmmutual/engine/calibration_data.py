@@ -1,4 +1,4 @@
-"""Training batches for a calibration, apart from those that the training is reading."""
+"""Data loaders of training batches for a calibration, apart from the loader that the training is reading from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
 
-def training_loader(runner: Runner, dataset: Dataset) -> DataLoader:
+def rebuilt_loader(runner: Runner, dataset: Dataset) -> DataLoader:
     """Build the training's data loader again for a data set that is there already.
 
     A new loader has the same first batches whatever was read before it, a resume too, and workers that end with it.
@@ -27,8 +27,8 @@ def training_loader(runner: Runner, dataset: Dataset) -> DataLoader:
     return runner.build_dataloader(config, seed=runner.seed)
 
 
-def loader_of_training(runner: Runner) -> DataLoader:
-    """As :func:`training_loader`, for the data of the training under way.
+def calibration_loader(runner: Runner) -> DataLoader:
+    """As :func:`rebuilt_loader`, for the data of the training under way.
 
     Args:
         runner: The runner; it may have been given a data loader without a config.
@@ -38,7 +38,7 @@ def loader_of_training(runner: Runner) -> DataLoader:
     """
     loader = runner.train_dataloader
     if isinstance(runner.cfg.get('train_dataloader'), Mapping):
-        return training_loader(runner, loader.dataset)
+        return rebuilt_loader(runner, loader.dataset)
     if not getattr(loader, 'persistent_workers', False):
         return loader
     names = ('batch_sampler', 'num_workers', 'collate_fn', 'pin_memory', 'worker_init_fn')
