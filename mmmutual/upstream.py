@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from mmengine.evaluator import BaseMetric
 from mmengine.optim import OptimWrapper
 from mmengine.runner.loops import _parse_losses, _update_losses
 from torch import nn
@@ -55,3 +56,15 @@ def restore_counts(wrapper: OptimWrapper) -> None:
     """
     wrapper._accumulative_counts = vars(wrapper).pop('counts_without_passes', wrapper._accumulative_counts)
     wrapper._inner_count, wrapper._max_counts, wrapper._remainder_counts = 0, -1, -1  # as it was built
+
+
+def coco_ground_truth(metric: BaseMetric) -> object | None:
+    """The ground truth that a COCO metric has read; mmdet offers no public way to it.
+
+    Args:
+        metric: Any metric.
+
+    Returns:
+        An object of the COCO API; None for other metrics, and before the first evaluation of some.
+    """
+    return getattr(metric, '_coco_api', None)

@@ -13,6 +13,8 @@ from pathlib import Path
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 
+from mmmutual.upstream import coco_ground_truth
+
 from ..sampling import Subnet
 
 
@@ -22,7 +24,7 @@ def evaluator_for(evaluator: Evaluator, subnet: Subnet) -> Evaluator:
     The ground truth that COCO metrics hold is shared, not copied; files are written beside the original's, with the
     sub-network's name in theirs.
     """
-    shared = [getattr(metric, '_coco_api', None) for metric in evaluator.metrics]
+    shared = [coco_ground_truth(metric) for metric in evaluator.metrics]
     clone = copy.deepcopy(evaluator, {id(api): api for api in shared if api is not None})
     for metric in clone.metrics:
         if getattr(metric, 'outfile_prefix', None):
