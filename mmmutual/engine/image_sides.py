@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import torch
 from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -32,6 +33,8 @@ def fit_padding(model: nn.Module) -> int:
     Returns:
         The stride in pixels of the deepest batch norm in backbone and neck; 1 if there is none.
     """
+    if isinstance(model, BaseTTAModel):
+        model = model.module
     preprocessor = getattr(model, 'data_preprocessor', None)
     present = getattr(preprocessor, 'pad_size_divisor', None)
     if not isinstance(present, int) or not isinstance(getattr(model, 'backbone', None), nn.Module):

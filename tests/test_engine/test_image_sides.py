@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+from mmdet.models import DetTTAModel
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.model import ImgDataPreprocessor
@@ -32,6 +33,14 @@ def test_a_neck_that_concatenates_needs_multiples_of_its_largest_stride(present,
     images = model.data_preprocessor(dict(inputs=[torch.zeros(3, 205, 97)], data_samples=None))['inputs']
     with torch.no_grad():
         assert len(model.eval().extract_feat(images)) == 3
+
+
+def test_augmented_tests_pad_for_the_detector_inside_and_are_not_counted():
+    model = DetTTAModel(module=rtmdet(), tta_cfg=dict(max_per_img=5))
+    fit_padding(model)
+    assert model.module.data_preprocessor.pad_size_divisor == 32
+    with pytest.raises(ValueError, match='cannot count DetTTAModel: it has no backbone'):
+        count_multiply_adds(model, (64, 64))
 
 
 def test_the_log_says_so_once(monkeypatch):

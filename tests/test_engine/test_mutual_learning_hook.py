@@ -273,6 +273,13 @@ def test_what_cannot_be_trained_is_an_error_before_the_first_iteration(change, t
     assert runner.iter == 0
 
 
+def test_layers_that_are_fused_at_full_width_are_refused(tiny_data, tmp_path):
+    config = config_for('sum', tiny_data, tmp_path)
+    config.efficient_conv_bn_eval = ['backbone']
+    with pytest.raises(ValueError, match=r"efficient_conv_bn_eval=\['backbone'\] fuses slimmable layers of backbone"):
+        build_runner(config).train()
+
+
 def test_sync_bn_is_refused(tiny_data, tmp_path):
     runner = build_runner(config_for('sum', tiny_data, tmp_path))
     runner.cfg.sync_bn = 'torch'

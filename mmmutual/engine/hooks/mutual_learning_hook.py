@@ -12,7 +12,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
-from mmmutual.layers import set_width, slimmable_layers, use_width
+from mmmutual.layers import Slimmable, set_width, slimmable_layers, use_width
 from mmmutual.upstream import multiply_counts, restore_counts
 
 from ..averaging import averaged_models, start_averages
@@ -93,6 +93,7 @@ class MutualLearningHook(Hook):
             )
         model = _unwrapped(runner.model)
         slimmable_layers(model)
+        self._check_fused(model, runner.cfg.get('efficient_conv_bn_eval') or [])
         for width in self.sampler.widths:
             with use_width(model, width):
                 pass
@@ -225,6 +226,15 @@ class MutualLearningHook(Hook):
             self._teacher = detached(output)
             return losses
         return self.distillation.losses(losses, output, self._teacher, self._subnet.scale / self._widest.scale)
+
+    def _check_fused(self, model: nn.Module, parts: str | Sequence[str]) -> None:
+        """Refuse what fuses layers at full width."""
+        for name in [parts] if isinstance(parts, str) else parts:
+            if any(isinstance(layer, Slimmable) for layer in getattr(model, name, nn.Identity()).modules()):
+                raise ValueError(
+                    f'efficient_conv_bn_eval={parts!r} fuses slimmable layers of {name} at full width, so it works at '
+                    f'width 1.0 only, but the widths are {self.sampler.widths}: remove it'
+                )
 
     def _remove_handles(self) -> None:
         for handle in self._handles:
