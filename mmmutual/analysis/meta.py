@@ -26,8 +26,8 @@ def run_on_meta(meta: nn.Module, size: Size, run: RunPart) -> None:
         run: Called for each part as ``run(part, function, *args)``; it has to call the function and return the result.
 
     Raises:
-        ValueError: For a model without a backbone, for a detector with a part that runs neither on feature maps nor on RoI
-            features, or with an operator that has no shape-only form.
+        ValueError: For a model without a backbone, for a detector with a part that runs neither on feature maps nor on
+            RoI features, or with an operator that has no shape-only form.
     """
     if not isinstance(getattr(meta, 'backbone', None), nn.Module):
         raise ValueError(f'cannot count {type(meta).__name__}: it has no backbone')
