@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import torch
+from mmdet.datasets import CocoDataset, Objects365V1Dataset, Objects365V2Dataset
+from mmdet.evaluation.metrics import coco_metric, ov_coco_metric
 from mmengine.evaluator import BaseMetric
 from mmengine.optim import OptimWrapper
 from mmengine.runner.loops import _parse_losses, _update_losses
@@ -68,3 +70,18 @@ def coco_ground_truth(metric: BaseMetric) -> object | None:
         An object of the COCO API; None for other metrics, and before the first evaluation of some.
     """
     return getattr(metric, '_coco_api', None)
+
+
+def set_coco_reader(reader: type) -> None:
+    """Let mmdet's data sets and metrics of COCO files, and their subclasses, read with a class.
+
+    The attribute ``COCOAPI`` of data sets is public and meant to be replaced, but for one class at a time. Metrics have
+    no such attribute: they use the name ``COCO`` of their module.
+
+    Args:
+        reader: A subclass of ``mmdet.datasets.api_wrappers.COCO``.
+    """
+    for dataset in (CocoDataset, Objects365V1Dataset, Objects365V2Dataset):
+        dataset.COCOAPI = reader
+    for module in (coco_metric, ov_coco_metric):
+        module.COCO = reader

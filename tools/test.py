@@ -26,6 +26,7 @@ from mmmutual.apis import (
     load_config,
     prepare,
     read_checkpoint,
+    warn_of_other_classes,
 )
 from mmmutual.engine import SubnetTestLoop
 
@@ -94,6 +95,7 @@ def main() -> None:
         if model is not None:
             check_architecture(model, checkpoint, args.checkpoint)
             warn_if_stock(config, model, checkpoint, args)
+            warn_of_other_classes(config, checkpoint, args.checkpoint)
         join_processes(config)
         runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -2,6 +2,7 @@
 
 from .build import build_model, check_model
 from .checkpoint import check_architecture, latest_checkpoint, read_checkpoint
+from .checkpoint_classes import warn_of_other_classes
 from .config_changes import format_changes, write_mutual
 from .config_file import config_name, load_config, override
 from .image_files import find_images
@@ -36,5 +37,6 @@ __all__ = [
     'prepare',
     'read_checkpoint',
     'show_widths',
+    'warn_of_other_classes',
     'write_mutual',
 ]

@@ -25,6 +25,7 @@ from mmmutual.models import input_channels
 
 from .channel_check import check_channels
 from .checkpoint import check_architecture, read_checkpoint
+from .checkpoint_classes import warn_of_other_classes
 from .config_file import load_config
 from .identity import sha256
 from .image_files import find_images
@@ -205,6 +206,7 @@ class AdaptiveInferencer(DetInferencer):
         check_channels(model)
         check_mutual(model, checkpoint, self._weights, self._config_name)
         check_architecture(model, checkpoint, self._weights)
+        warn_of_other_classes(cfg, checkpoint, self._weights, "detections have the checkpoint's names")
         super()._load_weights_to_model(model, checkpoint, cfg)
         model.dataset_meta = drawable_meta(model.dataset_meta)
 

@@ -33,6 +33,7 @@ from mmmutual.progress import Progress
 
 from .build import build_model, check_model
 from .checkpoint import check_architecture, read_checkpoint
+from .checkpoint_classes import warn_of_other_classes
 from .identity import check_identity, identity
 from .launch import prepare
 from .trained_config import check_mutual
@@ -118,6 +119,7 @@ def _runner(config: Config, checkpoint: str | Path, lacking: dict[float, list[fl
     model = check_model(config, splits=('test',))
     check_mutual(model, content, checkpoint, config.filename)
     check_architecture(model, content, checkpoint)
+    warn_of_other_classes(config, content, checkpoint)
     config = config.copy()
     config.load_from, config.resume = str(checkpoint), False
     config.log_level = 'WARNING'  # the terminal belongs to the progress bar

@@ -94,7 +94,7 @@ def _check_use(use: DatasetUse, files: CocoFiles) -> Iterator[str]:
     path = use.annotations
     if not os.path.isfile(path):
         raise FileNotFoundError(f'there is no annotation file {path}. Put it there, or set data_root and ann_file')
-    if use.reads_coco and use.classes is not None:
+    if (use.reads_coco or use.has_coco_entries) and use.classes is not None:
         yield from check_coco_data(use, files)
     elif use.has_coco_entries:
         files.read(path)

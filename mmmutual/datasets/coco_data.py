@@ -15,6 +15,8 @@ from .dataset_config import DatasetUse
 from .image_files import check_files, check_headers
 from .outlines import short
 
+MANY_CROWDS = 0.1  # of the annotations; COCO has 1 %, but a labelling tool may export all masks as crowd regions
+
 
 class CocoFiles:
     """Reads annotation files; the last one is kept, since loaders and evaluators often share it."""
@@ -44,7 +46,8 @@ def check_coco_data(use: DatasetUse, files: CocoFiles) -> Iterator[str]:
     """Check a data set.
 
     Args:
-        use: A ``CocoDataset``, or a subclass that reads its file as ``CocoDataset`` does.
+        use: A ``CocoDataset``, or a subclass whose file has the same entries. Its classes are compared with the
+            categories if it reads the file as ``CocoDataset`` does.
         files: What reads the file.
 
     Yields:
@@ -65,6 +68,11 @@ def check_coco_data(use: DatasetUse, files: CocoFiles) -> Iterator[str]:
     if use.is_stock(CocoDataset, 'filter_data'):
         yield from _check_filter(use, entries)
     if use.is_stock(CocoDataset, 'load_data_list', 'parse_data_info'):  # others may look elsewhere
+        if not isinstance((use.node.get('data_prefix') or {}).get('img'), str):
+            raise ValueError(
+                f'data_prefix is {use.node.get("data_prefix")}, but has to be dict(img=FOLDER), where FOLDER holds the '
+                "images and may be ''"
+            )
         yield from _check_images(use, entries)
 
 
@@ -74,7 +82,8 @@ def _read(path: str) -> CocoEntries:
         names = [os.fspath(image['file_name']) for image in content['images']]
     except ValueError as error:
         raise ValueError(
-            f'the annotation file {path} is not JSON ({error}). It may be cut short: fetch it again'
+            f'the annotation file {path} is not JSON ({error}). It may be cut short or in another encoding than UTF-8: '
+            'fetch or export it again'
         ) from error
     except (KeyError, TypeError) as error:
         raise ValueError(
@@ -93,7 +102,8 @@ def _check_objects(use: DatasetUse, entries: CocoEntries) -> Iterator[str]:
     of = f'of {use.annotations}'
     for what, number in entries.completed.items():
         yield f'{of}, {number} {what}'
-    check_classes([category['name'] for category in entries.categories.values()], use.classes)
+    if use.reads_coco:  # others may sort the categories
+        check_classes([category['name'] for category in entries.categories.values()], use.classes)
     if entries.annotations is None:
         return
     beyond = check_boxes(entries)
@@ -107,6 +117,8 @@ def _check_objects(use: DatasetUse, entries: CocoEntries) -> Iterator[str]:
             yield f'{of}, mmdet ignores {number} annotations {reason}'
     if use.trains and use.loads_objects:
         objects = [annotation for annotation in kept if not annotation['iscrowd']]
+        if (crowds := len(kept) - len(objects)) > MANY_CROWDS * len(kept):
+            yield f"{of}, {crowds} of {len(kept)} annotations are crowd regions ('iscrowd' is 1), which are ignored"
         if not objects and (use.transforms or entries.annotations):
             raise ValueError(_nothing_left(entries, len(kept), reasons))
         found = {entries.categories[annotation['category_id']]['name'] for annotation in objects}
@@ -116,10 +128,10 @@ def _check_objects(use: DatasetUse, entries: CocoEntries) -> Iterator[str]:
 
 
 def _nothing_left(entries: CocoEntries, crowds: int, reasons: Counter[str]) -> str:
-    parts = [f'{number} {reason}' for reason, number in reasons.items()]
+    parts = [f'mmdet leaves out {number} {reason}' for reason, number in reasons.items()]
     if crowds:
         parts.append(f"{crowds} are crowd regions ('iscrowd' is 1), which are ignored")
-    details = f' (mmdet leaves out {", ".join(parts)})' if parts else ''
+    details = f' ({", ".join(parts)})' if parts else ''
     return f'no object is left of its {len(entries.annotations)} annotations to train on{details}. Correct these fields'
 
 

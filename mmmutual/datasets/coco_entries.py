@@ -77,7 +77,7 @@ def check_classes(names: Sequence[str], classes: Sequence[str]) -> None:
     if absent:
         raise ValueError(
             f'its categories are {short(list(names))}, but the data set is to have {short(absent)} too. Set '
-            'metainfo=dict(classes=...) to the names in the file'
+            'metainfo=dict(classes=...) to the names in the file, or add a category that has no objects to the file'
         )
     ordered = [name for name in names if name in classes]
     twice = [name for name, count in Counter(ordered).items() if count > 1]
@@ -89,7 +89,8 @@ def check_classes(names: Sequence[str], classes: Sequence[str]) -> None:
     if ordered != list(classes):
         raise ValueError(
             f'its categories come in the order {short(ordered)}, in which mmdet numbers the labels, but the classes '
-            f'are {short(list(classes))}. Set metainfo=dict(classes=...) to the order in the file'
+            f'are {short(list(classes))}. Set metainfo=dict(classes=...) to the order in the file, or sort the '
+            'categories in the file'
         )
 
 

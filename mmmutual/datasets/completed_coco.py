@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
-from mmdet.evaluation.metrics import coco_metric
+
+from mmmutual.upstream import set_coco_reader
 
 from .outlines import area_of, check_outline, has_outline, is_polygon
 
@@ -42,13 +42,13 @@ class CompletedCOCO(COCO):
 
 
 def read_completed() -> None:
-    """Let mmdet's ``CocoDataset`` and ``CocoMetric``, and their subclasses, read files with :class:`CompletedCOCO`.
+    """Let mmdet's data sets and metrics of COCO files, and their subclasses, read with :class:`CompletedCOCO`.
 
     Evaluation needs fields that training takes as optional, so that such a file would end a run after its first epoch.
-    A file without gaps is read as before. ``COCOAPI`` is meant to be replaced; the metric has no such attribute, only
-    the name in its module.
+    A file without gaps is read as before. It holds for the process; worker processes of data loaders receive what this
+    one has read. Importing mmmutual does not call it: the tools do, before a run.
     """
-    CocoDataset.COCOAPI = coco_metric.COCO = CompletedCOCO
+    set_coco_reader(CompletedCOCO)
 
 
 def load_json(path: str | Path) -> object:

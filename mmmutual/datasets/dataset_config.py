@@ -45,7 +45,8 @@ class DatasetUse:
         """Whether its files are on the local disk."""
         node = self.node
         texts = node.get('data_root') or '', node['ann_file'], *(node.get('data_prefix') or {}).values()
-        return not node.get('backend_args') and not any('://' in text for text in texts if isinstance(text, str))
+        is_local = (node.get('backend_args') or {}).get('backend', 'local') == 'local'
+        return is_local and not any('://' in text for text in texts if isinstance(text, str))
 
     @property
     def annotations(self) -> str:
@@ -87,7 +88,8 @@ class DatasetUse:
         for node in self.transforms:
             if _name(node) == 'LoadImageFromFile':
                 backend = node.get('imdecode_backend', 'cv2')
-                return ImageLoading(node.get('color_type', 'color'), backend, self.channels)
+                skips = bool(node.get('ignore_empty'))
+                return ImageLoading(node.get('color_type', 'color'), backend, self.channels, skips)
         return ImageLoading()
 
     @property

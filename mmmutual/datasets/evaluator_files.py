@@ -103,7 +103,7 @@ def _check_metric(metric: Mapping, uses: Sequence[DatasetUse], files: CocoFiles)
     unseen = [use for use in uses if use.node.get('indices') is not None]
     if unseen:
         yield (
-            f'{unseen[0].loader} loads a part of its images (indices), but the evaluator reads all of {path}: objects '
+            f'it loads a part of its images (indices), but the evaluator reads all of {path}: objects '
             'in the others count as missed'
         )
 

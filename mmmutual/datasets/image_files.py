@@ -23,11 +23,13 @@ class ImageLoading:
         color_type: Of ``LoadImageFromFile``, or None if the pipeline has none.
         backend: Its ``imdecode_backend``.
         channels: What the model takes, if the config says so.
+        skips_unreadable: Its ``ignore_empty``.
     """
 
     color_type: str | None = None
     backend: str = 'cv2'
     channels: int | None = None
+    skips_unreadable: bool = False
 
     def loaded_channels(self, image: Image.Image) -> int | None:
         """The channels of an image once it is loaded; None if it is not known."""
@@ -66,7 +68,7 @@ def check_files(paths: Mapping[str, str], owner: str, remedy: str) -> None:
 def check_headers(
     images: Sequence[tuple[str, str, tuple[int, int] | None]], path: str, loading: ImageLoading
 ) -> Iterator[str]:
-    """Check the headers of up to ``MAX_OPENED`` images, evenly spread; files that cannot be read are left out.
+    """Check the headers of up to ``MAX_OPENED`` images, evenly spread.
 
     Args:
         images: Name, path, and width and height in the annotations (None if they have no size).
@@ -77,15 +79,17 @@ def check_headers(
         A sentence for each thing that a user should know.
 
     Raises:
-        ValueError: If images are loaded with another size than the annotations say, or with other channels than the
-            model takes.
+        ValueError: If files are not images, if images are loaded with another size than the annotations say, or with
+            other channels than the model takes.
     """
-    resized, turned, other_channels, deep = [], [], [], []
+    resized, turned, other_channels, deep, unreadable = [], [], [], [], []
     turning: dict[str, bool] = {}
     looked_at = images[:: -(-len(images) // MAX_OPENED) or 1]
     for name, file_path, expected in looked_at:
         header = _read_header(file_path, loading, turning)
         if header is None:
+            if not _is_loaded(file_path, loading):
+                unreadable.append(name)
             continue
         if expected is not None and expected != header.loaded:
             if loading.color_type is None and sorted(expected) == sorted(header.loaded):
@@ -99,6 +103,11 @@ def check_headers(
         if header.bits == 16:
             deep.append(name)
     some = f'of {len(looked_at)} images looked at'
+    if unreadable:
+        raise ValueError(
+            f'{len(unreadable)} {some} cannot be read, for example {_some(unreadable)}. They are damaged, or not '
+            'images: fetch them again'
+        )
     if resized:
         raise ValueError(
             f'{len(resized)} {some} have another size than {path} says, so its boxes would be in wrong places, for '
@@ -156,7 +165,19 @@ def _read_header(path: str, loading: ImageLoading, turning: dict[str, bool]) -> 
             turned = tagged and turning.get(kind, False)
             return _Header(size[::-1] if turned else size, tagged, turned, loading.loaded_channels(image), _bits(image))
     except (OSError, ValueError, SyntaxError, ImportError, Image.DecompressionBombError):
-        return None  # named when it is loaded
+        return None
+
+
+def _is_loaded(path: str, loading: ImageLoading) -> bool:
+    """Whether an image that Pillow does not know is loaded, as far as it is known."""
+    if loading.color_type is None or loading.skips_unreadable:
+        return True
+    try:
+        return mmcv.imread(path, flag=loading.color_type, backend=loading.backend) is not None
+    except (OSError, ValueError, SyntaxError):
+        return False
+    except Exception:  # an absent package, or a size beyond a limit
+        return True
 
 
 def _bits(image: Image.Image) -> int:

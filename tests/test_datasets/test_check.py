@@ -143,8 +143,8 @@ class TestAnnotationFile:
         (data / 'images.json').write_bytes(content)
         message = refusal(loading(coco(data), data_help='Fetch it.'), ValueError)
         assert re.fullmatch(
-            rf'train_dataloader: the annotation file {data}/images.json is not JSON \(.+\). It may be cut short: fetch '
-            r'it again.\nFetch it.',
+            rf'train_dataloader: the annotation file {data}/images.json is not JSON \(.+\). It may be cut short or in '
+            r'another encoding than UTF-8: fetch or export it again.\nFetch it.',
             message,
         )
 

@@ -79,7 +79,10 @@ class TestObjects:
         ('fields', 'text'),
         [
             (dict(area=0), r"no object is left of its 8 annotations .*leaves out 8 with an 'area' of 0 or less"),
-            (dict(iscrowd=1), r"no object is left .*8 are crowd regions \('iscrowd' is 1\)"),
+            (
+                dict(iscrowd=1),
+                r"no object is left of its 8 annotations to train on \(8 are crowd regions \('iscrowd' is 1\)",
+            ),
             (dict(ignore=1), r"no object is left .*8 that are marked 'ignore'"),
             (dict(category_id=9), r'no object is left .*8 of unknown categories, as category_id 9'),
             (dict(category_id='1'), r"no object is left .*8 of unknown categories, as category_id '1'"),
@@ -91,6 +94,21 @@ class TestObjects:
         assert re.search(
             f'train_dataloader: the annotation file {path} .*{text}', refusal(small_coco.training(tmp_path))
         )
+
+    @pytest.mark.parametrize('crowds', [0, 1, 3])
+    def test_many_crowd_regions_are_counted(self, crowds, tmp_path, capsys):
+        """Some labelling tools export each mask as a crowd region."""
+
+        def change(data):
+            data['annotations'] *= 2
+            data['annotations'] = [dict(one, id=index) for index, one in enumerate(data['annotations'], 1)]
+            for annotation in data['annotations'][:crowds]:
+                annotation['iscrowd'] = 1
+
+        small_coco.write(tmp_path, change)
+        said = notes(small_coco.training(tmp_path), capsys)
+        counted = "3 of 16 annotations are crowd regions ('iscrowd' is 1), which are ignored"
+        assert (counted in said) == (crowds == 3) and ('crowd' in said) == (crowds == 3)
 
     def test_none_in_the_file(self, tmp_path):
         small_coco.write(tmp_path, lambda c: c.update(annotations=[]))

@@ -2,11 +2,14 @@
 
 import pytest
 import small_coco
-from mmdet.datasets import CocoDataset
+from mmdet.datasets import CocoDataset, Objects365V1Dataset, Objects365V2Dataset
+from mmdet.datasets.api_wrappers import COCO
+from mmdet.evaluation.metrics import coco_metric
 from mmdet.registry import DATASETS
 from small_coco import all_of, notes, refusal
 
 from mmmutual.datasets import check_data
+from mmmutual.datasets.completed_coco import read_completed
 
 
 class TestClasses:
@@ -115,3 +118,36 @@ class TestSubclasses:
     def test_of_mmdet(self, kind, config, tmp_path):
         small_coco.write(tmp_path, lambda c: c['annotations'][0].pop('bbox'))
         assert "annotations[0] with id 1 has no 'bbox'" in refusal(config(kind))
+
+    @pytest.mark.parametrize('kind', ['Objects365V1Dataset', 'Objects365V2Dataset'])
+    def test_of_mmdet_that_sort_categories_or_images(self, kind, config, tmp_path, monkeypatch):
+        """Their objects are checked, before and after the reader is replaced."""
+        monkeypatch.setattr(coco_metric, 'COCO', coco_metric.COCO)
+        for owner in (CocoDataset, Objects365V1Dataset, Objects365V2Dataset):
+            monkeypatch.setattr(owner, 'COCOAPI', COCO)
+        settings = small_coco.training(tmp_path, type=kind)
+        assert 'no object is left' in refusal(settings)
+        read_completed()
+        assert 'no object is left' in refusal(settings)
+        small_coco.write(tmp_path, lambda c: c['categories'].reverse())
+        check_data(settings)
+
+
+def test_files_of_the_local_backend_are_checked(tmp_path):
+    small_coco.write(tmp_path)
+    (tmp_path / 'all.json').unlink()
+    assert 'there is no annotation file' in refusal(small_coco.training(tmp_path, backend_args=dict(backend='local')))
+    check_data(small_coco.training(tmp_path, backend_args=dict(backend='petrel')))
+
+
+@pytest.mark.parametrize('prefix', [None, {}, dict(img_path='images/'), dict(img=None)], ids=str)
+def test_a_folder_of_images_is_needed(prefix, tmp_path):
+    """Stock data sets fail without its name only once they are built."""
+    small_coco.write(tmp_path)
+    assert f'train_dataloader: data_prefix is {prefix}, but has to be dict(img=FOLDER)' in refusal(
+        small_coco.training(tmp_path, data_prefix=prefix)
+    )
+    small_coco.write(
+        tmp_path, lambda c: [image.update(file_name='images/' + image['file_name']) for image in c['images']]
+    )
+    check_data(small_coco.training(tmp_path, data_prefix=dict(img='')))

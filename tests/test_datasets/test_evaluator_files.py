@@ -103,7 +103,7 @@ class TestItsFile:
 
     def test_a_part_of_the_images_is_said(self, root, capsys):
         check_data(small_coco.validation(root, indices=2), ('val',))
-        assert 'val_dataloader loads a part of its images (indices)' in capsys.readouterr().err
+        assert 'val_dataloader: it loads a part of its images (indices)' in capsys.readouterr().err
 
     def test_other_classes(self, root):
         small_coco.write(root, lambda c: c['categories'].reverse(), 'other.json')

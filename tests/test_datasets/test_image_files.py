@@ -101,3 +101,29 @@ def test_the_config_says_what_is_loaded(tmp_path, capsys):
                     ValueError, match=f'train_dataloader: .* channels than the {channels} that the model'
                 ):
                     check_data(config)
+
+
+@pytest.mark.parametrize('backend', ['cv2', 'pillow'])
+def test_files_that_are_not_images(backend, tmp_path):
+    """A server may send a page instead of an image; training would stop in the middle."""
+    path = tmp_path / 'a.jpg'
+    path.write_text('<html>not found</html>')
+    with pytest.raises(ValueError, match='1 of 1 images looked at cannot be read, for example a.jpg. They are damaged'):
+        check(path, STORED, backend=backend)
+    assert check(path, STORED, None) == [], 'other loaders may read more'
+
+
+def test_images_that_only_the_loader_reads_pass(tmp_path):
+    path = tmp_path / 'a.hdr'
+    cv2.imwrite(str(path), np.zeros((48, 64, 3), np.float32))
+    with pytest.raises(OSError):
+        Image.open(path)
+    assert check(path, STORED) == []
+
+
+def test_images_may_be_skipped_that_cannot_be_read(tmp_path):
+    small_coco.write(tmp_path)
+    (tmp_path / 'images' / '1.png').write_text('no image')
+    load = [dict(type='LoadImageFromFile', ignore_empty=True), small_coco.LOAD[1]]
+    check_data(small_coco.training(tmp_path, pipeline=load))
+    assert 'example 1.png' in small_coco.refusal(small_coco.training(tmp_path, pipeline=small_coco.LOAD))

@@ -1,0 +1,59 @@
+"""The classes that a checkpoint was trained with, compared with those of a config."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmengine.logging import print_log
+
+from mmmutual.datasets.dataset_config import dataset_uses
+from mmmutual.datasets.outlines import short
+
+
+def warn_of_other_classes(
+    config: Mapping,
+    checkpoint: Mapping,
+    path: str | Path,
+    consequence: str = "a detection counts as the config's class of its label",
+) -> None:
+    """Warn if a checkpoint was trained with other classes than the test data of a config have, or in another order.
+
+    Weights of equal shapes load all the same, so that nothing else would say so.
+
+    Args:
+        config: An MMDetection config.
+        checkpoint: As :func:`read_checkpoint` returns it. One without names of classes is taken as it is.
+        path: Of the checkpoint, for the message.
+        consequence: Ending of the message.
+    """
+    trained = checkpoint_classes(checkpoint)
+    tested = next((use.classes for use in dataset_uses(config, 'test') if use.classes), None)
+    if trained is None or tested is None or trained == tested:
+        return
+    places = [label for label, names in enumerate(zip(trained, tested)) if names[0] != names[1]]
+    example = f' (label {places[0]} is {trained[places[0]]!r} and {tested[places[0]]!r})' if places else ''
+    print_log(
+        f'the checkpoint {path} was trained with the classes {short(list(trained))}, but the test data set of the '
+        f'config has {short(list(tested))}{example}: {consequence}',
+        logger='current',
+        level=logging.WARNING,
+    )
+
+
+def checkpoint_classes(checkpoint: Mapping) -> tuple[str, ...] | None:
+    """The classes in the meta data of a checkpoint of MMDetection 3 or 2.
+
+    Args:
+        checkpoint: As :func:`read_checkpoint` returns it.
+
+    Returns:
+        Their names, None if there are none.
+    """
+    meta = checkpoint.get('meta') or {}
+    data = {str(key).lower(): value for key, value in (meta.get('dataset_meta') or meta).items()}
+    classes = data.get('classes')
+    if not isinstance(classes, Sequence) or isinstance(classes, str) or not classes:
+        return None
+    return tuple(map(str, classes))
