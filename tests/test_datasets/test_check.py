@@ -79,21 +79,6 @@ class TestGoodData:
         paths = dict(ann_file=f'{data}/images.json', data_prefix=dict(img=f'{data}/images'))
         check_data(loading(coco('/elsewhere', **paths)))
 
-    @pytest.mark.parametrize(
-        'options',
-        [
-            dict(data_prefix=dict()),
-            dict(data_prefix=None),
-            dict(data_prefix=dict(seg='masks/')),
-        ],
-    )
-    def test_without_image_prefix_names_are_relative_to_the_root(self, data, options):
-        draw(data, [f'images/{name}' for name in NAMES], present=())
-        check_data(loading(coco(data, **options)))
-        dataset = coco(data)
-        del dataset['data_prefix']
-        check_data(loading(dataset))
-
     def test_without_root_and_prefix_names_are_relative_to_the_working_directory(self, data, monkeypatch):
         draw(data, ['a.jpg', 'sub/b.jpg'])
         monkeypatch.chdir(data / 'images')

@@ -1,5 +1,7 @@
 """The classes of a data set's config, and what is known of subclasses of ``CocoDataset``."""
 
+import contextlib
+
 import pytest
 import small_coco
 from mmdet.datasets import CocoDataset, Objects365V1Dataset, Objects365V2Dataset
@@ -140,14 +142,18 @@ def test_files_of_the_local_backend_are_checked(tmp_path):
     check_data(small_coco.training(tmp_path, backend_args=dict(backend='petrel')))
 
 
-@pytest.mark.parametrize('prefix', [None, {}, dict(img_path='images/'), dict(img=None)], ids=str)
+@pytest.mark.parametrize('prefix', [{}, dict(img_path='images/'), dict(seg='masks/'), dict(img=None)], ids=str)
 def test_a_folder_of_images_is_needed(prefix, tmp_path):
-    """Stock data sets fail without its name only once they are built."""
+    """Stock data sets fail without its name once they are built."""
     small_coco.write(tmp_path)
-    assert f'train_dataloader: data_prefix is {prefix}, but has to be dict(img=FOLDER)' in refusal(
-        small_coco.training(tmp_path, data_prefix=prefix)
-    )
-    small_coco.write(
-        tmp_path, lambda c: [image.update(file_name='images/' + image['file_name']) for image in c['images']]
-    )
+    settings = small_coco.training(tmp_path, data_prefix=prefix)
+    assert f'train_dataloader: data_prefix is {prefix}, but has to be dict(img=FOLDER)' in refusal(settings)
+    with pytest.raises((KeyError, TypeError)), contextlib.redirect_stdout(None):
+        DATASETS.build(settings.train_dataloader.dataset)
+    del settings.train_dataloader.dataset['data_prefix']
+    assert 'train_dataloader: data_prefix is None, but has to be' in refusal(settings)
+
+
+def test_names_of_images_below_the_root(tmp_path):
+    small_coco.write(tmp_path, lambda c: [one.update(file_name='images/' + one['file_name']) for one in c['images']])
     check_data(small_coco.training(tmp_path, data_prefix=dict(img='')))
