@@ -1,6 +1,7 @@
 """The embedded shapes data set, and checks of the data a config names."""
 
 from .check import check_data
-from .shapes import CLASSES, draw_shapes
+from .shapes import draw_shapes
+from .shapes_options import CLASSES
 
 __all__ = ['CLASSES', 'check_data', 'draw_shapes']

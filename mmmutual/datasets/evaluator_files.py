@@ -12,10 +12,19 @@ from pycocotools import mask as mask_utils
 
 from .coco_data import CocoFiles, left_by_filter
 from .coco_entries import CocoEntries, check_classes
-from .coco_objects import check_outlines, left_out, without_outline
+from .coco_objects import (
+    IGNORED,
+    NO_AREA,
+    OUTSIDE,
+    TOO_SMALL,
+    check_outlines,
+    left_out,
+    without_outline,
+)
 from .dataset_config import DatasetUse
 from .outlines import short
 
+SEVERAL = 'Give each data set its evaluator with MultiDatasetsEvaluator, or the evaluator one file of all images'
 SAME = 0.5  # intersection over union of boxes that are taken for the same object, and the share of such objects
 
 
@@ -99,7 +108,7 @@ def _check_metric(metric: Mapping, uses: Sequence[DatasetUse], files: CocoFiles)
         return
     if loaded is not None:
         yield from _compare_objects(path, entries, loaded, uses)
-    _check_objects(metric, path, entries, uses[0].classes)
+    yield from _check_objects(metric, path, entries, uses[0].classes)
     unseen = [use for use in uses if use.node.get('indices') is not None]
     if unseen:
         yield (
@@ -128,6 +137,12 @@ def _loaded(uses: Sequence[DatasetUse], path: str, files: CocoFiles) -> dict | N
         entries = files.read(use.annotations)
         objects = _by_image(entries)
         for identity in left_by_filter(use.filter_cfg, entries, use.classes)[0]:
+            if identity in loaded:
+                raise ValueError(
+                    f'two data sets of {use.loader} have an image with id {identity!r} '
+                    f'({loaded[identity][0]["file_name"]}, and {entries.images[identity]["file_name"]} of '
+                    f'{use.annotations}), and the detections in both would count as those of one image. {SEVERAL}'
+                )
             loaded[identity] = entries.images[identity], objects.get(identity, [])
     return loaded
 
@@ -140,11 +155,7 @@ def _by_image(entries: CocoEntries) -> dict[object, list[Mapping]]:
 
 
 def _compare_images(path: str, entries: CocoEntries, loaded: Mapping, uses: Sequence[DatasetUse]) -> None:
-    remedy = (
-        f'Set ann_file of the evaluator to {uses[0].annotations}'
-        if len(uses) == 1
-        else ('Give each data set its evaluator with MultiDatasetsEvaluator, or the evaluator one file of all images')
-    )
+    remedy = f'Set ann_file of the evaluator to {uses[0].annotations}' if len(uses) == 1 else SEVERAL
     where = f'the annotation file {path} does not belong to {uses[0].loader}'
     for identity, (image, _) in loaded.items():
         other = entries.images.get(identity)
@@ -190,13 +201,16 @@ def _compare_objects(path: str, entries: CocoEntries, loaded: Mapping, uses: Seq
     yield f'are the boxes in {path} those of the same images? {found[0].upper()}{found[1:]}'
 
 
-def _check_objects(metric: Mapping, path: str, entries: CocoEntries, classes: Sequence[str]) -> None:
-    kept, _ = left_out(entries, classes) if entries.annotations else ([], None)
+def _check_objects(metric: Mapping, path: str, entries: CocoEntries, classes: Sequence[str]) -> Iterator[str]:
+    kept, reasons = left_out(entries, classes) if entries.annotations else ([], {})
     if not any(not annotation['iscrowd'] for annotation in kept):
         raise ValueError(
             f'the annotation file {path} has no object of the classes to evaluate. Set ann_file to one that has, or '
             'format_only=True and outfile_prefix of the evaluator to write the detections'
         )
+    for reason in (IGNORED, OUTSIDE, TOO_SMALL, NO_AREA):
+        if reason in reasons:
+            yield f'of {path}, {reasons[reason]} annotations {reason} are evaluated, although loading leaves them out'
     metrics = metric.get('metric', 'bbox')
     if 'segm' not in ([metrics] if isinstance(metrics, str) else metrics):
         return

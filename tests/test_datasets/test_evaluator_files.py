@@ -105,6 +105,22 @@ class TestItsFile:
         check_data(small_coco.validation(root, indices=2), ('val',))
         assert 'val_dataloader: it loads a part of its images (indices)' in capsys.readouterr().err
 
+    def test_two_data_sets_with_the_same_ids(self, root):
+        """Each image would get the detections of two, of whatever content they are."""
+        small_coco.write(root, name='copy.json')
+        config = small_coco.validation(root)
+        one = config.val_dataloader.dataset
+        sets = [one, dict(one, ann_file='copy.json')]
+        config.val_dataloader.dataset = dict(type='ConcatDataset', datasets=sets)
+        message = refusal(config)
+        assert message.startswith(
+            f'val_evaluator: two data sets of val_dataloader have an image with id 1 (1.png, and 1.png of {root}/copy.json'
+        )
+        assert 'with MultiDatasetsEvaluator, or the evaluator one file' in message
+        metrics = [dict(config.val_evaluator, ann_file=f'{root}/{name}') for name in ('all.json', 'copy.json')]
+        config.val_evaluator = dict(type='MultiDatasetsEvaluator', metrics=metrics, dataset_prefixes=['a', 'b'])
+        check_data(config, ('val',))
+
     def test_other_classes(self, root):
         small_coco.write(root, lambda c: c['categories'].reverse(), 'other.json')
         assert "come in the order ['dog', 'cat']" in refusal(reads(root, 'other.json'))
@@ -123,6 +139,22 @@ class TestObjects:
         small_coco.write(root, change)
         assert 'has no object of the classes to evaluate' in refusal(small_coco.validation(root))
         check_data(small_coco.validation(root, dict(format_only=True, outfile_prefix='out')), ('val',))
+
+    @pytest.mark.parametrize(
+        ('fields', 'reason'),
+        [
+            (dict(ignore=1), "that are marked 'ignore'"),
+            (dict(area=0), "with an 'area' of 0 or less"),
+            (dict(bbox=[2, 2, 0, 0]), 'with a box below 1 pixel'),
+            (dict(bbox=[200, 2, 9, 9]), 'with a box outside its image'),
+        ],
+        ids=str,
+    )
+    def test_that_loading_leaves_out_are_evaluated(self, fields, reason, root, capsys):
+        small_coco.write(root, lambda c: c['annotations'][0].update(fields))
+        check_data(small_coco.validation(root), ('val',))
+        said = capsys.readouterr().err
+        assert f'of {root}/all.json, 1 annotations {reason} are evaluated, although loading leaves them out' in said
 
     def test_without_outline(self, root):
         small_coco.write(root, lambda c: c['annotations'][2].update(segmentation=[]))

@@ -18,8 +18,10 @@ from mmdet.datasets.transforms import LoadAnnotations
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
-from mmmutual.datasets import shapes
-from mmmutual.datasets.shapes import ShapesOptions, draw_image, draw_shapes
+from mmmutual.datasets import shapes, shapes_image, shapes_options
+from mmmutual.datasets.shapes import draw_shapes
+from mmmutual.datasets.shapes_image import draw_image
+from mmmutual.datasets.shapes_options import ShapesOptions
 
 REPOSITORY = Path(__file__).parents[2]
 SMALL = dict(num_train=4, num_val=2, image_size=64, progress=False)
@@ -46,7 +48,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def plain_background(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the background by grey."""
-    monkeypatch.setattr(shapes, '_draw_background', lambda rng, size: np.full((size, size, 3), 127, np.float32))
+    monkeypatch.setattr(shapes_image, '_draw_background', lambda rng, size: np.full((size, size, 3), 127, np.float32))
 
 
 class TestContent:
@@ -96,7 +98,7 @@ class TestContent:
 
     def test_classes_are_near_balanced(self, drawn):
         coco = load(drawn, 'train')
-        assert tuple(c['name'] for c in coco['categories']) == shapes.class_names()
+        assert tuple(c['name'] for c in coco['categories']) == shapes_options.class_names()
         counts = Counter(a['category_id'] for a in coco['annotations'])
         mean = len(coco['annotations']) / len(coco['categories'])
         assert set(counts) == {c['id'] for c in coco['categories']}
@@ -120,7 +122,7 @@ class TestContent:
     def test_every_object_keeps_some_pixels(self):
         options = ShapesOptions(shapes=['star'], image_size=32, min_size=8, max_size=12, min_visible=0)
         areas = [mask.sum() for i in range(100) for mask in draw_image(options, 'train', i)[1]]
-        assert shapes.MIN_PIXELS <= min(areas) < shapes.MIN_PIXELS + 5
+        assert shapes_image.MIN_PIXELS <= min(areas) < shapes_image.MIN_PIXELS + 5
 
     def test_sizes_are_log_uniform(self):
         options = ShapesOptions(shapes=['circle'], min_size=8, max_size=64, min_objects=1, max_objects=1, min_visible=1)
@@ -180,7 +182,7 @@ class TestContent:
     )
     def test_texture(self, texture, share, symmetric):
         """A quarter turn leaves the spectrum of all but stripes as it is."""
-        tone = shapes._draw_texture(np.random.default_rng(0), texture, 512, 16)
+        tone = shapes_image._draw_texture(np.random.default_rng(0), texture, 512, 16)
         assert tone.mean() == pytest.approx(share, abs=0.02)
         spectrum = np.abs(np.fft.fft2(tone - tone.mean())[1:, 1:])
         correlation = (spectrum * np.rot90(spectrum)).sum() / max((spectrum**2).sum(), 1)
@@ -189,17 +191,17 @@ class TestContent:
 
     def test_colours_contrast_and_vary(self):
         rng = np.random.default_rng(0)
-        colours = np.stack([shapes._contrasting_colours(rng) for _ in range(200)])
+        colours = np.stack([shapes_image._contrasting_colours(rng) for _ in range(200)])
         luma = colours @ [0.114, 0.587, 0.299]
         assert np.abs(luma[:, 0] - luma[:, 1]).min() >= 90
         assert 70 < (luma[:, 0] > luma[:, 1]).sum() < 130, 'the tones tell the texture'
         assert colours.std((0, 1)).min() > 50
 
     def test_mmdet_loads_it(self, tmp_path):
-        for textures in (['solid', 'striped'], shapes.TEXTURES):
+        for textures in (['solid', 'striped'], shapes_options.TEXTURES):
             root = tmp_path / '-'.join(textures)
-            draw_shapes(root, shapes=shapes.SHAPES, textures=textures, **SMALL)
-            classes = shapes.class_names(shapes.SHAPES, textures)
+            draw_shapes(root, shapes=shapes_options.SHAPES, textures=textures, **SMALL)
+            classes = shapes_options.class_names(shapes_options.SHAPES, textures)
             dataset = CocoDataset(
                 ann_file='annotations/train.json',
                 data_root=str(root),
@@ -207,14 +209,16 @@ class TestContent:
                 metainfo=dict(classes=classes),
                 pipeline=[LoadImageFromFile(), LoadAnnotations(with_bbox=True, with_mask=True)],
             )
-            options = ShapesOptions(num_train=4, num_val=2, image_size=64, shapes=shapes.SHAPES, textures=textures)
+            options = ShapesOptions(
+                num_train=4, num_val=2, image_size=64, shapes=shapes_options.SHAPES, textures=textures
+            )
             assert len(dataset) == 4
             for index, item in enumerate(dataset):
                 image, masks, names = draw_image(options, 'train', index)
                 assert np.array_equal(item['img'], image)
                 assert np.array_equal(item['gt_masks'].masks, masks)
                 assert [classes[label] for label in item['gt_bboxes_labels']] == names
-        assert classes == shapes.CLASSES
+        assert classes == shapes_options.CLASSES
 
 
 class TestDeterminism:

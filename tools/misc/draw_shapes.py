@@ -12,7 +12,8 @@ from mmengine.structures import InstanceData
 from pycocotools.coco import COCO
 
 from mmmutual.analysis import class_colors, draw_instances
-from mmmutual.datasets.shapes import SHAPES, TEXTURES, ShapesOptions, draw_shapes
+from mmmutual.datasets.shapes import draw_shapes
+from mmmutual.datasets.shapes_options import SHAPES, TEXTURES, ShapesOptions
 
 ROWS, COLS, TILE, GAP = 4, 6, 384, 6  # the preview: images, and pixels about one image
 
