@@ -338,3 +338,18 @@ def test_a_stock_config_is_noticed(setting, tmp_path):
     config.model.backbone.pop('widths')
     with pytest.raises(ValueError, match=rf'was trained mutually, .* beside it: {setting}/config.py'):
         AdaptiveInferencer(config, setting / 'model.pth', device='cpu')
+
+
+@pytest.mark.parametrize('same', [True, False])
+def test_other_classes_in_the_checkpoint_are_told(same, setting, monkeypatch, tmp_path):
+    messages = []
+    monkeypatch.setattr(
+        'mmmutual.apis.checkpoint_classes.print_log', lambda message, **kwargs: messages.append(message)
+    )
+    content = torch.load(setting / 'model.pth', weights_only=True)
+    classes = content['meta']['dataset_meta']['classes']
+    content['meta']['dataset_meta']['classes'] = classes if same else classes[::-1]
+    torch.save(content, tmp_path / 'model.pth')
+    assert make(setting, weights=tmp_path / 'model.pth').model.dataset_meta['classes'][0] == classes[0 if same else -1]
+    assert len(messages) == (0 if same else 1)
+    assert same or "detections have the checkpoint's names" in messages[0]

@@ -48,7 +48,7 @@ def test_test_prints_the_table_and_writes_table_and_plot(setting):
     result = tool('test.py', 'config.py', 'work/epoch_1.pth', *arguments, cwd=setting)
     assert result.returncode == 0, result.stderr
     text = result.stdout + result.stderr
-    assert '| width | scale | multiply-adds | box mAP | mask mAP |' in text
+    assert '| width | scale | multiply-adds | box mAP | mask mAP |' in text and 'was trained with the cl' not in text
     rows = json.loads(next((setting / 'work').rglob('subnets.json')).read_text())
     assert [(row['width'], row['scale']) for row in rows] == [(1.0, 1.0), (0.25, 1.0), (1.0, 0.5), (0.25, 0.5)]
     assert 'subnets.png' in text and next((setting / 'work').rglob('subnets.png')).is_file()
@@ -58,13 +58,18 @@ def test_test_prints_the_table_and_writes_table_and_plot(setting):
     }  # fmt: skip
 
 
-def test_test_evaluates_under_an_ema_hook(setting):
+def test_test_evaluates_under_an_ema_hook_and_names_other_classes(setting):
+    checkpoint = torch.load(setting / 'work' / 'epoch_1.pth', weights_only=True)
+    checkpoint['meta']['dataset_meta']['classes'] = ['a', 'b', 'c', 'd']
+    torch.save(checkpoint, setting / 'other_classes.pth')
     config = Config.fromfile(setting / 'config.py')
     config.custom_hooks.append(dict(type='EMAHook'))
     config.dump(setting / 'ema.py')
-    result = tool('test.py', 'ema.py', 'work/epoch_1.pth', '--widths', 0.5, '--scales', 1.0, cwd=setting)
+    result = tool('test.py', 'ema.py', 'other_classes.pth', '--widths', 0.5, '--scales', 1.0, cwd=setting)
     assert result.returncode == 0, result.stderr
-    assert '|   0.5 |     1 |' in result.stdout + result.stderr
+    text = result.stdout + result.stderr
+    assert '|   0.5 |     1 |' in text
+    assert "other_classes.pth was trained with the classes ['a', 'b', 'c', 'd'], but the test data set of the" in text
 
 
 def test_calibrate_adds_widths_that_test_then_knows(setting):
