@@ -177,6 +177,8 @@ def _check_images(use: DatasetUse, entries: CocoEntries) -> Iterator[str]:
     path, root = use.annotations, use.images
     named = {image['file_name']: os.path.join(root, image['file_name']) for image in entries.images.values()}
     remedy = f'{root or "."}, for example {{examples}}. Put them there, or set data_prefix'
+    if os.sep == '/' and any('\\' in name for name in named):
+        remedy += ", and write / instead of \\ in each 'file_name', which Windows wrote"
     check_files(named, f'images that {path} names', remedy)
     sizes = [
         (name := image['file_name'], named[name], (image['width'], image['height']))

@@ -3,15 +3,18 @@
 import contextlib
 import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
 import torch
 from mmdet.datasets import CocoDataset
+from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation import CocoMetric
 from mmdet.evaluation.metrics import coco_metric
 from mmdet.registry import DATASETS
 from mmengine.config import Config
+from mmengine.runner import Runner
 from pycocotools import mask as mask_utils
 from small_coco import CLASSES, content, dataset, write
 
@@ -198,6 +201,23 @@ def test_categories_of_one_name():
     complete(data)
     ids = [category['id'] for category in data['categories']]
     assert ids == [1, 2, 3, 5], 'one of the unused, and all that are used'
+
+
+@pytest.mark.parametrize('lazy_init', [False, True])
+def test_worker_processes_receive_what_was_read(lazy_init, tmp_path):
+    """The runner initialises a data set before it makes workers, whose process has the stock reader."""
+    write(tmp_path, CHANGES['no area'])
+    loader = Runner.build_dataloader(
+        dict(
+            batch_size=1,
+            num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=dataset(tmp_path, lazy_init=lazy_init),
+        )
+    )
+    CocoDataset.COCOAPI = COCO
+    received = pickle.loads(pickle.dumps(loader.dataset))
+    assert len(received) == 4 and len(received[0]['gt_bboxes_labels']) == 2
 
 
 def test_the_metric_and_the_data_set_read_with_it(tmp_path):

@@ -1,6 +1,7 @@
 """The classes of a data set's config, and what is known of subclasses of ``CocoDataset``."""
 
 import contextlib
+import os
 
 import pytest
 import small_coco
@@ -152,6 +153,19 @@ def test_a_folder_of_images_is_needed(prefix, tmp_path):
         DATASETS.build(settings.train_dataloader.dataset)
     del settings.train_dataloader.dataset['data_prefix']
     assert 'train_dataloader: data_prefix is None, but has to be' in refusal(settings)
+
+
+@pytest.mark.skipif(os.sep != '/', reason='Windows reads both')
+def test_names_of_images_with_backslashes(tmp_path):
+    small_coco.write(tmp_path, lambda c: c['images'][0].update(file_name='sub\\1.png'))
+    message = refusal(small_coco.training(tmp_path))
+    assert (
+        "for example sub\\1.png. Put them there, or set data_prefix, and write / instead of \\ in each 'file_"
+        in message
+    )
+    small_coco.write(tmp_path)
+    (tmp_path / 'images' / '2.png').unlink()
+    assert 'instead of' not in refusal(small_coco.training(tmp_path))
 
 
 def test_names_of_images_below_the_root(tmp_path):
