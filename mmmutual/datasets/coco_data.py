@@ -46,8 +46,8 @@ def check_coco_data(use: DatasetUse, files: CocoFiles) -> Iterator[str]:
     """Check a data set.
 
     Args:
-        use: A ``CocoDataset``, or a subclass whose file has the same entries. Its classes are compared with the
-            categories if it reads the file as ``CocoDataset`` does.
+        use: A ``CocoDataset``, or a subclass whose file has the same entries. The order of its classes is
+            compared with the file if it reads that as ``CocoDataset`` does.
         files: What reads the file.
 
     Yields:
@@ -102,8 +102,8 @@ def _check_objects(use: DatasetUse, entries: CocoEntries) -> Iterator[str]:
     of = f'of {use.annotations}'
     for what, number in entries.completed.items():
         yield f'{of}, {number} {what}'
-    if use.reads_coco:  # others may sort the categories
-        check_classes([category['name'] for category in entries.categories.values()], use.classes)
+    names = [category['name'] for category in entries.categories.values()]
+    check_classes(names, use.classes, ordered=use.reads_coco)  # others may sort the categories
     if entries.annotations is None:
         return
     beyond = check_boxes(entries)

@@ -56,12 +56,13 @@ def read_entries(content: Mapping) -> CocoEntries:
     return CocoEntries({image['id']: image for image in content['images']}, categories, annotations, completed)
 
 
-def check_classes(names: Sequence[str], classes: Sequence[str]) -> None:
+def check_classes(names: Sequence[str], classes: Sequence[str], ordered: bool = True) -> None:
     """Compare the categories of a file with the classes.
 
     Args:
         names: The categories, in the order of the file, in which mmdet numbers the labels.
         classes: The classes, in the order of their labels.
+        ordered: Whether the data set keeps the order of the file.
 
     Raises:
         ValueError: If a class is not among the categories, so that mmdet would number those after it otherwise, if the
@@ -79,16 +80,16 @@ def check_classes(names: Sequence[str], classes: Sequence[str]) -> None:
             f'its categories are {short(list(names))}, but the data set is to have {short(absent)} too. Set '
             'metainfo=dict(classes=...) to the names in the file, or add a category that has no objects to the file'
         )
-    ordered = [name for name in names if name in classes]
-    twice = [name for name, count in Counter(ordered).items() if count > 1]
+    used = [name for name in names if name in classes]
+    twice = [name for name, count in Counter(used).items() if count > 1]
     if twice:
         raise ValueError(
             f'several categories that have objects share the name {short(twice)}. Give their annotations one '
             'category_id, or the categories different names'
         )
-    if ordered != list(classes):
+    if ordered and used != list(classes):
         raise ValueError(
-            f'its categories come in the order {short(ordered)}, in which mmdet numbers the labels, but the classes '
+            f'its categories come in the order {short(used)}, in which mmdet numbers the labels, but the classes '
             f'are {short(list(classes))}. Set metainfo=dict(classes=...) to the order in the file, or sort the '
             'categories in the file'
         )
