@@ -278,7 +278,8 @@ class TestTools:
         torch.save(dict(state_dict=stem, meta={}), tmp_path / 'other.pth')
         message = run_tool(
             root, tmp_path, 'test.py', root / 'configs' / 'mutual_mask_rcnn_r18_shapes.py', 'other.pth',
-            '--cfg-options', f'test_dataloader.dataset.data_root={tiny_data}/', '--work-dir', f'{tiny_data}-work',
+            '--cfg-options', f'test_dataloader.dataset.data_root={tiny_data}/',
+            f'test_evaluator.ann_file={tiny_data}/annotations/val.json', '--work-dir', f'{tiny_data}-work',
         )  # fmt: skip
         assert message.startswith('error: the checkpoint other.pth is of another architecture than the config: of ')
         assert 'are missing and 1 have another shape, for example ' in message
