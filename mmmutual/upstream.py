@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
+
 import torch
 from mmdet.datasets import CocoDataset, Objects365V1Dataset, Objects365V2Dataset
 from mmdet.evaluation.metrics import coco_metric, ov_coco_metric
@@ -12,6 +15,23 @@ from torch import nn
 
 # MMEngine's evaluation loops split the losses off a model's predictions by these two, and offer no public way to do so.
 update_losses, parse_losses = _update_losses, _parse_losses
+
+# Of the unpickler in C only the look-up of classes can be replaced, not what it does to what it has found.
+PythonUnpickler = pickle._Unpickler
+
+
+def is_torchscript(path: str | Path) -> bool:
+    """Whether ``torch.load`` takes a file for a program, and runs it.
+
+    The reader is torch's: another one could list other files of a zip that was made to deceive.
+
+    Args:
+        path: A local file.
+    """
+    with open(path, 'rb') as file:
+        if file.read(4) != b'PK\x03\x04':
+            return False
+    return 'constants.pkl' in torch._C.PyTorchFileReader(str(path)).get_all_records()
 
 
 def drop_hooks(model: nn.Module) -> None:

@@ -7,17 +7,20 @@ for everything else.
 
 from __future__ import annotations
 
+import logging
 import pickle
-import zipfile
+import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
 from mmmutual.files import write_whole
+from mmmutual.upstream import PythonUnpickler, is_torchscript
 
 STATE_KEYS = ('state_dict', 'model', 'model_state_dict', 'teacher', 'ema', 'model_ema', 'state', 'module', 'weights')
 REBUILD = {
@@ -26,8 +29,12 @@ REBUILD = {
     ('torch._utils', '_rebuild_parameter'),
     ('torch._utils', '_rebuild_tensor'),
     ('torch._utils', '_rebuild_tensor_v2'),
+    ('torch._utils', '_rebuild_tensor_v3'),
     ('torch.serialization', '_get_layout'),
+    ('torch.storage', 'UntypedStorage'),
 }  # called with tensors and numbers only
+DEPTH = 4  # levels of nested mappings that are searched for the weights
+MAX_NAMED = 3
 
 
 class Inert:
@@ -56,17 +63,26 @@ class Inert:
         """Leave the content of a set out."""
 
 
-class _InertUnpickler(pickle.Unpickler):
-    """Knows what tensors are made of, and nothing else."""
+class _InertUnpickler(PythonUnpickler):
+    """Builds tensors and the containers that hold them; everything else becomes an inert object.
+
+    It calls what ``find_class`` returns and nothing else, and it sets no attributes: a file could change functions and
+    classes of this process by them.
+    """
+
+    dispatch = dict(PythonUnpickler.dispatch)
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in REBUILD:
             return super().find_class(module, name)
-        if module in ('torch', 'torch.storage') and name.isidentifier() and name.endswith('Storage'):
-            return super().find_class(module, name)
-        if module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype):
-            return getattr(torch, name)
+        if module == 'torch' and isinstance(vars(torch).get(name), torch.dtype):
+            return vars(torch)[name]
         return type(name.split('.')[-1], (Inert,), {})
+
+    def _leave_state_out(self) -> None:
+        self.stack.pop()
+
+    dispatch[pickle.BUILD[0]] = _leave_state_out
 
 
 def extract_weights(path: str | Path) -> dict[str, Tensor]:
@@ -77,7 +93,8 @@ def extract_weights(path: str | Path) -> dict[str, Tensor]:
 
     Returns:
         Tensors under their names, without the ``module.`` of a distributed model. They are those under the first of
-        ``state_dict``, ``model``, ``model_state_dict`` and the like that holds tensors, or the file's own.
+        ``state_dict``, ``model``, ``model_state_dict`` and the like that holds tensors, or the file's own. A warning
+        names entries next to them that are not tensors of a kind that is read (quantised and sparse ones, for example).
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -95,6 +112,7 @@ def extract_weights(path: str | Path) -> dict[str, Tensor]:
     for candidate in _candidates(content):
         state = {str(name): value.detach() for name, value in candidate.items() if isinstance(value, Tensor)}
         if state and len(state) >= len(candidate) / 2:
+            _name_left_out(path, [str(name) for name in candidate if str(name) not in state])
             return {name.removeprefix('module.'): value for name, value in state.items()}
     raise ValueError(
         f'the checkpoint {path} has no names with tensors. If a whole model was pickled, save its state_dict() '
@@ -103,9 +121,19 @@ def extract_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def _refuse_program(path: str | Path) -> None:
-    """Raise for a file that ``torch.load`` hands over to ``torch.jit.load``, which runs what is in it."""
-    if zipfile.is_zipfile(path) and any(name.endswith('constants.pkl') for name in zipfile.ZipFile(path).namelist()):
+    """Raise for formats that ``torch.load`` reads by more than its unpickler: TorchScript runs, an archive unpacks."""
+    if is_torchscript(path):
         raise ValueError('it is a program of TorchScript, not a checkpoint')
+    if tarfile.is_tarfile(path):
+        raise ValueError('it is a tar archive. Unpack it, and give the checkpoint that is in it')
+
+
+def _name_left_out(path: str | Path, names: list[str]) -> None:
+    """Warn of what is no tensor."""
+    if names:
+        more = f' and {len(names) - MAX_NAMED} more' if len(names) > MAX_NAMED else ''
+        message = f'{path}: entries that are not read as tensors are left out: {", ".join(names[:MAX_NAMED])}{more}'
+        print_log(message, logger='current', level=logging.WARNING)
 
 
 def write_weights(path: str | Path, out: str | Path) -> dict[str, Tensor]:
@@ -127,11 +155,11 @@ def write_weights(path: str | Path, out: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def _candidates(content: Any) -> Iterator[Mapping]:
+def _candidates(content: Any, depth: int = DEPTH) -> Iterator[Mapping]:
     """Where the weights may be, the likeliest first."""
     if not isinstance(content, Mapping):
         return
-    for key in STATE_KEYS:
+    for key in STATE_KEYS if depth else ():
         if isinstance(content.get(key), Mapping):
-            yield from _candidates(content[key])
+            yield from _candidates(content[key], depth - 1)
     yield content
