@@ -8,11 +8,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mmdet.apis.det_inferencer import IMG_EXTENSIONS
-from rich.progress import track
 
 from mmmutual.analysis import class_colors, draw_instances
 from mmmutual.apis import AdaptiveInferencer, clear_errors, find_images, latest_checkpoint
+from mmmutual.apis.image_files import IMG_EXTENSIONS
+from mmmutual.progress import Progress
 
 CONFIG = 'configs/mutual_mask_rcnn_r18_shapes.py'
 WORK_DIR = Path('work_dirs/mutual_mask_rcnn_r18_shapes')
@@ -123,7 +123,7 @@ def run_video(inferencer: AdaptiveInferencer, path: Path, out: Path, score_thr: 
     capture = cv2.VideoCapture(str(path))
     total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     writer = None
-    for frame in track(read_video(capture), f'{path.name:24}', total if total > 0 else None):
+    for frame in Progress(read_video(capture), path.name, total if total > 0 else None, unit='frame'):
         picture, cell = detect(inferencer, frame, score_thr, **wish)
         picture = caption(picture, cell)
         if writer is None:
@@ -141,7 +141,7 @@ def run(inferencer: AdaptiveInferencer, args: argparse.Namespace) -> None:
     wish = {name: getattr(args, name) for name in ('budget_ms', 'budget_flops', 'target_ms', 'width', 'scale')}
     args.out_dir.mkdir(parents=True, exist_ok=True)
     images = [file for file in files if file.suffix.lower() in IMG_EXTENSIONS]
-    for file in track(images, f'{"images":24}', disable=not images):
+    for file in Progress(images, 'images', unit='image', disable=not images):
         picture, cell = detect(inferencer, read_image(file), args.score_thr, **wish)
         cv2.imwrite(str(args.out_dir / f'{file.stem}.jpg'), cv2.cvtColor(caption(picture, cell), cv2.COLOR_RGB2BGR))
     for file in files:

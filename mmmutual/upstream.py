@@ -27,6 +27,9 @@ def is_torchscript(path: str | Path) -> bool:
 
     Args:
         path: A local file.
+
+    Returns:
+        Whether it is one.
     """
     with open(path, 'rb') as file:
         if file.read(4) != b'PK\x03\x04':

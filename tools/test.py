@@ -10,7 +10,6 @@ from pathlib import Path
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config, DictAction
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
@@ -28,7 +27,7 @@ from mmmutual.apis import (
     read_checkpoint,
     warn_of_other_classes,
 )
-from mmmutual.engine import SubnetTestLoop
+from mmmutual.engine.norm_check import check_statistics
 
 
 def parse_args() -> argparse.Namespace:
@@ -96,12 +95,11 @@ def main() -> None:
             check_architecture(model, checkpoint, args.checkpoint)
             warn_if_stock(config, model, checkpoint, args)
             warn_of_other_classes(config, checkpoint, args.checkpoint)
+            if config.test_cfg.get('type') == 'SubnetTestLoop' and not config.test_cfg.get('calibration_batches'):
+                model.load_state_dict(checkpoint['state_dict'], strict=False)
+                check_statistics(model, config.test_cfg.widths)
         join_processes(config)
         runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        if isinstance(runner.test_loop, SubnetTestLoop):
-            model.load_state_dict(checkpoint['state_dict'], strict=False)  # statistics; the runner loads in its turn
-            runner.test_loop.check_widths()
     with clear_errors(only_own=True):
         runner.test()
 

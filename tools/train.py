@@ -107,19 +107,21 @@ def _mutual(stock: Config, slim: str) -> Config:
     return mutual
 
 
-def check_start(config: Config) -> None:
-    """Read the checkpoint that training starts from, if any, before MMEngine does."""
+def check_start(config: Config) -> dict | None:
+    """The checkpoint that training starts from, if it is a local file, read before MMEngine reads it."""
     if config.get('resume') and config.get('load_from') is None:
         config.load_from = latest_checkpoint(config.work_dir)
         config.resume = config.load_from is not None
     checkpoint = config.get('load_from')
-    if checkpoint and '://' not in checkpoint:
-        content = read_checkpoint(checkpoint)
-        if config.get('resume') and not {'meta', 'message_hub'} <= set(content):
-            raise ValueError(
-                f'the checkpoint {checkpoint} holds weights but no state of a run to resume. Start a new run from it '
-                f'with --cfg-options load_from={checkpoint}'
-            )
+    if not checkpoint or '://' in checkpoint:
+        return None
+    content = read_checkpoint(checkpoint)
+    if config.get('resume') and not {'meta', 'message_hub'} <= set(content):
+        raise ValueError(
+            f'the checkpoint {checkpoint} holds weights but no state of a run to resume. Start a new run from it '
+            f'with --cfg-options load_from={checkpoint}'
+        )
+    return content
 
 
 def main() -> None:
@@ -128,9 +130,9 @@ def main() -> None:
     setup_cache_size_limit_of_dynamo()
     with clear_errors():
         config = read_config(args)
-        check_start(config)
+        checkpoint = check_start(config)
         prepare(config, splits=('train', 'val'))
-        check_model(config, splits=('train', 'val'))
+        check_model(config, ('train', 'val'), checkpoint)
         join_processes(config)
         runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
     with clear_errors(only_own=True):

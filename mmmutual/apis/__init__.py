@@ -1,6 +1,6 @@
 """What programs call."""
 
-from .build import build_model, check_model
+from .build import build_model
 from .checkpoint import check_architecture, latest_checkpoint, read_checkpoint
 from .checkpoint_classes import warn_of_other_classes
 from .config_changes import format_changes, write_mutual
@@ -13,6 +13,7 @@ from .mutual_config import make_mutual
 from .published_weights import PublishedWeights, convert_published
 from .query_table import fill_query_table
 from .show import show_widths
+from .start_check import check_model
 from .trained_config import check_mutual
 
 __all__ = [

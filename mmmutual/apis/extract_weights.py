@@ -13,7 +13,7 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from mmengine.logging import print_log
@@ -70,7 +70,7 @@ class _InertUnpickler(PythonUnpickler):
     classes of this process by them.
     """
 
-    dispatch = dict(PythonUnpickler.dispatch)
+    dispatch: ClassVar = dict(PythonUnpickler.dispatch)
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in REBUILD:

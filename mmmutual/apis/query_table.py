@@ -31,11 +31,12 @@ from mmmutual.engine.loops.evaluators import quiet
 from mmmutual.layers import check_ratios, get_width, set_width, use_width
 from mmmutual.progress import Progress
 
-from .build import build_model, check_model
+from .build import build_model
 from .checkpoint import check_architecture, read_checkpoint
 from .checkpoint_classes import warn_of_other_classes
 from .identity import check_identity, identity
 from .launch import prepare
+from .start_check import check_model
 from .trained_config import check_mutual
 
 IMAGES = 5  # test images that latency is measured on; the warm-up sees each of them

@@ -1,4 +1,4 @@
-"""Looks before a training whether the batch norms of a model suit several widths."""
+"""Checks before training that the batch norms of a model suit several widths."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from mmengine.logging import print_log
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmmutual.layers import SlimBatchNorm2d, Slimmable
+from mmmutual.layers import SlimBatchNorm2d, Slimmable, use_width
 
 
-def check_norms(model: nn.Module, widths: Sequence[float]) -> None:
-    """Refuse frozen statistics that do not exist, and warn of norms that mix the widths' statistics.
+def check_frozen_norms(model: nn.Module, widths: Sequence[float]) -> None:
+    """Refuse frozen norms without statistics.
 
     Args:
-        model: A model, without a wrapper.
+        model: A model with the weights that training starts from, without a wrapper.
         widths: Widths that are trained.
 
     Raises:
@@ -35,6 +35,31 @@ def check_norms(model: nn.Module, widths: Sequence[float]) -> None:
                     f'{unready}: set norm_eval=False and frozen_stages=-1, or start from a checkpoint '
                     'calibrated with tools/misc/calibrate.py'
                 )
+
+
+def check_statistics(model: nn.Module, widths: Sequence[float]) -> None:
+    """Refuse widths that a model cannot be evaluated at.
+
+    Args:
+        model: A model with trained weights, without a wrapper.
+        widths: Widths that are evaluated.
+
+    Raises:
+        ValueError: If the model does not know a width or has no statistics for it.
+    """
+    for width in widths:
+        with use_width(model, width):
+            for layer in model.modules():
+                if isinstance(layer, SlimBatchNorm2d):
+                    layer.check_ready()
+
+
+def warn_of_mixed_statistics(model: nn.Module) -> None:
+    """Warn of batch norms that mix the statistics of all widths.
+
+    Args:
+        model: A model, without a wrapper.
+    """
     mixing = [
         name
         for name, layer in model.named_modules()

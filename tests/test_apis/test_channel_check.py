@@ -1,11 +1,15 @@
 """The parts of a model fit each other, and the images fit the model."""
 
+import copy
+
 import pytest
+import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from mmmutual.apis import build_model, check_model
 from mmmutual.apis.channel_check import ChannelMismatch, check_colors
+from mmmutual.layers import use_width
 from mmmutual.models import input_channels
 
 
@@ -89,6 +93,7 @@ def test_the_first_process_checks(monkeypatch):
         (dict(custom_hooks=[dict(type='MutualLearningHook', widths=(1.0, 0.6))]), 'width 0.6 has no batch-norm'),
         (dict(custom_hooks=[dict(type='BNCalibrationHook', num_batches=0)]), 'num_batches must be at least 1'),
         (dict(val_cfg=dict(type='SubnetValLoop', widths=(1.0, 1.5))), 'each of widths of val_cfg must be above 0'),
+        (dict(val_cfg=dict(type='SubnetValLoop', widths=(1.0, 0.7))), 'width 0.7 has no batch-norm'),
         (dict(val_cfg=dict(type='SubnetValLoop', widths=(1.0,), scales=())), 'scales of val_cfg is empty'),
     ],
     ids=str,
@@ -99,6 +104,68 @@ def test_hooks_and_loops_are_checked_before_a_run_writes_anything(settings, mess
     config.update(settings)
     with pytest.raises(ValueError, match=message):
         check_model(config, ('train', 'val'))
+
+
+class TestBeforeTraining:
+    """Faults that a run would meet after its log began: frozen norms, names of modules."""
+
+    def config(self, **options) -> Config:
+        config = detector(backbone__norm_eval=True)
+        config.custom_hooks = [dict(type='MutualLearningHook', widths=(1.0, 0.5), **options)]
+        return config
+
+    def weights(self, widths=(1.0, 0.5)) -> dict:
+        """A checkpoint that was calibrated at some widths, of a detector of other classes."""
+        model = build_model(detector(bbox_head__num_classes=7))
+        for width in widths:
+            with use_width(model, width):
+                model.train().backbone(torch.rand(2, 3, 64, 64))
+        return dict(state_dict=model.state_dict())
+
+    def test_frozen_norms_need_statistics(self):
+        message = r'backbone.bn1 is frozen .* no statistics for the widths \[0.5\]'
+        with pytest.raises(ValueError, match='backbone.bn1 is frozen'):
+            check_model(self.config(), ('train',))
+        with pytest.raises(ValueError, match=message):
+            check_model(self.config(), ('train',), self.weights(widths=(1.0,)))
+        check_model(self.config(), ('train',), self.weights())
+
+    def test_weights_that_are_not_read_here_may_have_them(self):
+        config = self.config()
+        config.model.backbone.init_cfg = dict(type='Pretrained', checkpoint='https://example.org/slimmable.pth')
+        check_model(config, ('train',))
+        config = self.config()
+        config.load_from = 'https://example.org/mutual.pth'
+        check_model(config, ('train',))
+
+    def test_what_is_distilled_is_there(self):
+        config = self.config(distill=dict(type='PearsonDistillation', module='neck.no_such_layer'))
+        with pytest.raises(ValueError, match="distill watches the module 'neck.no_such_layer'"):
+            check_model(config, ('train',), self.weights())
+
+    def test_validation_needs_statistics(self):
+        """Of widths that nothing trains or calibrates; otherwise the run would end after its first epoch."""
+        config = self.config()
+        config.custom_hooks[0].widths = (1.0, 0.75)
+        config.val_cfg = dict(type='SubnetValLoop', widths=(1.0, 0.5))
+        config.model.backbone.update(widths=(1.0, 0.75, 0.5), norm_eval=False)
+        with pytest.raises(ValueError, match='width 0.5'):
+            check_model(config, ('train', 'val'))
+        for change in (
+            dict(custom_hooks=[*config.custom_hooks, dict(type='BNCalibrationHook')]),
+            dict(custom_hooks=[]),
+        ):
+            changed = copy.deepcopy(config)
+            changed.update(change)
+            check_model(changed, ('train', 'val'))
+        config.val_cfg.calibration_batches = 2
+        check_model(config, ('train', 'val'))
+
+    def test_batch_norms_stay_slimmable(self):
+        config = self.config()
+        config.sync_bn = 'torch'
+        with pytest.raises(ValueError, match="sync_bn='torch' would replace"):
+            check_model(config, ('train',), self.weights())
 
 
 class TestColors:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mmmutual.apis.config_check import check_config, families, write_table
+from mmmutual.apis.config_check import check_config
+from mmmutual.apis.config_survey import families, write_table
 from mmmutual.layers import SlimConv2d
 
 

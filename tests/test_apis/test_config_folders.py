@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmmutual.apis import build_model, load_config, make_mutual
-from mmmutual.apis.config_check import CONFIGS
+from mmmutual.apis.small_config import CONFIGS
 
 FOLDERS = sorted(path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != '_base_')
 SMALL = ('r18', 'tiny', '_s_', 'r50', '-t-', 'b0')  # in the names of small models

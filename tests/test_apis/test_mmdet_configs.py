@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmmutual.apis.config_check import families, outcome
+from mmmutual.apis.config_survey import families, outcome
 
 TEN = {
     'one_stage': 'retinanet/retinanet_r50_fpn_1x_coco.py',

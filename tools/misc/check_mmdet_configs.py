@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from mmdet.utils import register_all_modules
 
-from mmmutual.apis.config_check import families, outcome, write_table
+from mmmutual.apis.config_survey import families, outcome, write_table
 from mmmutual.models import PARTS
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from mmengine.hooks import Hook
@@ -20,7 +20,7 @@ from ..distillation import build_distillation, detached
 from ..image_sides import fit_padding
 from ..loss_guard import LossGuard
 from ..narrow_start import warn_of_plain_weights
-from ..norm_check import check_norms
+from ..norm_check import check_frozen_norms, warn_of_mixed_statistics
 from ..pass_errors import describe_pass, note_pass
 from ..prepared_batch import PreparedBatch
 from ..rescale import rescale_as
@@ -86,22 +86,37 @@ class MutualLearningHook(Hook):
 
     def before_run(self, runner) -> None:
         """Check what can be checked before data and weights are loaded."""
-        if runner.cfg.get('sync_bn'):
+        self.check(_unwrapped(runner.model), runner.cfg)
+
+    def check(self, model: nn.Module, config: Mapping) -> None:
+        """Check that a model can be trained as this hook is configured.
+
+        Args:
+            model: A model, without a wrapper; its weights do not matter.
+            config: The config of the run.
+
+        Raises:
+            ValueError: If the model has nothing to slim, does not know a width, cannot be distilled as configured, or
+                if ``sync_bn`` is set in the config.
+        """
+        if config.get('sync_bn'):
             raise ValueError(
-                f'sync_bn={runner.cfg.sync_bn!r} would replace the slimmable batch norms by plain ones: remove it and '
+                f'sync_bn={config["sync_bn"]!r} would replace the slimmable batch norms by plain ones: remove it and '
                 "use norm_cfg=dict(type='SlimSyncBN')"
             )
-        model = _unwrapped(runner.model)
         slimmable_layers(model)
         self._check_fused(model, runner.cfg.get('efficient_conv_bn_eval') or [])
         for width in self.sampler.widths:
             with use_width(model, width):
                 pass
+        if self.distillation is not None:
+            self._distilled_module(model)
 
     def before_train(self, runner) -> None:
         """Turn each iteration into ``num_subnets`` accumulated passes."""
         model = _unwrapped(runner.model)
-        check_norms(model, self.sampler.widths)
+        check_frozen_norms(model, self.sampler.widths)
+        warn_of_mixed_statistics(model)
         warn_of_plain_weights(runner, model, self.sampler.widths)
         optim_wrapper = runner.optim_wrapper
         if not isinstance(optim_wrapper, OptimWrapper) or isinstance(optim_wrapper, OptimWrapperDict):

@@ -17,12 +17,13 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmmutual.analysis import count_grid, drawable_meta, format_table, main_metrics, write_report
-from mmmutual.layers import SlimBatchNorm2d, check_ratios, use_width
+from mmmutual.layers import check_ratios, use_width
 from mmmutual.upstream import parse_losses, update_losses
 
 from ..calibration import calibrate, kept_statistics, norms_with_statistics
 from ..calibration_data import rebuilt_loader
 from ..image_sides import fit_padding
+from ..norm_check import check_statistics
 from ..pass_errors import describe_pass, note_pass
 from ..pipeline_scale import nominal_size, scale_pipeline
 from ..sampling import Subnet
@@ -111,13 +112,8 @@ class _SubnetLoop:
 
     def check_widths(self) -> None:
         """Raise ``ValueError`` now, not after an hour, for a width that the model cannot be evaluated at."""
-        if self.calibration_batches:
-            return
-        for width in self.widths:
-            with use_width(self._model, width):
-                for layer in self._model.modules():
-                    if isinstance(layer, SlimBatchNorm2d):
-                        layer.check_ready()
+        if not self.calibration_batches:
+            check_statistics(self._model, self.widths)
 
     def rows(self) -> list[dict[str, float]]:
         """The evaluated sub-networks as rows of a table: width, scale, multiply-adds and main metrics."""
