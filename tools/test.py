@@ -25,6 +25,7 @@ from mmmutual.apis import (
     load_config,
     prepare,
     read_checkpoint,
+    require,
     warn_of_other_classes,
 )
 from mmmutual.engine.norm_check import check_statistics
@@ -53,6 +54,7 @@ def parse_args() -> argparse.Namespace:
 def read_config(args: argparse.Namespace) -> Config:
     """The config with the command line's settings in it."""
     config = load_config(args.config, args.cfg_options)
+    require(config, 'model', 'test_dataloader', 'test_cfg', 'test_evaluator')
     config.launcher = args.launcher
     config.work_dir = args.work_dir or config.get('work_dir') or f'./work_dirs/{config_name(args.config)}'
     config.load_from = args.checkpoint

@@ -25,6 +25,7 @@ from mmmutual.apis import (
     override,
     prepare,
     read_checkpoint,
+    require,
 )
 from mmmutual.models import PARTS
 
@@ -64,6 +65,7 @@ def parse_args() -> argparse.Namespace:
 def read_config(args: argparse.Namespace) -> Config:
     """The config with the command line's settings in it."""
     config = load_config(args.config)
+    require(config, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
     if args.mutual:
         config = _mutual(config, args.mutual)
     config.launcher = args.launcher
@@ -72,7 +74,7 @@ def read_config(args: argparse.Namespace) -> Config:
     if args.amp:
         use_mixed_precision(config)
     if args.auto_scale_lr:
-        if 'base_batch_size' not in config.get('auto_scale_lr', {}):
+        if 'base_batch_size' not in (config.get('auto_scale_lr') or {}):
             raise ValueError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config')
         config.auto_scale_lr.enable = True
     if args.resume is not None:

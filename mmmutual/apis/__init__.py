@@ -4,7 +4,8 @@ from .build import build_model
 from .checkpoint import check_architecture, latest_checkpoint, read_checkpoint
 from .checkpoint_classes import warn_of_other_classes
 from .config_changes import format_changes, write_mutual
-from .config_file import config_name, load_config, override
+from .config_file import config_name, load_config, require
+from .config_override import override
 from .image_files import find_images
 from .inferencer import AdaptiveInferencer
 from .launch import clear_errors, join_processes, prepare
@@ -37,6 +38,7 @@ __all__ = [
     'override',
     'prepare',
     'read_checkpoint',
+    'require',
     'show_widths',
     'warn_of_other_classes',
     'write_mutual',

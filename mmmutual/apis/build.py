@@ -11,6 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from .channel_check import check_channels
+from .config_file import require
 
 
 def build_model(config: Config | Mapping) -> nn.Module:
@@ -28,6 +29,7 @@ def build_model(config: Config | Mapping) -> nn.Module:
         ValueError: If a class is not registered or refuses an argument, or if a layer is built for another number of
             channels than it gets.
     """
+    require(config, 'model')
     register_all_modules(init_default_scope=False)
     init_default_scope(config.get('default_scope') or 'mmdet')
     settings = copy.deepcopy(config['model'])  # building changes a config

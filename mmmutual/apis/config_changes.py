@@ -67,7 +67,14 @@ def write_mutual(name: str, stock: Config, mutual: Config, path: str | Path) -> 
         stock: The stock config.
         mutual: What was made of it.
         path: Where the file goes. Where MMEngine cannot inherit from the stock config, all settings go into it.
+
+    Raises:
+        ValueError: If the file's name does not end in ``.py``, or is that of the stock config.
     """
+    if Path(path).suffix != '.py' or Path(path).is_dir():
+        raise ValueError(f'the mutual config goes to a file whose name ends in .py, but got {path}')
+    if '::' not in name and Path(path).resolve() == Path(name).resolve():
+        raise ValueError(f'the mutual config inherits from {name}, so it needs another name than {path}')
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     if inheriting(name if '::' in name else os.path.abspath(name)) is None:
         mutual.dump(path)

@@ -1,30 +1,22 @@
-"""Configs by name, with the settings of the command line: the one way in which all tools read them."""
+"""Configs by name: the one way in which all tools read them."""
 
 from __future__ import annotations
 
-import inspect
-import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.logging import print_log
-from mmengine.runner import Runner
+from mmengine.config.utils import ConfigParsingError
 
+from .config_override import override
 from .plain_config import plain_config
 
 EXAMPLE = 'mmdet::yolox/yolox_s_8xb8-300e_coco.py'
-MAX_NAMED = 4
-# What is read of a config: the arguments of MMEngine's runner, and what runner, mmdet and this project read besides.
-READ = frozenset(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | {
-    'compile', 'custom_imports', 'data_help', 'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg',
-    'runner_type', 'sync_bn', 'test_pipeline', 'tta_model', 'tta_pipeline',
-}  # fmt: skip
 
 
 def load_config(name: str | os.PathLike, options: Mapping[str, Any] | None = None) -> Config:
@@ -53,24 +45,74 @@ def load_config(name: str | os.PathLike, options: Mapping[str, Any] | None = Non
 
 
 def _read(name: str) -> Config:
-    package, found, path = name.rpartition('::')
-    if not found:
+    if '::' not in name:
         if not Path(name).is_file():
             raise FileNotFoundError(
                 f'there is no config file {name} on this machine. A config of a package has a name such as {EXAMPLE}'
             )
         if Path(name).suffix not in ('.py', '.json', '.yaml', '.yml'):
             raise ValueError(f'{name} is not a config: its name has to end in .py, .json, .yaml or .yml')
-        return Config.fromfile(name)
-    spec = find_spec(package) if package.isidentifier() else None
-    path = Path(spec.origin).parent / '.mim' / 'configs' / path if spec else Path(path)
-    if spec is None or not path.is_file():
-        raise FileNotFoundError(f'there is no config {name}. An example is {EXAMPLE}')
+        return _from_file(name)
+    path = _packaged(name)
     inherited = inheriting(name)
     if inherited is None:
-        return Config.fromfile(path)
+        return _from_file(path)
     # MMEngine calls it after a temporary file; a run leaves its config in the work dir under its name.
     return Config(inherited.to_dict(), cfg_text=inherited.text, filename=str(path))
+
+
+def _from_file(path: str | Path) -> Config:
+    """Read a file; MMEngine's errors do not name the config that inherits from a missing or damaged one."""
+    try:
+        return Config.fromfile(path)
+    except SyntaxError as error:
+        raise ValueError(
+            f'the config {path} cannot be read: it, or a config in its _base_, is not valid Python '
+            f'({error.msg}, line {error.lineno}: {(error.text or "").strip()})'
+        ) from error
+    except (FileNotFoundError, ConfigParsingError) as error:
+        missing = getattr(error, 'filename', None)
+        reason = f'there is no file {os.path.normpath(missing)}' if missing else error
+        raise FileNotFoundError(f'the config {path} cannot be read: {reason}. Correct _base_ or read_base()') from error
+    except ValueError as error:
+        if '_get_package_and_cfg_path' not in str(error):
+            raise
+        raise ValueError(
+            f'the config {path} cannot be read: a name with :: in its _base_ is not that of a config, as {EXAMPLE}'
+        ) from error
+
+
+def _packaged(name: str) -> Path:
+    """The file of a config that a package brings along."""
+    package, _, path = name.rpartition('::')
+    spec = find_spec(package) if package.isidentifier() else None
+    if spec is None:
+        raise FileNotFoundError(f'there is no config {name}: the package {package} is missing. An example is {EXAMPLE}')
+    folder = Path(spec.origin).parent / '.mim' / 'configs'
+    if not (folder / path).is_file():
+        names = {file.name: file for file in folder.rglob('*.py')}
+        near = get_close_matches(Path(path).name, names, 1, cutoff=0.75)
+        meant = f'Did you mean {package}::{names[near[0]].relative_to(folder).as_posix()}?' if near else None
+        raise FileNotFoundError(f'there is no config {name}. {meant or f"An example is {EXAMPLE}"}')
+    return folder / path
+
+
+def require(config: Mapping, *names: str) -> None:
+    """Check that a config has the settings that a command needs.
+
+    Args:
+        config: A config.
+        *names: Of settings, for example ``'train_dataloader'``.
+
+    Raises:
+        ValueError: With the names of those that are not there, or None.
+    """
+    lacking = [name for name in names if not config.get(name)]
+    if lacking:
+        raise ValueError(
+            f'the config {getattr(config, "filename", None) or ""} does not set {", ".join(lacking)}: give a whole '
+            f'config, as {EXAMPLE}, rather than a part that others inherit from'
+        )
 
 
 def inheriting(name: str) -> Config | None:
@@ -91,74 +133,3 @@ def inheriting(name: str) -> Config | None:
 def config_name(name: str | os.PathLike) -> str:
     """The bare name of a config, as work dirs are called: of ``mmdet::yolox/yolox_s.py`` it is ``yolox_s``."""
     return Path(os.fspath(name).split('::')[-1]).stem
-
-
-def override(config: Config, options: Mapping[str, Any]) -> None:
-    """Replace settings of a config, in place.
-
-    A variable at the top of a config file, as ``widths``, is copied to where it is used when the file is read. To
-    replace it afterwards has no effect, so that is refused; where no copy is found, a warning says so.
-
-    Args:
-        config: A config.
-        options: Values under dotted names, as ``--cfg-options`` has them.
-
-    Raises:
-        ValueError: If a name does not lead to a setting, or for a variable that is read no more, with the names of the
-            settings that have its value.
-    """
-    variables = {option: option.split('.')[0] for option in options}
-    former = {name: config[name] for name in variables.values() if name in config and name not in READ}
-    former = Config(former).to_dict()  # a copy
-    try:
-        config.merge_from_dict(dict(options))
-    except (AssertionError, AttributeError, IndexError, KeyError, TypeError) as error:
-        reason = str(error).strip('\'"') or type(error).__name__
-        raise ValueError(f'--cfg-options {" ".join(options)} does not fit the config: {reason}') from error
-    for option, name in variables.items():
-        if name in READ:
-            continue
-        given = f'--cfg-options {option}={options[option]!r}'
-        if name not in former:
-            near = get_close_matches(name, READ, 1)
-            meant = f'. Did you mean {option.replace(name, near[0], 1)}?' if near else ', unless code of yours does'
-            _warn(f'{given} is a new setting, which nothing reads{meant}')
-            continue
-        copies = list(_copies(config, name, former[name]))
-        if copies:
-            more = f' and {len(copies) - MAX_NAMED} more' if len(copies) > MAX_NAMED else ''
-            raise ValueError(
-                f'{given} has no effect: {name} is a variable of the config file, and what reads it has its former '
-                f'value already, {", ".join(copies[:MAX_NAMED])}{more}. Override these, or change {name} in a copy '
-                'of the file'
-            )
-        if former[name] != Config({name: config[name]}).to_dict()[name]:
-            _warn(
-                f'{given} changes a variable of the config file; what the file made of {name} when it was read stays. '
-                'Change it in a copy of the file if it is to follow'
-            )
-
-
-def _copies(config: Config, name: str, value: Any) -> Iterator[str]:
-    """Dotted names of the settings that are read and equal a variable; a number that is common has to be called so."""
-    common = value is None or isinstance(value, (bool, int, float)) or value in ('', [], {})
-    for place, setting in _settings({key: config[key] for key in config if key in READ}):
-        last = place.rpartition('.')[2]
-        called = last == name or last.endswith(f'_{name}')
-        if (called or not common) and type(setting) is type(value) and setting == value:
-            yield place
-        elif isinstance(value, str) and isinstance(setting, str) and len(value) > 3 and setting.startswith(value):
-            yield place  # a path below the variable
-
-
-def _settings(node: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """All settings under dotted names, the nested ones before what is in them."""
-    node = Config(node).to_dict() if not prefix else node
-    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, (list, tuple)) else ()
-    for key, value in items:
-        yield f'{prefix}{key}', value
-        yield from _settings(value, f'{prefix}{key}.')
-
-
-def _warn(message: str) -> None:
-    print_log(message, logger='current', level=logging.WARNING)

@@ -7,7 +7,7 @@ import pytest
 from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 
-from mmmutual.apis import config_name, load_config, make_mutual, override, write_mutual
+from mmmutual.apis import config_name, load_config, make_mutual, override, require, write_mutual
 
 RETINANET = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
 
@@ -72,6 +72,30 @@ class TestNames:
     def test_of_nothing(self, name):
         with pytest.raises(FileNotFoundError, match=r'there is no config .*mmdet::yolox/'):
             load_config(name)
+
+    def test_that_is_nearly_right(self):
+        with pytest.raises(FileNotFoundError, match=rf'there is no config .* Did you mean {RETINANET}\?'):
+            load_config('mmdet::retinanet/retinanet_r18_fpn_1x.py')
+
+    @pytest.mark.parametrize(
+        ('content', 'message'),
+        [
+            ('model = dict(:', r'not valid Python \(invalid syntax, line 1: model = dict\(:\)'),
+            ("_base_ = './nowhere.py'", r'there is no file .*nowhere\.py\. Correct _base_'),
+            ("_base_ = 'mmdet::nowhere.py'", 'a name with :: in its _base_ is not that of a config'),
+            ('from mmengine.config import read_base\nwith read_base():\n    from .nowhere import *', 'nowhere'),
+        ],
+    )
+    def test_that_cannot_be_read(self, content, message, tmp_path):
+        (tmp_path / 'own.py').write_text(content)
+        with pytest.raises((FileNotFoundError, ValueError), match=rf'the config .*own\.py cannot be read: .*{message}'):
+            load_config(tmp_path / 'own.py')
+
+    def test_of_a_part(self, tmp_path):
+        require(load_config(RETINANET), 'model', 'train_dataloader')
+        (tmp_path / 'part.py').write_text('train_cfg = dict(max_epochs=1)\ntest_cfg = None\n')
+        with pytest.raises(ValueError, match=r'part.py does not set model, test_cfg: give a whole config, as mmdet::'):
+            require(load_config(tmp_path / 'part.py'), 'train_cfg', 'model', 'test_cfg')
 
     def test_of_something_else(self, tmp_path):
         (tmp_path / 'weights.pth').touch()
@@ -138,7 +162,9 @@ class TestOverride:
     )
     def test_what_may_have_no_effect_is_a_warning(self, option, text, file, caplog, monkeypatch):
         said = []
-        monkeypatch.setattr('mmmutual.apis.config_file.print_log', lambda *args, **kwargs: said.append((args, kwargs)))
+        monkeypatch.setattr(
+            'mmmutual.apis.config_override.print_log', lambda *args, **kwargs: said.append((args, kwargs))
+        )
         load_config(file, {option: False})
         assert text in said[0][0][0] and said[0][1]['level'] == logging.WARNING
 

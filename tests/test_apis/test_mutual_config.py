@@ -203,3 +203,13 @@ def test_wrong_arguments(retinanet, mutual):
         make_mutual(mutual)
     with pytest.raises(ValueError, match='has no model'):
         make_mutual(Config(dict(a=1)))
+
+
+def test_where_a_config_is_not_written(tmp_path):
+    """A config that inherits from itself would take the place of the user's."""
+    (tmp_path / 'stock.py').write_text("_base_ = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'\n")
+    before = (tmp_path / 'stock.py').read_text()
+    for path, message in ((tmp_path / 'stock.py', 'needs another name'), (tmp_path, 'ends in .py'), ('a.txt', 'a.txt')):
+        with pytest.raises(ValueError, match=message):
+            write_mutual(str(tmp_path / 'stock.py'), Config(), Config(), path)
+    assert (tmp_path / 'stock.py').read_text() == before

@@ -11,7 +11,7 @@ from mmengine.config import DictAction
 from mmengine.runner import Runner, save_checkpoint
 
 import mmmutual
-from mmmutual.apis import clear_errors, load_config, load_model, prepare
+from mmmutual.apis import clear_errors, load_config, load_model, prepare, require
 from mmmutual.progress import Progress
 
 
@@ -38,6 +38,7 @@ def main() -> None:
     args = parse_args()
     with clear_errors():
         config = load_config(args.config, args.cfg_options)
+        require(config, 'model', 'train_dataloader')
         config.load_from = args.checkpoint
         if args.num_batches < 1:
             raise ValueError(f'--num-batches must be at least 1, but got {args.num_batches}')

@@ -1,0 +1,91 @@
+"""Settings of the command line in a config, which take effect or are refused."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+MAX_NAMED = 4
+# What is read of a config: the arguments of MMEngine's runner, and what runner, mmdet and this project read besides.
+READ = frozenset(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | {
+    'compile', 'custom_imports', 'data_help', 'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg',
+    'runner_type', 'sync_bn', 'test_pipeline', 'tta_model', 'tta_pipeline',
+}  # fmt: skip
+
+
+def override(config: Config, options: Mapping[str, Any]) -> None:
+    """Replace settings of a config, in place.
+
+    A variable at the top of a config file, as ``widths``, is copied to where it is used when the file is read. To
+    replace it afterwards has no effect, so that is refused; where no copy is found, a warning says so.
+
+    Args:
+        config: A config.
+        options: Values under dotted names, as ``--cfg-options`` has them.
+
+    Raises:
+        ValueError: If a name does not lead to a setting, or for a variable that is read no more, with the names of the
+            settings that have its value.
+    """
+    variables = {option: option.split('.')[0] for option in options}
+    former = {name: config[name] for name in variables.values() if name in config and name not in READ}
+    former = Config(former).to_dict()  # a copy
+    try:
+        config.merge_from_dict(dict(options))
+    except (AssertionError, AttributeError, IndexError, KeyError, TypeError) as error:
+        reason = str(error).strip('\'"') or type(error).__name__
+        raise ValueError(f'--cfg-options {" ".join(options)} does not fit the config: {reason}') from error
+    for option, name in variables.items():
+        if name in READ:
+            continue
+        given = f'--cfg-options {option}={options[option]!r}'
+        if name not in former:
+            near = get_close_matches(name, READ, 1)
+            meant = f'. Did you mean {option.replace(name, near[0], 1)}?' if near else ', unless code of yours does'
+            _warn(f'{given} is a new setting, which nothing reads{meant}')
+            continue
+        copies = list(_copies(config, name, former[name]))
+        if copies:
+            more = f' and {len(copies) - MAX_NAMED} more' if len(copies) > MAX_NAMED else ''
+            raise ValueError(
+                f'{given} has no effect: {name} is a variable of the config file, and what reads it has its former '
+                f'value already, {", ".join(copies[:MAX_NAMED])}{more}. Override these, or change {name} in a copy '
+                'of the file'
+            )
+        if former[name] != Config({name: config[name]}).to_dict()[name]:
+            _warn(
+                f'{given} changes a variable of the config file; what the file made of {name} when it was read stays. '
+                'Change it in a copy of the file if it is to follow'
+            )
+
+
+def _copies(config: Config, name: str, value: Any) -> Iterator[str]:
+    """Dotted names of the settings that are read and equal a variable; a number that is common has to be called so."""
+    common = value is None or isinstance(value, (bool, int, float)) or value in ('', [], {})
+    for place, setting in _settings({key: config[key] for key in config if key in READ}):
+        last = place.rpartition('.')[2]
+        called = last == name or last.endswith(f'_{name}')
+        if (called or not common) and type(setting) is type(value) and setting == value:
+            yield place
+        elif isinstance(value, str) and isinstance(setting, str) and len(value) > 3 and setting.startswith(value):
+            yield place  # a path below the variable
+
+
+def _settings(node: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """All settings under dotted names, the nested ones before what is in them."""
+    node = Config(node).to_dict() if not prefix else node
+    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, (list, tuple)) else ()
+    for key, value in items:
+        yield f'{prefix}{key}', value
+        yield from _settings(value, f'{prefix}{key}.')
+
+
+def _warn(message: str) -> None:
+    print_log(message, logger='current', level=logging.WARNING)
