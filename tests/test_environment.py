@@ -215,3 +215,13 @@ def test_other_words_of_a_module_are_passed_on(monkeypatch, capsys):
     monkeypatch.setattr('mmmutual.environment.import_module', talk)
     import_without_notices()
     assert capsys.readouterr().out == 'something else\n'
+
+
+def test_no_tool_imports_what_gives_notices_before_mmmutual(root):
+    """mmdet's optional packages are not for a tool to talk of; mmmutual imports the modules that do so in silence."""
+    noisy = ('mmdet.apis', 'mmdet.datasets', 'mmdet.evaluation', 'mmdet.models')
+    for path in [*root.glob('tools/**/*.py'), *root.glob('demo/*.py')]:
+        for line in path.read_text().splitlines():
+            if line.startswith(('from mmmutual', 'import mmmutual')):
+                break
+            assert not line.startswith(tuple(f'from {module}' for module in noisy)), f'{path}: {line}'

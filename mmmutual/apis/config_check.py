@@ -99,7 +99,9 @@ def _mutual_iteration(model: nn.Module, batch: dict, scales: tuple[float, ...]) 
     optimizer.register_step_pre_hook(keep)
     wrapper = OptimWrapper(optimizer)
     hub = MessageHub.get_current_instance()
-    runner = SimpleNamespace(cfg={}, model=model, optim_wrapper=wrapper, seed=0, iter=0, max_iters=10, message_hub=hub)
+    runner = SimpleNamespace(
+        cfg={}, model=model, optim_wrapper=wrapper, seed=0, iter=0, max_iters=10, message_hub=hub, hooks=[]
+    )
     hook = MutualLearningHook(WIDTHS, scales, num_subnets=3)
     model.train()
     wrapper.zero_grad()
