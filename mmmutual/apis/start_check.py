@@ -39,40 +39,47 @@ def check_model(
     """
     if int(os.environ.get('RANK', 0)) > 0:
         return None
+    _check_loops(config, splits)
     model = build_model(config)
     check_colors(config, model, splits)
-    _check_loops(config, model, splits)
+    if checkpoint:
+        _load_fitting(model, checkpoint['state_dict'])  # it may have widths that the config does not name
     if 'train' in splits:
-        _check_hooks(config, model, checkpoint)
+        _check_hooks(config, model, known=bool(checkpoint) or not _starts_from_weights(config))
     return model
 
 
-def _check_hooks(config: Config | Mapping, model: nn.Module, checkpoint: Mapping | None) -> None:
-    """Check what the hooks of this project say themselves; MMEngine builds them after the log."""
+def _check_hooks(config: Config | Mapping, model: nn.Module, known: bool) -> None:
+    """Check what the hooks of this project say themselves; MMEngine builds them after the log.
+
+    What depends on weights is checked if the model has those that training starts from: ``known``.
+    """
     hooks = [HOOKS.build(copy.deepcopy(settings)) for settings in config.get('custom_hooks') or [] if _is_own(settings)]
     mutual = next((hook for hook in hooks if isinstance(hook, MutualLearningHook)), None)
     if mutual is None:
         return
     mutual.check(model, config)
-    if checkpoint is None and _starts_from_weights(config):
+    if not known:
         return
-    _load_fitting(model, (checkpoint or {}).get('state_dict', {}))
     check_frozen_norms(model, mutual.sampler.widths)
     loop = config.get('val_cfg') or {}
-    if loop.get('type') == 'SubnetValLoop' and not any(isinstance(hook, BNCalibrationHook) for hook in hooks):
-        evaluated = {} if loop.get('calibration_batches') else dict.fromkeys(loop.get('widths', ()))
-        check_statistics(model, [width for width in evaluated if width not in mutual.sampler.widths])
+    if loop.get('type') != 'SubnetValLoop' or loop.get('calibration_batches'):
+        return
+    calibrated = any(isinstance(hook, BNCalibrationHook) for hook in hooks)
+    for width in loop.get('widths', ()):
+        with use_width(model, width):  # or the run would end after its first epoch
+            pass
+        if not calibrated and width not in mutual.sampler.widths:
+            check_statistics(model, [width])
 
 
-def _check_loops(config: Config | Mapping, model: nn.Module, splits: tuple[str, ...]) -> None:
+def _check_loops(config: Config | Mapping, splits: tuple[str, ...]) -> None:
     """Check the widths and scales that are evaluated."""
     for name in [f'{split}_cfg' for split in splits]:
         loop = config.get(name) or {}
         if loop.get('type') in ('SubnetValLoop', 'SubnetTestLoop'):
+            check_ratios(loop.get('widths', ()), f'widths of {name}')
             check_ratios(loop.get('scales', (1.0,)), f'scales of {name}')
-            for width in check_ratios(loop.get('widths', ()), f'widths of {name}'):
-                with use_width(model, width):
-                    pass
 
 
 def _is_own(settings: Mapping) -> bool:
