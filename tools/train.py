@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 
 from mmmutual.apis import (
     check_model,
+    check_mutual,
     clear_errors,
     config_name,
     format_changes,
@@ -126,6 +127,18 @@ def check_start(config: Config) -> dict | None:
     return content
 
 
+def finished(config: Config, checkpoint: dict) -> str:
+    """A line that says so if a run that was to be resumed was finished already."""
+    for name in ('epoch', 'iter'):
+        most, done = config.train_cfg.get(f'max_{name}s'), checkpoint['meta'].get(name, 0)
+        if most and done >= most:
+            return (
+                f'nothing was left to train: {config.load_from} is {name} {done} of {most}. To train on, set '
+                f'train_cfg.max_{name}s to more\n'
+            )
+    return ''
+
+
 def main() -> None:
     """Check the data and the checkpoint, then hand over to MMEngine's runner."""
     args = parse_args()
@@ -134,11 +147,15 @@ def main() -> None:
         config = read_config(args)
         checkpoint = check_start(config)
         prepare(config, splits=('train', 'val'))
-        check_model(config, ('train', 'val'), checkpoint)
+        model = check_model(config, ('train', 'val'), checkpoint)
+        if model is not None and checkpoint and config.get('resume'):
+            check_mutual(model, checkpoint, config.load_from, args.config)
         join_processes(config)
         runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
     with clear_errors(only_own=True):
         runner.train()
+    if config.get('resume') and checkpoint:
+        print(finished(config, checkpoint), end='')
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """Errors of the user's input end the tools with one sentence, before a model is built."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -222,6 +223,22 @@ class TestStart:
     @pytest.mark.parametrize('options', [{}, dict(resume=True), dict(load_from='https://host/file.pth')], ids=str)
     def test_nothing_to_read(self, options, train_tool, tmp_path):
         train_tool.check_start(self.config(tmp_path, **options))
+
+    @pytest.mark.parametrize(
+        ('loop', 'text'),
+        [
+            (
+                dict(max_epochs=1),
+                r'nothing was left to train: a.pth is epoch 1 of 1\. To train on, set train_cfg.max_epochs',
+            ),
+            (dict(max_iters=2), 'is iter 2 of 2'),
+            (dict(max_epochs=2), '^$'),
+            (dict(max_iters=3), '^$'),
+        ],
+        ids=str,
+    )
+    def test_a_finished_run_says_so(self, loop, text, train_tool):
+        assert re.search(text, train_tool.finished(ConfigDict(train_cfg=loop, load_from='a.pth'), self.STATE))
 
 
 class TestMixedPrecision:
