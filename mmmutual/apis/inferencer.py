@@ -185,7 +185,7 @@ class AdaptiveInferencer(DetInferencer):
         if self.table is None:
             raise ValueError(
                 'budget_flops, budget_ms and target_ms need a query table: write one with '
-                'tools/analysis_tools/query_table.py CONFIG CHECKPOINT, and give it to AdaptiveInferencer as table=...'
+                'tools/analysis_tools/query_table.py CONFIG CHECKPOINT, and give it as table=... (--table of the demo)'
             )
         return self.table
 
