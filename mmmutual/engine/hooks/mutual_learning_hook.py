@@ -105,7 +105,7 @@ class MutualLearningHook(Hook):
                 "use norm_cfg=dict(type='SlimSyncBN')"
             )
         slimmable_layers(model)
-        self._check_fused(model, runner.cfg.get('efficient_conv_bn_eval') or [])
+        self._check_fused(model, config.get('efficient_conv_bn_eval') or [])
         for width in self.sampler.widths:
             with use_width(model, width):
                 pass
