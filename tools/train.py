@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from mmmutual.apis import (
     check_model,
     check_mutual,
+    check_scope,
     clear_errors,
     config_name,
     format_changes,
@@ -150,6 +151,7 @@ def main() -> None:
         model = check_model(config, ('train', 'val'), checkpoint)
         if model is not None and checkpoint and config.get('resume'):
             check_mutual(model, checkpoint, config.load_from, args.config)
+            check_scope(config, checkpoint, config.load_from)
         join_processes(config)
         runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
     with clear_errors(only_own=True):

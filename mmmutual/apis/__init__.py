@@ -15,7 +15,7 @@ from .published_weights import PublishedWeights, convert_published
 from .query_table import fill_query_table
 from .show import show_widths
 from .start_check import check_model
-from .trained_config import check_mutual
+from .trained_config import check_mutual, check_scope
 
 __all__ = [
     'AdaptiveInferencer',
@@ -24,6 +24,7 @@ __all__ = [
     'check_architecture',
     'check_model',
     'check_mutual',
+    'check_scope',
     'clear_errors',
     'config_name',
     'convert_published',

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from torch import nn
 
+from mmmutual.engine.pipeline_scale import nested_dicts
 from mmmutual.layers import Slimmable
 from mmmutual.layers.batch_norm import widths_in
 
 HOOK = 'MutualLearningHook'
+SCOPES = ('backbone', 'detector')
 
 
 def check_mutual(model: nn.Module, checkpoint: Mapping, path: str | Path, config: str | None = None) -> None:
@@ -32,6 +34,29 @@ def check_mutual(model: nn.Module, checkpoint: Mapping, path: str | Path, config
         f'the checkpoint {path} was trained mutually{f", with the widths 1, {widths}" if widths else ""}, but '
         f'{config or "the config"} is a stock config, which has width 1.0 alone. {_advice(path, config)}'
     )
+
+
+def check_scope(config: Mapping, checkpoint: Mapping, path: str | Path) -> None:
+    """Check that a mutual run is resumed with the scope that it was started with.
+
+    Args:
+        config: The config to resume with.
+        checkpoint: As :func:`read_checkpoint` returns it.
+        path: The checkpoint's file.
+
+    Raises:
+        ValueError: If the backbone was slimmable alone and the whole detector is to be, or the other way round.
+    """
+    text = str((checkpoint.get('meta') or {}).get('cfg', ''))
+    if HOOK not in text:
+        return
+    before = SCOPES["slim='detector'" in text]
+    now = SCOPES[any(node.get('slim') == 'detector' for node in nested_dicts(config['model']))]
+    if before != now:
+        raise ValueError(
+            f'the run that wrote {path} has the scope {before!r}, but the config has the scope {now!r}: resume with '
+            f'--mutual {before}, or with the config in its work dir'
+        )
 
 
 def narrow_widths(checkpoint: Mapping) -> list[float]:

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from mmengine.config import Config
 from torch import nn
 
 from mmmutual import make_slimmable_
-from mmmutual.apis import check_mutual
+from mmmutual.apis import check_mutual, check_scope
 from mmmutual.apis.trained_config import narrow_widths
 
 
@@ -55,3 +56,25 @@ def test_without_batch_norms_the_hook_in_its_config_tells():
     with pytest.raises(ValueError, match='was trained mutually, but the config is a stock config'):
         check_mutual(Detector(nn.GroupNorm), checkpoint, 'a.pth')
     check_mutual(Detector(nn.GroupNorm), mutual(nn.GroupNorm, cfg='a = 1')[1], 'a.pth')
+
+
+@pytest.mark.parametrize('scope', ['backbone', 'detector'])
+def test_a_run_is_resumed_with_its_scope(scope):
+    configs = dict(
+        backbone=dict(model=dict(backbone=dict(type='SlimmableResNet'))),
+        detector=dict(model=dict(type='SlimmableDetector', slim='detector')),
+    )
+    hooks = dict(custom_hooks=[dict(type='MutualLearningHook')])
+    checkpoint = dict(meta=dict(cfg=Config({**configs[scope], **hooks}).pretty_text))
+    other = ({*configs} - {scope}).pop()
+    check_scope(Config(configs[scope]), checkpoint, 'a.pth')
+    with pytest.raises(
+        ValueError, match=f"wrote a.pth has the scope '{scope}', but .* '{other}': .* --mutual {scope},"
+    ):
+        check_scope(Config(configs[other]), checkpoint, 'a.pth')
+
+
+def test_other_checkpoints_say_nothing_of_a_scope():
+    config = Config(dict(model=dict(type='SlimmableDetector', slim='detector')))
+    for meta in ({}, dict(meta=None), dict(meta=dict(cfg="model = dict(type='MaskRCNN')"))):
+        check_scope(config, meta, 'a.pth')
