@@ -37,6 +37,9 @@ def tiny_config(data: Path, work_dir: Path, name: str = 'mutual_mask_rcnn_r18_sh
     config.train_cfg.update(max_epochs=1, val_interval=100)
     config.param_scheduler = None
     config.custom_hooks = [hook for hook in config.custom_hooks if hook.type != 'BNCalibrationHook']
+    for hook in config.custom_hooks:
+        if hook.type == 'MutualLearningHook':
+            hook.num_subnets = 4  # the paper's, of which two are drawn from all widths
     config.log_level = 'ERROR'
     config.visualizer.update(vis_backends=[])
     config.merge_from_dict(options)

@@ -79,6 +79,7 @@ def meta_copy(model: nn.Module) -> nn.Module:
     for tensor in (*model.parameters(), *model.buffers()):
         shape = tensor.detach().to('meta')
         memo[id(tensor)] = nn.Parameter(shape, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else shape
-    copied = copy.deepcopy(model, memo).eval()
+    copied = copy.deepcopy(model, memo)
+    copied.eval()  # some of mmdet's detectors return nothing from train() and eval()
     drop_hooks(copied)
     return copied

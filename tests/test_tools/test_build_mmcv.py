@@ -15,16 +15,17 @@ def build_mmcv(root, monkeypatch):
     sys.modules.pop('build_mmcv')
 
 
-def test_sources_that_dispatch_become_one_file(build_mmcv, tmp_path):
+def test_most_sources_become_two_files(build_mmcv, tmp_path):
     sources = tmp_path / build_mmcv.SOURCES
     (sources / 'cpu').mkdir(parents=True)
-    for name in ('nms.cpp', 'focal_loss.cpp', 'pybind.cpp', 'cpu/nms.cpp'):
+    for name in ('nms.cpp', 'focal_loss.cpp', 'pybind.cpp', 'cpu/nms.cpp', 'cpu/psamask.cpp'):
         (sources / name).write_text(name)
     build_mmcv.join_sources(tmp_path)
     assert {str(path.relative_to(sources)) for path in sources.rglob('*.cpp')} == {
-        'dispatch.cpp', 'dispatch/nms.cpp', 'dispatch/focal_loss.cpp', 'pybind.cpp', 'cpu/nms.cpp'
+        'joined.cpp', 'joined/nms.cpp', 'joined/focal_loss.cpp', 'pybind.cpp',
+        'cpu/joined.cpp', 'cpu/joined/nms.cpp', 'cpu/psamask.cpp',
     }  # fmt: skip
-    assert (sources / 'dispatch.cpp').read_text() == '#include "dispatch/focal_loss.cpp"\n#include "dispatch/nms.cpp"\n'
+    assert (sources / 'joined.cpp').read_text() == '#include "joined/focal_loss.cpp"\n#include "joined/nms.cpp"\n'
 
 
 @pytest.mark.parametrize('stack', ['onedl', 'openmmlab'])
