@@ -106,6 +106,7 @@ def extract_weights(path: str | Path) -> dict[str, Tensor]:
     reader.Unpickler, reader.load = _InertUnpickler, lambda file, **kwargs: _InertUnpickler(file, **kwargs).load()
     try:
         _refuse_program(path)
+        # torch accepts an unpickler of ours only without weights_only; ours builds tensors and containers, nothing else
         content = torch.load(path, map_location='cpu', pickle_module=reader, weights_only=False)
     except Exception as error:  # what a damaged file raises depends on the byte
         raise ValueError(f'the checkpoint {path} cannot be read ({type(error).__name__}: {error})') from error
