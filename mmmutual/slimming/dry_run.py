@@ -1,9 +1,9 @@
-"""Runs a model on a small image: to see what feeds what, and whether a narrow network is a part of the full one."""
+"""Runs a model on a small image, to see what its layers take and give; the model stays as it is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from mmdet.models.roi_heads.roi_extractors.base_roi_extractor import BaseRoIExtractor
@@ -11,7 +11,7 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmmutual.layers import PooledStatistics, SlimBatchNorm2d, use_width
+from mmmutual.layers import Slimmable, use_width
 
 from .input_channels import input_channels
 
@@ -19,8 +19,8 @@ SIZE = 64  # pixels
 FIXED = 224  # what those of mmpretrain's backbones take that take one size only
 LARGER = (256, 512)  # for detectors that pick many features, or pool often
 PROPOSALS = 8  # of each image, in place of the 1000 that COCO configs keep: more of them show nothing new
-CHECKPOINTED = ('with_cp', 'use_checkpoint', 'grad_checkpointing', 'gradient_checkpointing')
-ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError, AssertionError, IndexError)
+ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError, AssertionError, IndexError, KeyError)
+Run = Callable[[nn.Module, int], object]
 
 
 def first_line(error: Exception) -> str:
@@ -28,7 +28,7 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def run_levels(model: nn.Module, size: int) -> tuple[Tensor, ...]:
+def run_levels(model: nn.Module, size: int) -> object:
     """The levels behind the backbone, or the neck if there is one, of a black image.
 
     Args:
@@ -38,12 +38,11 @@ def run_levels(model: nn.Module, size: int) -> tuple[Tensor, ...]:
     Returns:
         The levels.
     """
-    _normalise_by_batch(model)
     return getattr(model, 'extract_feat', model)(_images(model, size))
 
 
 def run_whole(model: nn.Module, size: int) -> object:
-    """All maps that a detector computes of a black image, with gradients.
+    """All maps that a detector computes of a black image.
 
     Args:
         model: An mmdet detector.
@@ -52,8 +51,7 @@ def run_whole(model: nn.Module, size: int) -> object:
     Returns:
         What its ``forward(..., mode='tensor')`` gives.
     """
-    _normalise_by_batch(model)
-    images = _images(model, size).requires_grad_()  # so that frozen layers are in the graph too
+    images = _images(model, size)
     meta = dict(img_shape=(size, size), ori_shape=(size, size), pad_shape=(size, size), scale_factor=(1.0, 1.0))
     sample = DetDataSample(metainfo={**meta, 'batch_input_shape': (size, size), 'img_id': 0})
     box = images.new_tensor([[8.0, 8.0, 40.0, 40.0]])
@@ -65,73 +63,62 @@ def run_whole(model: nn.Module, size: int) -> object:
 SIZES = {run_levels: (SIZE, FIXED), run_whole: (SIZE, *LARGER)}
 
 
-def run_smallest(
-    run: Callable[[nn.Module, int], object], model: nn.Module, attempt: Callable[[int], object] | None = None
-) -> tuple[int, object]:
+def smallest_size(run: Run, model: nn.Module, attempt: Callable[[int], object]) -> int:
     """Run a model on the smallest image that it accepts.
 
     Args:
         run: :func:`run_levels` or :func:`run_whole`.
         model: A detector or a backbone.
-        attempt: Called with each size instead of that run.
+        attempt: Called with each size until it raises no error.
 
     Returns:
-        The image's size in pixels, and what the run gives.
+        The image's size in pixels.
+
+    Raises:
+        Exception: The error at the largest size.
     """
-    for size in SIZES[run]:
+    for size in SIZES[run][:-1]:
         try:
-            return size, attempt(size) if attempt else run(model, size)
+            attempt(size)
         except ERRORS:
-            if size == SIZES[run][-1]:
-                raise
-    raise AssertionError('unreachable')
+            continue
+        return size
+    attempt(SIZES[run][-1])
+    return SIZES[run][-1]
 
 
 @contextmanager
-def running(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode at width 1.0 with gradients for a while; then all is as before."""
-    with unchanged(model), use_width(model, 1.0), torch.enable_grad():
-        yield
-
-
-def _images(model: nn.Module, size: int) -> Tensor:
-    return next(model.parameters()).new_zeros(2, input_channels(model), size, size)
-
-
-def _normalise_by_batch(model: nn.Module) -> None:
-    """Let batch norms use no statistics and update none."""
-    for module in model.modules():
-        if isinstance(module, SlimBatchNorm2d):
-            module.pooled = PooledStatistics()
-
-
-@contextmanager
-def unchanged(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while, without checkpointed blocks, with few boxes that can be cut out; then as before."""
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode at width 1.0 for a while, with few boxes that can be cut out; then all is as before."""
     modes = [(module, module.training) for module in model.modules()]
-    flags = [(module, name) for module in model.modules() for name in CHECKPOINTED if vars(module).get(name) is True]
+    slimmable = any(isinstance(module, Slimmable) for module in model.modules())
     proposals = getattr(getattr(model, 'rpn_head', None), 'test_cfg', None) or {}
     kept = proposals.get('max_per_img')
     extractors = [module for module in model.modules() if isinstance(module, BaseRoIExtractor)]
     handles = [module.register_forward_pre_hook(_tame_boxes) for module in extractors]
-    model.eval()
-    for module, name in flags:  # they run without gradients, so nothing inside could be seen
-        setattr(module, name, False)
+    devices = {parameter.device for parameter in model.parameters() if parameter.is_cuda}
+    for module, _ in modes:  # not eval(), which some models take as the time to freeze layers
+        module.training = False
     if kept is not None:
         proposals['max_per_img'] = min(kept, PROPOSALS)
     try:
-        yield
+        with (
+            torch.random.fork_rng(devices=devices),
+            use_width(model, 1.0) if slimmable else nullcontext(),
+            torch.no_grad(),
+        ):
+            yield
     finally:
         if kept is not None:
             proposals['max_per_img'] = kept
-        for module, name in flags:
-            setattr(module, name, True)
         for handle in handles:
             handle.remove()
         for module, training in modes:
             module.training = training
-            if isinstance(module, SlimBatchNorm2d):
-                module.pooled = None
+
+
+def _images(model: nn.Module, size: int) -> Tensor:
+    return next(model.parameters()).new_zeros(2, input_channels(model), size, size)
 
 
 def _tame_boxes(module: nn.Module, args: tuple) -> tuple:

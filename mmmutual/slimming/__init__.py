@@ -1,0 +1,23 @@
+"""What of a model slims, how and with whom: one plan that everything reads."""
+
+from .input_channels import input_channels
+from .make_slimmable import make_slimmable_, undo_slimmable_
+from .plan import ChannelGroup, LayerPlan, SlimmingPlan
+from .planning import plan_neck, plan_slimming
+from .rules import BlockRule, block_rule
+from .scope import SCOPES, check_scope
+
+__all__ = [
+    'SCOPES',
+    'BlockRule',
+    'ChannelGroup',
+    'LayerPlan',
+    'SlimmingPlan',
+    'block_rule',
+    'check_scope',
+    'input_channels',
+    'make_slimmable_',
+    'plan_neck',
+    'plan_slimming',
+    'undo_slimmable_',
+]

@@ -1,0 +1,61 @@
+"""Counterparts of blocks that count channels themselves: they count the active ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmdet.models.backbones.res2net import Bottle2neck
+from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
+from mmdet.registry import MODELS
+from torch import Tensor
+
+from mmmutual.layers import active_channels
+
+
+class SplitsActiveChannels:
+    """First base of a Res2Net block: it splits the active channels, so each of its pieces slims."""
+
+    @property
+    def width(self) -> int:
+        """Active channels of a piece; not the width multiplier, which is the layers'."""
+        full = self.__dict__['width']
+        return active_channels(full, self.conv1.width) if getattr(self.conv1, 'slim_out', False) else full
+
+    @width.setter
+    def width(self, channels: int) -> None:
+        self.__dict__['width'] = channels
+
+
+class SlimBottle2neck(SplitsActiveChannels, Bottle2neck):
+    """mmdet's Res2Net block, which splits the active channels."""
+
+
+class FollowsFeatures:
+    """First base of a RoI extractor; the second is mmdet's, which counts on ``out_channels`` in its features."""
+
+    def forward(self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: float | None = None) -> Tensor:
+        """Pool RoI features.
+
+        Args:
+            feats: Levels (N, C, H, W), with C at most ``out_channels``.
+            rois: (K, 5): image index and box in pixels.
+            roi_scale_factor: As mmdet's.
+
+        Returns:
+            (K, C, h, w).
+        """
+        full, self.out_channels = self.out_channels, feats[0].size(1)
+        try:
+            return super().forward(feats, rois, roi_scale_factor)
+        finally:
+            self.out_channels = full
+
+
+@MODELS.register_module()
+class SlimmableSingleRoIExtractor(FollowsFeatures, SingleRoIExtractor):
+    """mmdet's SingleRoIExtractor behind a neck whose outputs slim."""
+
+
+@MODELS.register_module()
+class SlimmableGenericRoIExtractor(FollowsFeatures, GenericRoIExtractor):
+    """mmdet's GenericRoIExtractor behind a neck whose outputs slim."""

@@ -1,0 +1,150 @@
+"""Channels by number: each channel that a layer writes has an id, and ids that must slim together are joined."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ALWAYS = -1  # the id of a channel that is there at every width
+ATTRIBUTE = '_channel_ids'  # of a tensor in a traced run
+
+
+class ChannelIds:
+    """The ids of all channels that layers write in a run: disjoint sets, and the reasons of those that never slim.
+
+    Example:
+        >>> ids = ChannelIds()
+        >>> first, second = ids.new(64), ids.new(64)
+        >>> ids.join(first, second)  # as their tensors are added
+        >>> ids.keep(first[:8], 'softmax mixes channels')
+        >>> ids.kept()[ids.find(second)].sum()
+        8
+    """
+
+    def __init__(self) -> None:
+        self._parent = np.empty(0, np.int64)
+        self._reason = np.empty(0, np.int64)
+        self._reasons: list[str] = ['']
+        self.version = 0  # rises when sets change
+
+    def __len__(self) -> int:
+        return len(self._parent)
+
+    def new(self, count: int) -> np.ndarray:
+        """Ids (count,) of channels that a layer writes."""
+        ids = np.arange(len(self), len(self) + count)
+        self._parent = np.concatenate((self._parent, ids))
+        self._reason = np.concatenate((self._reason, np.zeros(count, np.int64)))
+        return ids
+
+    def find(self, ids: np.ndarray) -> np.ndarray:
+        """The id that stands for each one's set; ``ALWAYS`` stays."""
+        roots = np.where(ids < 0, ALWAYS, self._parent[ids]) if len(self) else ids
+        while True:
+            further = np.where(roots < 0, ALWAYS, self._parent[roots]) if len(self) else roots
+            if np.array_equal(further, roots):
+                return roots
+            roots = further
+
+    def join(self, first: np.ndarray, second: np.ndarray) -> None:
+        """Let channels slim together, pair by pair; one that meets an ``ALWAYS`` never slims."""
+        self.keep(first[second < 0], 'it meets channels that are always there')
+        self.keep(second[first < 0], 'it meets channels that are always there')
+        both = (first >= 0) & (second >= 0)
+        first, second = first[both], second[both]
+        while True:
+            first, second = self.find(first), self.find(second)
+            if np.array_equal(first, second):
+                return
+            self.version += 1
+            np.minimum.at(self._parent, np.maximum(first, second), np.minimum(first, second))
+
+    def keep(self, ids: np.ndarray, reason: str) -> bool:
+        """Let channels, and all that slim with them, be there at every width.
+
+        Args:
+            ids: Any shape.
+            reason: Why, as part of a sentence; the first one given stays.
+
+        Returns:
+            Whether one of them slimmed until now.
+        """
+        ids = ids[ids >= 0]
+        new = self.find(ids)[~self.kept()[self.find(ids)]] if len(ids) else ids
+        if not len(new):
+            return False
+        self.version += 1
+        self._reasons.append(reason)
+        self._reason[new] = len(self._reasons) - 1
+        return True
+
+    def kept(self) -> np.ndarray:
+        """For each id that stands for a set whether that set never slims."""
+        return self._by_set() > 0
+
+    def reason(self, ids: np.ndarray) -> str:
+        """Why channels never slim; empty if they do."""
+        ids = ids[ids >= 0]
+        found = self._by_set()[self.find(ids)]
+        return self._reasons[found[found > 0][0]] if (found > 0).any() else ''
+
+    def _by_set(self) -> np.ndarray:
+        reasons = np.zeros(len(self), np.int64)
+        np.maximum.at(reasons, self.find(np.arange(len(self))), self._reason)
+        return reasons
+
+
+def ids_of(tensor: Tensor) -> Tensor | None:
+    """The ids of a tensor's elements, in its shape, or None if no layer that may slim wrote it."""
+    return getattr(tensor, ATTRIBUTE, None)
+
+
+def set_ids(tensor: Tensor, ids: Tensor | None) -> None:
+    """Note the ids of a tensor's elements.
+
+    Args:
+        tensor: Any shape.
+        ids: Of the same shape, or of one that expands to it; None forgets them.
+    """
+    if ids is not None and bool((ids >= 0).any()):
+        setattr(tensor, ATTRIBUTE, compact(ids).expand(tensor.shape))
+    elif hasattr(tensor, ATTRIBUTE):
+        delattr(tensor, ATTRIBUTE)
+
+
+def compact(ids: Tensor) -> Tensor:
+    """Ids with size 1 along each dimension in which they do not change."""
+    for dim in range(ids.dim()):
+        if ids.size(dim) > 1:
+            first = ids.narrow(dim, 0, 1)
+            if ids.stride(dim) == 0 or torch.equal(ids, first.expand_as(ids)):
+                ids = first
+    return ids
+
+
+def along(tensor: Tensor, dim: int) -> np.ndarray | None:
+    """The ids (C,) of the channels along a dimension.
+
+    Args:
+        tensor: Any shape with C channels along ``dim``.
+        dim: The channels' dimension.
+
+    Returns:
+        The ids, ``ALWAYS`` for a tensor without; None if they do not lie along that dimension.
+    """
+    ids, channels = ids_of(tensor), tensor.size(dim)
+    if ids is None:
+        return np.full(channels, ALWAYS)
+    ids = compact(ids)
+    if ids.numel() != ids.size(dim):
+        return None
+    return ids.reshape(-1).expand(channels).cpu().numpy() if ids.numel() == 1 else ids.reshape(-1).cpu().numpy()
+
+
+def spread(ids: np.ndarray, tensor: Tensor, dim: int) -> None:
+    """Note the ids (C,) of a tensor's channels along a dimension."""
+    shape = [1] * tensor.dim()
+    shape[dim] = len(ids)
+    device = 'cpu' if tensor.is_meta else tensor.device
+    set_ids(tensor, torch.as_tensor(ids, device=device).reshape(shape))

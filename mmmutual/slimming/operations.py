@@ -1,0 +1,306 @@
+"""What torch's operations do with channels: combine them one by one, move them, act within each one, or mix them.
+
+An operation is known by its public name. One that is not known here may do anything with the channels that reach it, so
+these never slim. Known operations are followed exactly: what moves a tensor's elements moves their ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .channel_ids import ALWAYS, ChannelIds, compact, ids_of, set_ids
+
+ELEMENTWISE = frozenset(
+    'abs add addcdiv addcmul bfloat16 bitwise_and bitwise_not bitwise_or bool celu clamp clamp_max clamp_min clip clone '
+    'contiguous copy cos cpu cuda data detach div divide double dropout dropout2d elu empty_like eq erf exp expm1 fill '
+    'float floor floor_divide floordiv fmod full_like ge gelu gt half hardshrink hardsigmoid hardswish hardtanh iadd and '
+    'iand idiv imul int invert ior isfinite isinf isnan isub itruediv le leaky_relu lerp log log10 log1p log2 '
+    'logical_and logical_not logical_or logit logsigmoid long lt masked_fill max maximum min minimum mish mod mul '
+    'multiply nan_to_num ne neg negative ones_like or pow prelu radd rand_like randn_like real reciprocal relu relu6 '
+    'remainder rmul round rpow rsqrt rsub rtruediv selu sigmoid sign silu sin softplus softshrink softsign sqrt square '
+    'sub subtract tan tanh tanhshrink threshold true_divide truediv trunc where xor zero zeros_like'.split()
+)
+FIRST_ONLY = frozenset('to type type_as'.split())  # whose other arguments give no values
+MOVES = frozenset(
+    'cat chunk concat concatenate diagonal dsplit expand expand_as flatten flip gather getitem hsplit hstack index_select '
+    'mT T H movedim narrow permute pixel_shuffle pixel_unshuffle repeat repeat_interleave reshape reshape_as roll rot90 '
+    'select split split_with_sizes squeeze stack swapaxes swapdims t take_along_dim tensor_split tile transpose unbind '
+    'unflatten unfold unsqueeze view view_as vsplit'.split()
+)
+JOINED = frozenset('cat concat concatenate hstack stack'.split())  # of several tensors
+RESHAPED = {'view': 'reshape', 'view_as': 'reshape_as'}  # ids may lie otherwise in memory
+ALONG_DIM = {  # position and default of the dimension along which they act; None are all
+    **dict.fromkeys('all amax amin any count_nonzero logsumexp mean nanmean prod std sum var'.split(), (1, None)),
+    **dict.fromkeys('max median min'.split(), (1, None)),
+    **dict.fromkeys('argmax argmin'.split(), (1, None)),
+    **dict.fromkeys('cumprod cumsum log_softmax logcumsumexp softmax softmin'.split(), (1, None)),
+    **dict.fromkeys('argsort sort'.split(), (1, -1)),
+    **dict.fromkeys('kthvalue topk'.split(), (2, -1)),
+    'norm': (2, None),
+    'normalize': (2, 1),
+}
+SPATIAL = frozenset(
+    'adaptive_avg_pool2d adaptive_max_pool2d avg_pool2d grid_sample interpolate lp_pool2d max_pool2d '
+    'max_pool2d_with_indices pad upsample'.split()
+)
+PRODUCTS = frozenset('bmm matmul mm rmatmul'.split())
+CREATION = frozenset('new_empty new_full new_ones new_tensor new_zeros'.split())
+QUERIES = frozenset(
+    'size dim ndimension numel nelement get_device stride storage_offset is_contiguous is_floating_point is_complex '
+    'is_signed is_same_size element_size data_ptr len hash requires_grad has_names is_pinned format repr str deepcopy '
+    'result_type can_cast is_tensor is_nonzero_shape reduce_ex register_hook untyped_storage storage'.split()
+)
+
+
+class Call(NamedTuple):
+    """One call of an operation.
+
+    Attributes:
+        ids: The ids of the run.
+        function: The operation.
+        name: Its public name, without underscores around it.
+        args: Its arguments.
+        kwargs: Its keyword arguments.
+        outputs: The tensors that it gave.
+    """
+
+    ids: ChannelIds
+    function: Callable
+    name: str
+    args: tuple
+    kwargs: Mapping[str, Any]
+    outputs: list[Tensor]
+
+
+class Mixes(Exception):
+    """An operation mixes channels, or may do so."""
+
+
+def follow(ids: ChannelIds, function: Callable, args: tuple, kwargs: Mapping[str, Any], result: object) -> None:
+    """Note the ids of what an operation gave; channels that it mixes never slim.
+
+    Args:
+        ids: The ids of the run.
+        function: An operation of torch, as ``TorchFunctionMode`` names it.
+        args: Its arguments.
+        kwargs: Its keyword arguments.
+        result: What it gave.
+    """
+    inputs = [value for value in tensors_in((args, kwargs)) if ids_of(value) is not None]
+    name = operation_name(function)
+    call = Call(ids, function, name.strip('_'), args, kwargs, list(tensors_in(result)))
+    is_getter = getattr(function, '__name__', '') == '__get__'
+    if not inputs or call.name in CREATION or (not call.outputs and (is_getter or call.name in QUERIES)):
+        return
+    if call.name == 'setitem':
+        call.outputs.append(args[0])
+    if not call.outputs:
+        for value in inputs:
+            ids.keep(values_of(ids_of(value)), f'{call.name} reads its values')
+        return
+    in_place = name.endswith('_') and not name.endswith('__')
+    try:
+        found = None if in_place and call.name in MOVES else _ids_after(call)
+    except (Mixes, RuntimeError, ValueError, TypeError, IndexError, AttributeError):
+        found = None
+    if found is None or len(found) != len(call.outputs):
+        for value in inputs:
+            ids.keep(values_of(ids_of(value)), f'{call.name} mixes channels, or may do so')
+        found = [None] * len(call.outputs)
+    for value, own in zip(call.outputs, found):
+        set_ids(value, own)
+
+
+def operation_name(function: Callable) -> str:
+    """The name of an operation; of an attribute that is read, such as ``Tensor.T``, the attribute's."""
+    owner = getattr(function, '__self__', None)
+    if getattr(function, '__name__', '') == '__get__':
+        return owner.__name__
+    return getattr(function, '__name__', type(function).__name__)
+
+
+def tensors_in(value: object) -> Iterator[Tensor]:
+    """All tensors in nested lists, tuples and dictionaries."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item)
+
+
+def values_of(ids: Tensor) -> np.ndarray:
+    """The ids that occur in a tensor of ids."""
+    return compact(ids).reshape(-1).cpu().numpy()
+
+
+def _ids_after(call: Call) -> list[Tensor | None] | None:
+    """The ids of each output, or None for an operation that is not known."""
+    name = call.name
+    if name == 'setitem':
+        return [_set_item(call)]
+    if name in ALONG_DIM and not (name in ('max', 'min') and isinstance(_argument(call, 1, 'other'), Tensor)):
+        return _along_dim(call)
+    if name in FIRST_ONLY:
+        return [ids_of(call.args[0])] * len(call.outputs)
+    if name in ELEMENTWISE:
+        return [_combined(call, output.shape) for output in call.outputs]
+    if name in MOVES:
+        return _moved(call)
+    if name in SPATIAL:
+        return _spatial(call)
+    return _product(call) if name in PRODUCTS else None
+
+
+def _combined(call: Call, shape: torch.Size) -> Tensor | None:
+    """Each element comes of those at its place."""
+    operands = list(tensors_in((call.args, call.kwargs)))
+    if call.name == 'copy':
+        operands = operands[1:]
+    combined = None
+    for own in filter(lambda own: own is not None, map(ids_of, operands)):
+        own = own.expand(shape)
+        combined = own if combined is None else combine(call.ids, combined, own)
+    for operand in operands:
+        if combined is not None and ids_of(operand) is None:
+            _meet_fixed(call, combined, operand)
+    return combined
+
+
+def combine(ids: ChannelIds, first: Tensor, second: Tensor) -> Tensor:
+    """The ids of elements that come of one from each of two tensors of the same shape."""
+    if first is second:
+        return first
+    shape = first.shape
+    first, second = compact(first), compact(second)
+    sizes = list(zip(first.shape, second.shape))
+    first_is_wide, second_is_wide = all(a >= b for a, b in sizes), all(a <= b for a, b in sizes)
+    if first_is_wide and second_is_wide:
+        ids.join(values_of(first), values_of(second))
+        return first.expand(shape)
+    for narrow, is_wide in ((first, first_is_wide), (second, second_is_wide)):
+        if not is_wide:  # as the one channel of a gate, which all others need
+            ids.keep(values_of(narrow), 'other channels need it, whichever are active')
+    return (first if first_is_wide else second).expand(shape)
+
+
+def _meet_fixed(call: Call, ids: Tensor, operand: Tensor) -> None:
+    """Channels that meet a tensor with a value for each of them never slim."""
+    varying = compact(ids)
+    for dim in range(1, min(operand.dim(), varying.dim()) + 1):
+        if operand.size(-dim) > 1 and varying.size(-dim) > 1:
+            call.ids.keep(values_of(varying), f'{call.name} with a tensor of a fixed size needs all of its channels')
+
+
+def _moved(call: Call) -> list[Tensor | None] | None:
+    """Elements move, so their ids do."""
+    joined = call.name in JOINED
+    first = call.args[0] if call.args else call.kwargs['tensors' if joined else 'input']
+    if joined:
+        device = next(own.device for own in map(ids_of, first) if own is not None)
+        source = [_always(value, device) if ids_of(value) is None else ids_of(value) for value in first]
+    else:
+        source = ids_of(first)
+        for value in tensors_in((call.args[1:], [v for k, v in call.kwargs.items() if k != 'input'])):
+            if ids_of(value) is not None and call.name not in ('expand_as', 'reshape_as', 'view_as'):
+                call.ids.keep(values_of(ids_of(value)), f'{call.name} chooses by it')
+        if source is None:
+            return [None] * len(call.outputs)
+    kwargs = {key: value for key, value in call.kwargs.items() if key not in ('tensors', 'input')}
+    if call.name in RESHAPED:
+        moved = getattr(Tensor, RESHAPED[call.name])(source, *call.args[1:], **kwargs)
+    else:
+        moved = call.function(source, *call.args[1:], **kwargs)
+    return list(tensors_in(moved))
+
+
+def _set_item(call: Call) -> Tensor | None:
+    target, index, value = call.args
+    for chosen in tensors_in(index if isinstance(index, tuple) else (index,)):
+        if ids_of(chosen) is not None:
+            raise Mixes
+    tensors = [tensor for tensor in (target, value) if isinstance(tensor, Tensor)]
+    device = next(own.device for own in map(ids_of, tensors) if own is not None)
+    ids = (_always(target, device) if ids_of(target) is None else ids_of(target)).clone()
+    ids[index] = ALWAYS if not isinstance(value, Tensor) or ids_of(value) is None else ids_of(value)
+    return ids
+
+
+def _along_dim(call: Call) -> list[Tensor | None]:
+    """It acts along some dimensions: fine if those are none of channels."""
+    position, default = ALONG_DIM[call.name]
+    dims = _argument(call, position, 'dim', default)
+    source = call.args[0] if call.args else call.kwargs['input']
+    dims = range(source.dim()) if dims is None else dims if isinstance(dims, Sequence) else (dims,)
+    return _within(call, source, [dim % source.dim() for dim in dims])
+
+
+def _spatial(call: Call) -> list[Tensor | None]:
+    """It acts on the pixels of each channel."""
+    source = call.args[0] if call.args else call.kwargs['input']
+    count = 2
+    if call.name == 'pad':
+        count = len(_argument(call, 1, 'pad')) // 2
+    elif call.name in ('interpolate', 'upsample'):
+        count = source.dim() - 2
+    if call.name == 'grid_sample':
+        grid = _argument(call, 1, 'grid')
+        if ids_of(grid) is not None:
+            call.ids.keep(values_of(ids_of(grid)), 'grid_sample reads places from it')
+        if ids_of(source) is None:
+            return [None]
+    return _within(call, source, range(source.dim() - count, source.dim()))
+
+
+def _within(call: Call, source: Tensor, dims: Sequence[int]) -> list[Tensor | None]:
+    """The ids after something that happens along dimensions, which may vanish or change in size."""
+    ids = compact(ids_of(source))
+    if any(ids.size(dim) > 1 for dim in dims):
+        raise Mixes
+    found = []
+    for output in call.outputs:
+        own = ids
+        if output.dim() < source.dim():
+            own = ids.squeeze(tuple(dims))
+        found.append(own.expand(output.shape))
+    return found
+
+
+def _product(call: Call) -> list[Tensor | None]:
+    """A matrix product: fine if what is summed over are no channels."""
+    first, second = call.args[:2] if call.name != 'rmatmul' else call.args[1::-1]
+    if first.dim() < 2 or second.dim() < 2:
+        raise Mixes
+    shape, combined = call.outputs[0].shape, None
+    for operand, summed in ((first, -1), (second, -2)):
+        if ids_of(operand) is None:
+            continue
+        ids = compact(ids_of(operand))
+        if ids.size(summed) > 1:
+            raise Mixes
+        combined = ids.expand(shape) if combined is None else combine(call.ids, combined, ids.expand(shape))
+    for operand, other in ((first, second), (second, first)):
+        if ids_of(operand) is None and ids_of(other) is not None and operand.dim() > 2:
+            batch = compact(ids_of(other))
+            if any(batch.size(dim) > 1 for dim in range(batch.dim() - 2)):
+                raise Mixes
+    return [combined]
+
+
+def _argument(call: Call, position: int, name: str, default: object = None) -> Any:
+    if name in call.kwargs:
+        return call.kwargs[name]
+    if name == 'dim' and 'axis' in call.kwargs:
+        return call.kwargs['axis']
+    return call.args[position] if len(call.args) > position else default
+
+
+def _always(tensor: Tensor, device: torch.device) -> Tensor:
+    return torch.full((1,) * tensor.dim(), ALWAYS, device=device).expand(tensor.shape)

@@ -1,0 +1,215 @@
+"""A plan of how a model slims: its channel groups, and what each layer takes and gives."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from terminaltables import AsciiTable
+from torch import nn
+
+from mmmutual.layers import Segment, Slimmable, check_ratios, slim_layer_, unslim_layer_
+
+from .roles import Role
+
+LISTED = 8  # reasons that the table shows
+LONG = 100  # characters of a reason in the table
+
+
+class Part(NamedTuple):
+    """Where a group's channels stand in what a layer takes.
+
+    Attributes:
+        layer: The layer's name.
+        start: The first of the channels.
+        channels: How many they are: more than the group has if each stands there several times.
+    """
+
+    layer: str
+    start: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels that slim together.
+
+    Attributes:
+        channels: How many they are at full width; whole groups of a grouped convolution count as one.
+        divisor: The active ones are a multiple of it.
+        writers: The layers that write them.
+        followers: The norms, grouped convolutions and RoI extractors that they pass.
+        readers: The layers that read them.
+    """
+
+    channels: int
+    divisor: int
+    writers: list[str] = field(default_factory=list)
+    followers: list[Part] = field(default_factory=list)
+    readers: list[Part] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """How a layer slims.
+
+    Attributes:
+        name: Its name in the model.
+        layer: The layer.
+        role: What it does with channels.
+        inputs: The segments that it takes; None if they are unknown, since it runs in training only.
+        outputs: The segments that it gives.
+        swapped: Whether it becomes slimmable.
+        multiply_adds: Its multiply-adds on a small image.
+        reason: Why it gives all of its channels at every width; empty if it slims, or if that is what was asked for.
+    """
+
+    name: str
+    layer: nn.Module
+    role: Role
+    inputs: tuple[Segment, ...] | None = None
+    outputs: tuple[Segment, ...] | None = None
+    swapped: bool = False
+    multiply_adds: int = 0
+    reason: str = ''
+
+    @property
+    def slims_in(self) -> bool:
+        """Whether it takes fewer channels in a narrow network."""
+        return _slims(self.inputs)
+
+    @property
+    def slims_out(self) -> bool:
+        """Whether it gives fewer channels in a narrow network."""
+        return _slims(self.outputs)
+
+    @property
+    def slims(self) -> bool:
+        """Whether it takes or gives fewer channels in a narrow network."""
+        return self.slims_in or self.slims_out
+
+    def check_fits(self) -> None:
+        """Raise ``ValueError`` if the layer is slimmable already, but slims in another way than the model needs."""
+        for side, planned in (('in_segments', self.inputs), ('out_segments', self.outputs)):
+            own = getattr(self.layer, side, None)
+            if own is not None and _slims(planned) and own != planned:
+                raise ValueError(
+                    f'{self.name} ({type(self.layer).__name__}) is slimmable already, with the {side} '
+                    f'{_sizes(own)}, but this model needs {_sizes(planned)}: build it stock, and make the whole model '
+                    'slimmable'
+                )
+
+
+@dataclass(frozen=True)
+class SlimmingPlan:
+    """Which layers of a model slim, how, and with which others; prints as a table.
+
+    Attributes:
+        model: The model's class.
+        scope: ``'backbone'`` or ``'detector'``.
+        layers: All layers of the model.
+        groups: The channels that slim together.
+        blocks: Blocks that count channels themselves, with the classes that count the active ones.
+    """
+
+    model: str
+    scope: str
+    layers: tuple[LayerPlan, ...]
+    groups: tuple[ChannelGroup, ...]
+    blocks: Mapping[nn.Module, type[nn.Module]]
+
+    @property
+    def share(self) -> float:
+        """Multiply-adds of the layers that slim, of those of all layers: between 0 and 1."""
+        return _share(self.layers, self.layers)
+
+    @property
+    def reasons(self) -> dict[str, float]:
+        """Why layers give all of their channels, with the share of multiply-adds of those that do not slim at all."""
+        shares: Counter[str] = Counter()
+        total = max(1, sum(plan.multiply_adds for plan in self.layers))
+        for plan in self.layers:
+            if plan.reason and not plan.slims_out:
+                shares[plan.reason] += 0 if plan.slims else plan.multiply_adds / total
+        return dict(shares.most_common())
+
+    def apply_(self, widths: Sequence[float]) -> None:
+        """Make the model slimmable, in place.
+
+        Each layer remains the same object: parameters, names in the checkpoint, training flags, hooks and sharing stay.
+
+        Args:
+            widths: Width multipliers above 0 and at most 1 that batch norms keep statistics for, in any order.
+
+        Raises:
+            TypeError: If ``widths`` is no list of numbers.
+            ValueError: If a width is out of range.
+        """
+        widths = check_ratios(widths)
+        try:
+            for plan in self.layers:
+                if plan.swapped:
+                    slim_layer_(plan.layer, widths, plan.inputs, plan.outputs)
+            for block, counterpart in self.blocks.items():
+                swap_block_(block, counterpart)
+        except Exception:
+            self.undo_()
+            raise
+
+    def undo_(self) -> None:
+        """Make the model stock again, in place: the network of width 1.0. What was slimmable before stays so."""
+        for plan in self.layers:
+            unslim_layer_(plan.layer)
+        for block in self.blocks:
+            unswap_block_(block)
+
+    def __str__(self) -> str:
+        """The table: what slims in each part, and what does not, with the reasons."""
+        rows = [['part', 'layers that slim', 'groups', 'multiply-adds', 'of which slim']]
+        parts: dict[str, list[LayerPlan]] = {}
+        for plan in self.layers:
+            parts.setdefault(plan.name.split('.')[0], []).append(plan)
+        for part, layers in parts.items():
+            names = {plan.name for plan in layers}
+            groups = sum(not names.isdisjoint(group.writers) for group in self.groups)
+            slimming = sum(plan.slims for plan in layers)
+            counts = [f'{slimming} of {len(layers)}', str(groups)]
+            rows.append([part, *counts, f'{_share(layers, self.layers, False):.1%}', f'{_share(layers, layers):.1%}'])
+        slimming = sum(plan.slims for plan in self.layers)
+        rows.append(['all', f'{slimming} of {len(self.layers)}', str(len(self.groups)), '100.0%', f'{self.share:.1%}'])
+        table = AsciiTable(rows, f'{self.model}, scope {self.scope}')
+        table.justify_columns = dict.fromkeys(range(1, 5), 'right')
+        reasons = [
+            f'{share:6.1%} of multiply-adds kept: {reason[:LONG]}'
+            for reason, share in list(self.reasons.items())[:LISTED]
+        ]
+        return '\n'.join([table.table, *reasons])
+
+
+def swap_block_(block: nn.Module, counterpart: type[nn.Module]) -> None:
+    """Give a block the class that counts active channels, in place; it keeps in mind what it was."""
+    if type(block) is not counterpart:
+        block._stock_class = type(block)
+        block.__class__ = counterpart
+
+
+def unswap_block_(block: nn.Module) -> None:
+    """Give a block its former class back, in place; any other stays as it is."""
+    if '_stock_class' in vars(block):
+        block.__class__ = vars(block).pop('_stock_class')
+
+
+def _slims(segments: Sequence[Segment] | None) -> bool:
+    return segments is not None and any(segment.divisor < segment.channels for segment in segments)
+
+
+def _sizes(segments: Sequence[Segment]) -> str:
+    return ', '.join(f'{segment.channels} in multiples of {segment.divisor}' for segment in segments)
+
+
+def _share(layers: Sequence[LayerPlan], of: Sequence[LayerPlan], slimming: bool = True) -> float:
+    """The share of multiply-adds of layers, or of those of them that slim, of others'."""
+    part = sum(plan.multiply_adds for plan in layers if plan.slims or not slimming)
+    return part / max(1, sum(plan.multiply_adds for plan in of))

@@ -1,0 +1,105 @@
+"""What a layer does with channels: whether it writes new ones, follows those it takes, or needs all of them."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmmutual.layers import can_slim
+
+OPAQUE = (nn.MultiheadAttention,)  # they call no layer of their own
+
+
+class Role(Enum):
+    """What a layer does with channels."""
+
+    WRITER = 'reads channels and writes others'
+    NORM = 'follows its input, channel by channel'
+    GROUPED = 'follows its input, group by group'
+    EXTRACTOR = 'follows each of the levels that it takes'
+    STOCK = 'takes and gives all of its channels'
+
+
+def role_of(module: nn.Module) -> Role | None:
+    """The role of a module; None for one that is no layer, but consists of layers and operations."""
+    if type(module) in EXTRACTORS and not any(True for _ in module.parameters()):
+        return Role.EXTRACTOR
+    if not _is_layer(module):
+        return None
+    if not can_slim(module):
+        return Role.STOCK
+    if isinstance(module, (_BatchNorm, nn.GroupNorm)):
+        return Role.NORM
+    return Role.GROUPED if getattr(module, 'groups', 1) > 1 else Role.WRITER
+
+
+def layers_of(model: nn.Module) -> dict[nn.Module, Role]:
+    """The layers of a model with their roles, in the order of ``model.modules()``."""
+    roles = {module: role_of(module) for module in model.modules()}
+    inside = {
+        part
+        for module, role in roles.items()
+        if isinstance(module, OPAQUE) or role is Role.EXTRACTOR
+        for part in module.modules()
+        if part is not module
+    }
+    return {module: role for module, role in roles.items() if role is not None and module not in inside}
+
+
+def channel_dim(layer: nn.Module) -> int:
+    """The dimension of the channels in what a layer takes and gives."""
+    if isinstance(layer, nn.Linear):
+        return -1
+    return 1 if isinstance(layer, (_BatchNorm, nn.GroupNorm)) or type(layer) in EXTRACTORS else -3
+
+
+def channels_in(layer: nn.Module) -> int:
+    """The channels that a layer takes at full width."""
+    for name in ('in_channels', 'in_features', 'num_features', 'num_channels'):
+        if hasattr(layer, name):
+            return getattr(layer, name)
+    return layer.out_channels  # of an extractor
+
+
+def channels_out(layer: nn.Module) -> int:
+    """The channels that a layer gives at full width."""
+    for name in ('out_channels', 'out_features', 'num_features', 'num_channels'):
+        if hasattr(layer, name):
+            return getattr(layer, name)
+    raise AttributeError(f'{type(layer).__name__} names no channels')
+
+
+def multiply_adds(layer: nn.Module, taken: Tensor, given: Tensor) -> int:
+    """The multiplications of a layer's weights with what it takes.
+
+    Args:
+        layer: Any layer.
+        taken: Its input.
+        given: Its output.
+
+    Returns:
+        Their number, without those of what has no weight, as in attention.
+    """
+    if isinstance(layer, nn.ConvTranspose2d):
+        return taken.numel() // layer.in_channels * layer.weight.numel()
+    kernels = [weight for weight in layer.parameters() if weight.dim() > 1]
+    if isinstance(layer, nn.Embedding) or not kernels or not given.numel():
+        return 0
+    outputs = kernels[0].size(0) if kernels[0].dim() > 2 else given.size(-1)
+    return given.numel() // outputs * sum(weight.numel() for weight in kernels)
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Whether a module has weights, or statistics, of its own and uses them itself."""
+    own = any(value is not None and value.numel() > 1 for value in module._parameters.values())
+    leaf = not any(True for _ in module.children())
+    has_kernel = isinstance(module._parameters.get('weight'), nn.Parameter)  # a deformable one has its offsets inside
+    return (
+        isinstance(module, OPAQUE) or (own and (leaf or has_kernel)) or isinstance(module, (_BatchNorm, nn.GroupNorm))
+    )
+
+
+EXTRACTORS = (SingleRoIExtractor, GenericRoIExtractor)

@@ -1,0 +1,203 @@
+"""Follows channels through one run of a model: what each layer takes and gives, by the ids of the channels.
+
+Hooks see the layers, a ``TorchFunctionMode`` the operations between them. The model computes what it always does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from .channel_ids import ALWAYS, ChannelIds, along, ids_of, set_ids, spread
+from .operations import follow, tensors_in, values_of
+from .roles import Role, channel_dim, channels_out, multiply_adds
+
+
+class Trace(TorchFunctionMode):
+    """One run of a model at full width.
+
+    Args:
+        ids: The ids of the channels; the run adds those that layers write, and joins and keeps them.
+        layers: The layers of the model with their roles.
+        writers: Those whose outputs may slim.
+
+    Attributes:
+        inputs: What each layer takes, as the ids (C,) of its channels.
+        outputs: What each layer gives.
+        read: The ids that a layer reads, but for those that follow their input.
+        ends: What the model gives in the end, tensor by tensor.
+        ran: The layers that ran, in their order.
+        multiply_adds: Of each layer.
+    """
+
+    def __init__(self, ids: ChannelIds, layers: Mapping[nn.Module, Role], writers: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.ids, self.layers, self.writers = ids, layers, set(writers)
+        self.inputs: dict[nn.Module, np.ndarray] = {}
+        self.outputs: dict[object, np.ndarray] = {}
+        self.read: list[np.ndarray] = []
+        self.ends: list[np.ndarray] = []
+        self.ran: dict[nn.Module, None] = {}
+        self.multiply_adds: Counter[nn.Module] = Counter()
+        self._open: list[nn.Module] = []
+        self._recent: list[Tensor] = []
+
+    def run(self, function: Callable[[], object]) -> object:
+        """Run a model.
+
+        Args:
+            function: Runs it.
+
+        Returns:
+            What that gives.
+        """
+        with ExitStack() as stack:
+            for layer in self.layers:
+                for handle in (
+                    layer.register_forward_pre_hook(self._enter, with_kwargs=True),
+                    layer.register_forward_hook(self._leave, with_kwargs=True),
+                ):
+                    stack.callback(handle.remove)
+            stack.enter_context(torch.no_grad())
+            with self:
+                result = function()
+        for value in tensors_in(result):
+            self._end(value)
+        return result
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        """Call an operation, and follow the channels through it unless it is inside a layer."""
+        kwargs = kwargs or {}
+        if self._open:
+            return func(*args, **kwargs)
+        recent = [own for own in map(ids_of, tensors_in((args, kwargs))) if own is not None]
+        self._recent = recent or self._recent
+        result = func(*args, **kwargs)
+        if recent:
+            follow(self.ids, func, args, kwargs, result)
+        return result
+
+    @property
+    def recent(self) -> list[np.ndarray]:
+        """The ids of the channels that the last operation took."""
+        return [values_of(own) for own in self._recent]
+
+    def _enter(self, layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        self._open.append(layer)
+        if len(self._open) > 1:
+            return None
+        self.ran[layer] = None
+        self._recent = [own for own in map(ids_of, tensors_in((args, kwargs))) if own is not None] or self._recent
+        return self.take(layer, args, kwargs)
+
+    def _leave(self, layer: nn.Module, args: tuple, kwargs: dict, output: object) -> object:
+        self._open.pop()
+        return None if self._open else self.give(layer, args, output)
+
+    def take(self, layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        """Note what a layer takes.
+
+        Args:
+            layer: The layer.
+            args: Its arguments.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            Other arguments to call it with, or None.
+        """
+        if self.layers[layer] is Role.STOCK:
+            for value in tensors_in((args, kwargs)):
+                if ids_of(value) is not None:
+                    self.ids.keep(values_of(ids_of(value)), f'{type(layer).__name__} takes all of its channels')
+            return None
+        for value in features(args, kwargs):
+            vector = along(value, channel_dim(layer))
+            if vector is None:
+                self.ids.keep(values_of(ids_of(value)), f'they do not lie in one dimension before {type(layer).__name__}')
+                vector = np.full(value.size(channel_dim(layer)), ALWAYS)
+            known = self.inputs.setdefault(layer, vector)
+            if len(known) == len(vector):
+                self.ids.join(known, vector)
+        if self.layers[layer] is Role.WRITER:
+            self.read.append(self.inputs[layer])
+        return None
+
+    def give(self, layer: nn.Module, args: tuple, output: object) -> object:
+        """Note what a layer gives.
+
+        Args:
+            layer: The layer.
+            args: Its arguments.
+            output: Its output.
+
+        Returns:
+            Another output to give instead, or None.
+        """
+        for value in tensors_in(output):
+            taken = next(tensors_in(args), value)
+            self.multiply_adds[layer] += multiply_adds(layer, taken, value)
+            break
+        vector = self.written(layer)
+        for value in tensors_in(output):
+            if vector is None:
+                set_ids(value, None)
+            else:
+                spread(vector, value, channel_dim(layer))
+        return None
+
+    def written(self, layer: nn.Module) -> np.ndarray | None:
+        """The ids (C,) of what a layer gives, or None if it gives all of its channels at every width."""
+        role = self.layers[layer]
+        if layer in self.outputs:
+            return self.outputs[layer]
+        if role is Role.WRITER and layer in self.writers:
+            self.outputs[layer] = self.ids.new(channels_out(layer))
+        elif role in (Role.NORM, Role.EXTRACTOR):
+            return self.inputs[layer]
+        elif role is Role.GROUPED:
+            self.outputs[layer] = self._grouped(layer)
+        return self.outputs.get(layer)
+
+    def _grouped(self, layer: nn.Module) -> np.ndarray:
+        """What a grouped convolution gives: the channels of each group are there or not as those that it takes are."""
+        groups = self.inputs[layer].reshape(layer.groups, -1)
+        for other in range(1, groups.shape[1]):
+            self.ids.join(groups[:, 0], groups[:, other])
+        return np.repeat(groups[:, 0], layer.out_channels // layer.groups)
+
+    def feed(self, key: object, value: Tensor) -> Tensor:
+        """Let a level (N, C, H, W) that a model takes have channels that slim.
+
+        Args:
+            key: Names the level.
+            value: The level.
+
+        Returns:
+            The level as the model takes it.
+        """
+        spread(self.outputs.setdefault(key, self.ids.new(value.size(1))), value, 1)
+        return value
+
+    def _end(self, value: Tensor) -> None:
+        """Note what the model gives."""
+        if ids_of(value) is None:
+            return
+        dims = [dim for dim in range(value.dim()) if value.size(dim) > 1]
+        vectors = [vector for dim in dims if (vector := along(value, dim)) is not None]
+        if vectors:
+            self.ends.append(max(vectors, key=lambda vector: len(np.unique(vector))))
+        else:
+            self.ids.keep(values_of(ids_of(value)), 'they do not lie in one dimension of the outputs')
+
+
+def features(args: tuple, kwargs: dict) -> list[Tensor]:
+    """What a layer takes: its first argument, or several levels in it."""
+    first = args[0] if args else next(iter(kwargs.values()))
+    return [value for value in tensors_in(first) if value.is_floating_point()]
