@@ -5,16 +5,18 @@ from .channels import active_channels
 from .conv import SlimConv2d
 from .conv_transpose import SlimConvTranspose2d
 from .conv_ws import SlimConvWS2d
+from .divided import DividedLayer
 from .group_norm import SlimGroupNorm
 from .linear import SlimLinear
 from .segments import Segment
 from .statistics import PooledStatistics
-from .swap import can_slim, keep_outputs_, slim_layer_, slim_outputs_, unslim_layer_
+from .swap import can_slim, slim_layer_, unslim_layer_
 from .switchable_batch_norm import SwitchableBatchNorm2d
 from .sync_batch_norm import SlimSyncBatchNorm2d
 from .width import Slimmable, check_ratio, check_ratios, get_width, set_width, slimmable_layers, use_width
 
 __all__ = [
+    'DividedLayer',
     'PooledStatistics',
     'Segment',
     'SlimBatchNorm2d',
@@ -31,10 +33,8 @@ __all__ = [
     'check_ratio',
     'check_ratios',
     'get_width',
-    'keep_outputs_',
     'set_width',
     'slim_layer_',
-    'slim_outputs_',
     'slimmable_layers',
     'unslim_layer_',
     'use_width',

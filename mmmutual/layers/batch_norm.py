@@ -64,15 +64,19 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, _BatchNorm):  # MMEngine initia
         bias: bool = True,
         widths: Sequence[float] = (1.0,),
     ) -> None:
-        self.widths: tuple[float, ...] = (1.0,)
-        self._known_ready: dict[float, bool] = {}  # no set: torch.compile would guard all of it, not one width
+        self.set_up()
         without_bias = {} if bias else dict(bias=False)  # older versions of torch have no such argument
         options = (momentum, affine, track_running_stats, device, dtype)
         super().__init__(num_features, eps, *options, **without_bias)
+        for width in check_ratios(widths):
+            self.prepare_width(width)
+
+    def set_up(self) -> None:
+        """Add what a stock layer lacks, in place."""
+        self.widths: tuple[float, ...] = (1.0,)
+        self._known_ready: dict[float, bool] = {}  # no set: torch.compile would guard all of it, not one width
         self.segments: tuple[Segment, ...] | None = None
         self.pooled: PooledStatistics | None = None
-        for width in check_ratios(widths):
-            self.add_width(width)
 
     def divide(self, segments: Sequence[Segment]) -> None:
         """Set the segments of the channels, as those of the convolution before it.
@@ -95,6 +99,18 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, _BatchNorm):  # MMEngine initia
                 self.register_buffer(name + key_suffix(width), torch.zeros_like(getattr(self, name)))
             getattr(self, f'running_var{key_suffix(width)}').fill_(1)
         self.widths = tuple(sorted((*self.widths, width), reverse=True))
+
+    def prepare_width(self, width: float) -> None:
+        """Keep all that one more width needs which is going to be trained."""
+        self.add_width(width)
+
+    def drop_width(self, width: float) -> None:
+        """Forget a width other than 1.0, and all that is kept for it."""
+        for name in (*AFFINE, *STATISTICS):
+            self._parameters.pop(name + key_suffix(width), None)
+            self._buffers.pop(name + key_suffix(width), None)
+        self._known_ready.pop(width, None)
+        self.widths = tuple(each for each in self.widths if each != width)
 
     def check_width(self, width: float) -> None:
         """Raise ``ValueError`` for a width outside the grid."""
@@ -185,7 +201,7 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, _BatchNorm):  # MMEngine initia
             if momentum is None:
                 momentum = 1.0 / float(tracked)
         out = self._normalize(x, mean, var, weight, bias, momentum or 0.0)
-        if self.segments is not None and mean is not statistics[0]:  # copies were updated, not the buffers
+        if mean is not statistics[0] and len(self.segments or ()) > 1:  # copies were updated, not the buffers
             self._write(statistics[0], mean, self.width)
             self._write(statistics[1], var, self.width)
         return out

@@ -41,11 +41,6 @@ def slimmable_forward(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return wrapped
 
 
-def forget_forwards(layer: torch.nn.Module) -> None:
-    """Forget the forwards that a layer has counted."""
-    vars(layer).pop(FORWARDS, None)
-
-
 def _check_rerun(layer: torch.nn.Module) -> None:
     """Count the forwards in training; raise if one is run again at another width."""
     width, state = layer.width, vars(layer)

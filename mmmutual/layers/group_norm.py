@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -9,7 +10,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from .forward import slimmable_forward
-from .inputs import channel_count
+from .inputs import channel_count, check_input
+from .segments import Segment, check_segments, whole_groups
 from .width import Slimmable
 
 
@@ -44,6 +46,31 @@ class SlimGroupNorm(Slimmable, nn.GroupNorm):
     ) -> None:
         without_bias = {} if bias else dict(bias=False)  # older versions of torch have no such argument
         super().__init__(num_groups, num_channels, eps, affine, device, dtype, **without_bias)
+        self.set_up()
+
+    def set_up(self) -> None:
+        """Add what a stock layer lacks, in place."""
+        self.segments: tuple[Segment, ...] | None = None
+
+    def divide(self, segments: Sequence[Segment]) -> None:
+        """Set the segment of the channels, as that of the convolution before it.
+
+        Args:
+            segments: One segment of ``num_channels``, of whole groups at every width; several if all are complete.
+
+        Raises:
+            ValueError: For other segments.
+        """
+        segments = check_segments(segments, self.num_channels, str(self))
+        if all(segment.is_complete for segment in segments):
+            segments = (Segment.complete(self.num_channels),)
+        if len(segments) > 1:
+            raise ValueError(
+                f'{self} normalises groups of one run of channels, so it has one segment, but got {list(segments)}. '
+                'Let the layer before it give all of its outputs'
+            )
+        whole_groups(segments, self.num_channels // self.num_groups, f'the input of {self}')
+        self.segments = segments
 
     @slimmable_forward
     def forward(self, x: Tensor) -> Tensor:
@@ -56,9 +83,11 @@ class SlimGroupNorm(Slimmable, nn.GroupNorm):
             The same shape as ``x``.
 
         Raises:
-            ValueError: If C is not a whole number of groups.
+            ValueError: If C is not a whole number of groups, or not the active part of the segment.
         """
         channels, per_group = channel_count(x, 1), self.num_channels // self.num_groups
+        if self.segments is not None:
+            check_input(self, channels, self.num_channels, self.segments)
         if channels > self.num_channels or channels % per_group:
             raise ValueError(
                 f'the input has {channels} channels, but {self} needs a multiple of {per_group}, at most '

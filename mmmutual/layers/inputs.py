@@ -53,7 +53,7 @@ def check_input(layer: nn.Module, channels: int, full: int, segments: Sequence[S
     got = f'the input has {channels} {unit}, but {layer} takes'
     if channels > full:
         raise ValueError(f'{got} at most {full}. Is its {name} that of another backbone or neck?')
-    if len(parts) > 1:
+    if len(parts) > 1 and sum(active) < full:
         sizes = [segment.channels for segment in parts]
         raise ValueError(f'{got} {active} of its segments {sizes} at width {layer.width:g}, or all of them')
     allowed = f'all {full}' if sum(active) == full else f'the {sum(active)} active ones or all {full}'

@@ -36,6 +36,11 @@ class Segment(NamedTuple):
         """A run whose channels are active at every width, as those of a neck."""
         return cls(channels, channels)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all channels are active at every width."""
+        return self.divisor >= self.channels
+
     def active(self, width: float) -> int:
         """Number of active channels at a width multiplier."""
         return active_channels(self.channels, width, self.divisor)
@@ -59,6 +64,29 @@ def check_segments(segments: Sequence[Segment], channels: int, layer: str) -> tu
         sizes = [segment.channels for segment in segments]
         raise ValueError(f'segments must add up to the {channels} channels of {layer}, but got {sizes}')
     return tuple(segments)
+
+
+def whole_groups(segments: Sequence[Segment], per_group: int, side: str) -> tuple[Segment, ...]:
+    """The segments of a grouped layer's side, counted in groups instead of channels.
+
+    Args:
+        segments: The runs of channels.
+        per_group: Channels of a group.
+        side: The side of the layer, for the message.
+
+    Returns:
+        A segment of groups for each.
+
+    Raises:
+        ValueError: If a segment is not made of whole groups at every width.
+    """
+    for segment in segments:
+        if segment.channels % per_group or (segment.divisor % per_group and not segment.is_complete):
+            raise ValueError(
+                f'{side} must divide into whole groups of {per_group} channels at every width, but got '
+                f'{list(segments)}. Choose channels and divisors that are multiples of {per_group}'
+            )
+    return tuple(Segment(each.channels // per_group, min(each[:2]) // per_group) for each in segments)
 
 
 def take(tensor: Tensor, segments: Sequence[Segment], width: float, dim: int = 0) -> Tensor:

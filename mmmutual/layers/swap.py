@@ -14,12 +14,12 @@ from mmcv.cnn.bricks.conv_ws import ConvWS2d
 from mmengine.utils.dl_utils.parrots_wrapper import SyncBatchNorm
 from torch import nn
 
-from .batch_norm import STATISTICS, SlimBatchNorm2d, key_suffix
-from .channels import DIVISOR
+from .batch_norm import SlimBatchNorm2d
 from .conv import SlimConv2d
 from .conv_transpose import SlimConvTranspose2d
 from .conv_ws import SlimConvWS2d
-from .forward import forget_forwards
+from .divided import DividedLayer
+from .forward import FORWARDS
 from .group_norm import SlimGroupNorm
 from .linear import SlimLinear
 from .segments import Segment
@@ -39,6 +39,8 @@ COUNTERPARTS: dict[type[nn.Module], type[Slimmable]] = {
     SyncBatchNorm: SlimSyncBatchNorm2d,  # MMEngine's own, which norm_cfg builds
     nn.GroupNorm: SlimGroupNorm,
 }
+OWN = ('slim_out', 'in_segments', 'out_segments', 'segments', 'widths', '_swapped')  # attributes that a swap sets
+STATE = ('width', 'pooled', '_known_ready', FORWARDS)  # what else a slimmable layer has that a stock one lacks
 
 
 def can_slim(layer: nn.Module) -> bool:
@@ -48,89 +50,83 @@ def can_slim(layer: nn.Module) -> bool:
     return isinstance(layer, Slimmable) or type(layer) in COUNTERPARTS
 
 
-def slim_layer_(layer: nn.Module, widths: Sequence[float], slim_out: bool = True) -> None:
+def slim_layer_(
+    layer: nn.Module,
+    widths: Sequence[float],
+    inputs: Sequence[Segment] | None = None,
+    outputs: Sequence[Segment] | None = None,
+) -> None:
     """Make a stock layer slimmable, in place.
 
+    A layer that is slimmable already gets the segments, and a batch norm the widths that it lacks.
+
     Args:
-        layer: A layer that :func:`can_slim`; one that is slimmable already stays as it is.
+        layer: A layer that :func:`can_slim`.
         widths: The grid of widths for which a batch norm keeps statistics.
-        slim_out: Whether the output of a convolution or linear layer slims; no effect on others.
+        inputs: The segments of the input of a convolution or linear layer, or those of a norm's channels. None leaves
+            them unknown.
+        outputs: The segments of the output of a convolution or linear layer, all complete if it does not slim; no
+            effect on norms. None is one segment, of a grouped layer what follows from ``inputs``.
 
     Raises:
-        ValueError: For any other layer, or a grouped convolution without ``slim_out``.
+        ValueError: For any other layer, or for segments that the layer cannot have. The layer is as before then.
     """
-    if isinstance(layer, Slimmable):
-        return
-    if type(layer) not in COUNTERPARTS:
+    if not isinstance(layer, Slimmable) and type(layer) not in COUNTERPARTS:
         names = ', '.join(sorted({kind.__name__ for kind in COUNTERPARTS}))
         raise ValueError(f'{type(layer).__name__} has no slimmable counterpart; these have one: {names}')
-    stock = set(vars(layer))
-    for name, value in vars(_donor(layer, slim_out)).items():
-        vars(layer).setdefault(name, value)
-    layer._swapped = (type(layer), set(vars(layer)) - stock)
-    layer.__class__ = COUNTERPARTS[type(layer)]
-    if isinstance(layer, SlimBatchNorm2d):
-        for width in widths:
-            layer.add_width(width)
+    kind, state = type(layer), vars(layer)
+    former = {name: state[name] for name in _own_names(kind) if name in state}
+    if not isinstance(layer, Slimmable):
+        layer.__class__ = COUNTERPARTS[kind]
+        layer.set_up()
+    state['_swapped'] = (kind, former)
+    try:
+        if isinstance(layer, DividedLayer):
+            layer.slim_out = layer.slim_out or outputs is not None
+            layer.divide(inputs, outputs)
+            if outputs is not None and layer.groups == 1:
+                layer.slim_out = not all(segment.is_complete for segment in layer.out_segments)
+        elif inputs is not None:
+            layer.divide(inputs)
+        if isinstance(layer, SlimBatchNorm2d):
+            for width in widths:
+                layer.prepare_width(width)
+    except Exception:
+        unslim_layer_(layer)
+        raise
 
 
 def unslim_layer_(layer: nn.Module) -> None:
-    """Give a layer that :func:`slim_layer_` changed its former class back, in place; any other stays as it is."""
-    if '_swapped' not in vars(layer):
+    """Undo the last :func:`slim_layer_` of a layer, in place; any other layer stays as it is.
+
+    What others have changed since stays: parameters, buffers, hooks, flags. The other widths' statistics are dropped.
+    """
+    state = vars(layer)
+    if '_swapped' not in state:
         return
-    stock, added = layer._swapped
+    kind, former = state['_swapped']
     if isinstance(layer, SlimBatchNorm2d):
-        for name in {name + key_suffix(width) for name in STATISTICS for width in layer.widths if width != 1.0}:
-            layer._buffers.pop(name, None)
-    layer.__class__ = _stock_class(type(layer), stock)
-    for name in (*added, '_swapped', 'width'):
-        vars(layer).pop(name, None)
-    forget_forwards(layer)
+        for width in set(layer.widths) - set(former.get('widths', (1.0,))):
+            layer.drop_width(width)
+    layer.__class__ = _without_swap(type(layer), kind)
+    for name in _own_names(kind):
+        if name in former:
+            state[name] = former[name]
+        else:
+            state.pop(name, None)
 
 
-def _stock_class(kind: type[nn.Module], stock: type[nn.Module]) -> type[nn.Module]:
-    """The class of a layer that is stock again; a parametrization (weight norm) added since stays."""
-    slim = next(base for base in kind.__mro__ if base in COUNTERPARTS.values())
-    if kind is slim:
-        return stock
-    members = {name: value for name, value in vars(kind).items() if name not in ('__dict__', '__weakref__')}
-    return type(kind.__name__.replace(slim.__name__, stock.__name__), (stock,), members)
+def _own_names(kind: type[nn.Module]) -> tuple[str, ...]:
+    """The attributes of a layer of a class that a swap and what follows may add or change."""
+    return OWN if issubclass(kind, Slimmable) else (*OWN, *STATE)
 
 
-def slim_outputs_(layer: nn.Module, divisor: int = DIVISOR) -> None:
-    """Let the output of a slimmable layer slim that has given all of its channels so far, in place.
-
-    Args:
-        layer: A slimmable convolution, transposed convolution or linear layer.
-        divisor: The active outputs are a multiple of it.
-    """
-    layer.slim_out = True
-    layer.divide(outputs=[Segment(_outputs(layer), divisor)])
-
-
-def keep_outputs_(layer: nn.Module) -> None:
-    """Let a slimmable layer give all of its outputs at every width, in place; a grouped convolution cannot.
-
-    Args:
-        layer: A slimmable convolution, transposed convolution or linear layer.
-    """
-    layer.divide(outputs=[Segment.complete(_outputs(layer))])
-    layer.slim_out = False
-
-
-def _outputs(layer: nn.Module) -> int:
-    """Channels or features that a layer gives at full width."""
-    return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-
-
-def _donor(layer: nn.Module, slim_out: bool) -> nn.Module:
-    """A slimmable layer without memory, for the attributes that the stock layer lacks."""
-    kind = COUNTERPARTS[type(layer)]
-    if issubclass(kind, (SlimConv2d, SlimConvTranspose2d)):
-        sizes = (layer.in_channels, layer.out_channels, layer.kernel_size)
-        return kind(*sizes, groups=layer.groups, slim_out=slim_out, device='meta')
-    if kind is SlimLinear:
-        return kind(layer.in_features, layer.out_features, slim_out=slim_out, device='meta')
-    if kind is SlimGroupNorm:
-        return kind(layer.num_channels, layer.num_groups, device='meta')
-    return kind(layer.num_features, device='meta')
+def _without_swap(present: type[nn.Module], kind: type[nn.Module]) -> type[nn.Module]:
+    """The class of a layer that is of ``kind`` again; a parametrization (weight norm) added since stays."""
+    if issubclass(kind, Slimmable):
+        return present
+    slim = next(base for base in present.__mro__ if base in COUNTERPARTS.values())
+    if present is slim:
+        return kind
+    members = {name: value for name, value in vars(present).items() if name not in ('__dict__', '__weakref__')}
+    return type(present.__name__.replace(slim.__name__, kind.__name__), (kind,), members)

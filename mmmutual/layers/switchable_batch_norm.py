@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .batch_norm import AFFINE, SlimBatchNorm2d, key_suffix, widths_in
-from .width import check_ratio, check_ratios
+from .width import check_ratio
 
 
 @MODELS.register_module('SwitchableBN')
@@ -52,9 +52,8 @@ class SwitchableBatchNorm2d(SlimBatchNorm2d, nn.BatchNorm2d, _BatchNorm):
         bias: bool = True,
         widths: Sequence[float] = (1.0,),
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
-        for width in check_ratios(widths):
-            self._switch(width)
+        options = (momentum, affine, track_running_stats, device, dtype)
+        super().__init__(num_features, eps, *options, bias=bias, widths=widths)
 
     def add_width(self, width: float) -> None:
         """Raise ``ValueError`` for a new width: statistics alone, which calibration finds, do not make it run."""
@@ -75,8 +74,8 @@ class SwitchableBatchNorm2d(SlimBatchNorm2d, nn.BatchNorm2d, _BatchNorm):
         zero = sum(parameter * 0 for parameter in self.parameters(recurse=False))
         return weight + zero, None if bias is None else bias + zero
 
-    def _switch(self, width: float) -> None:
-        """Give a width statistics, a weight and a bias."""
+    def prepare_width(self, width: float) -> None:
+        """Keep statistics, a weight and a bias for one more width which is going to be trained."""
         if width in self.widths:
             return
         super().add_width(width)
@@ -90,7 +89,7 @@ class SwitchableBatchNorm2d(SlimBatchNorm2d, nn.BatchNorm2d, _BatchNorm):
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
         for name in ('weight', 'running_mean'):
             for width in widths_in(state_dict, prefix + name):
-                self._switch(width)
+                self.prepare_width(width)
         for name in AFFINE:
             for width in self.widths if prefix + name in state_dict else ():
                 key = prefix + name + key_suffix(width)

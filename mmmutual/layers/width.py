@@ -22,6 +22,9 @@ class Slimmable:
 
     width: float = 1.0
 
+    def set_up(self) -> None:
+        """Add what a stock layer lacks that becomes slimmable, in place."""
+
     def check_width(self, width: float) -> None:
         """Raise ``ValueError`` if this layer cannot run at ``width``; any width is fine by default."""
 

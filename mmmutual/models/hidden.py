@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from torch import nn
 
-from mmmutual.layers import Segment, Slimmable, can_slim, keep_outputs_, slim_outputs_
+from mmmutual.layers import Segment, Slimmable, can_slim
 from mmmutual.layers.channels import DIVISOR
 
 from .dataflow import Dataflow
@@ -49,9 +49,9 @@ def slim_hidden(model: nn.Module, candidates: set[nn.Module], widths: Sequence[f
     while True:
         hidden = flow.hidden(candidates, kept)
         for layer in slimming - set(hidden):
-            keep_outputs_(layer)
+            _slim_outputs(layer, _outputs(layer))
         for layer, divisor in hidden.items():
-            slim_outputs_(layer, divisor)
+            _slim_outputs(layer, divisor)
         _divide_readers(flow)
         slimming = set(hidden)
         found = differences(model, widths, run_whole)
@@ -106,6 +106,13 @@ def _divide_readers(flow: Dataflow) -> None:
         multiples = {source.out_segments[0].divisor * inputs // _outputs(source) for source in sources & slim}
         if len(multiples) == 1 and multiples != {DIVISOR}:
             reader.divide(inputs=[Segment(inputs, *multiples)])
+
+
+def _slim_outputs(layer: nn.Module, divisor: int) -> None:
+    """Let the active outputs of a layer be a multiple of a number; of all of them, it gives all at every width."""
+    layer.slim_out = True
+    layer.divide(outputs=[Segment(_outputs(layer), divisor)])
+    layer.slim_out = divisor < _outputs(layer)
 
 
 def _slim(flow: Dataflow) -> set[nn.Module]:

@@ -15,7 +15,7 @@ from .backbones import SlimBottle2neck
 from .hidden import check_parts, slim_hidden
 from .layout import lay_out, of_mmpretrain
 from .roi_extractors import SlimmableGenericRoIExtractor, SlimmableSingleRoIExtractor
-from .rules import COMPLETE, STOCK, divide_inputs, outputs_of
+from .rules import COMPLETE, STOCK, all_outputs, divide_inputs, outputs_of
 
 FilterFn = Callable[[nn.Module, str], bool]
 PARTS = ('backbone', 'detector')
@@ -78,9 +78,8 @@ def make_slimmable_(
                 continue
             if filter_fn is not None and not filter_fn(layer, name):
                 continue
-            grouped = getattr(layer, 'groups', 1) > 1
-            slim_out = layer in inside and how.get(layer) != COMPLETE
-            slim_layer_(layer, widths, slim_out=slim_out or grouped)
+            slim_out = (layer in inside and how.get(layer) != COMPLETE) or getattr(layer, 'groups', 1) > 1
+            slim_layer_(layer, widths, outputs=None if slim_out else all_outputs(layer))
             converted.append(layer)
         _check_slims(backbone)
         swapped += _swap_blocks(backbone, {**BLOCKS, **of_mmpretrain('BLOCKS')})

@@ -87,6 +87,12 @@ def outputs_of(model: nn.Module) -> dict[nn.Module, str]:
     return found
 
 
+def all_outputs(layer: nn.Module) -> tuple[Segment, ...] | None:
+    """The segments of an output that does not slim; None for a norm."""
+    channels = getattr(layer, 'out_channels', None) or getattr(layer, 'out_features', None)
+    return None if channels is None else (Segment.complete(channels),)
+
+
 def divide_inputs(neck: nn.Module, complete: bool = True) -> None:
     """Tell the convolutions of a neck that take a concatenation with a backbone's level its segments.
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import mmmutual
-from mmmutual.layers import SlimConvTranspose2d, can_slim, slim_layer_, unslim_layer_
+from mmmutual.layers import SlimConvTranspose2d, can_slim
 from mmmutual.layers.segments import Segment
 
 OPTIONS = [dict(kernel_size=2, stride=2), dict(kernel_size=4, stride=2, padding=1, output_padding=1, bias=False)]
@@ -42,15 +42,6 @@ def test_outputs_are_a_multiple_of_the_divisor():
     assert layer(torch.rand(1, 8, 2, 2)).size(1) == 32
     with pytest.raises(ValueError, match=r'must add up to the 48 channels of the output of SlimConvTranspose2d'):
         layer.divide(outputs=(Segment(40),))
-
-
-def test_a_stock_layer_is_swapped_and_back():
-    layer = nn.ConvTranspose2d(16, 32, 2, stride=2)
-    attributes = set(vars(layer))
-    slim_layer_(layer, (1.0, 0.5))
-    assert type(layer) is SlimConvTranspose2d
-    unslim_layer_(layer)
-    assert type(layer) is nn.ConvTranspose2d and set(vars(layer)) == attributes
 
 
 def test_bad_input():

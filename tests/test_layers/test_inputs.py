@@ -55,8 +55,6 @@ def test_flattened_maps_come_in_multiples_of_their_pixels():
     assert linear(torch.rand(2, 16 * 9)).shape == (2, 4)
     with pytest.raises(ValueError, match='the 144 active ones or all 180'):
         linear(torch.rand(2, 88))  # 90 rounded to a multiple of 8
-    with pytest.raises(ValueError, match='has one segment on either side'):
-        linear.divide(inputs=[Segment(90), Segment(90)])
 
 
 @pytest.mark.parametrize('width', [0.9, 0.7, 0.3, 0.25])

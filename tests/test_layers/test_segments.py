@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import mmmutual
-from mmmutual.layers import Segment, SlimBatchNorm2d, SlimConv2d
+from mmmutual.layers import Segment, SlimBatchNorm2d, SlimConv2d, SlimConvTranspose2d, SlimGroupNorm, SlimLinear
 
 PARTS = (Segment(16), Segment.complete(8), Segment(48, divisor=16))
 ACTIVE = [*range(8), *range(16, 24), *range(24, 56)]  # at width 0.5: 8 of 16, all 8, 32 of 48
@@ -33,6 +33,58 @@ def test_convolution_after_a_concatenation_and_before_a_split(bias):
     ours.square().sum().backward(), theirs.square().sum().backward()
     torch.testing.assert_close(slim.weight.grad[ACTIVE][:, ACTIVE], narrow.weight.grad)
     torch.testing.assert_close(slim.weight.grad.abs().sum(), narrow.weight.grad.abs().sum())
+
+
+@pytest.mark.parametrize('kind', [nn.ConvTranspose2d, nn.Linear])
+def test_other_layers_with_segments_on_both_sides(kind):
+    slim_kind = {nn.ConvTranspose2d: SlimConvTranspose2d, nn.Linear: SlimLinear}[kind]
+    options = (3,) if kind is nn.ConvTranspose2d else ()
+    slim, narrow = slim_kind(72, 72, *options), kind(48, 48, *options)
+    slim.divide(inputs=PARTS, outputs=PARTS)
+    mmmutual.set_width(slim, 0.5)
+    narrow.weight.data, narrow.bias.data = slim.weight.data[ACTIVE][:, ACTIVE], slim.bias.data[ACTIVE]
+    x = torch.rand(2, 48, 6, 6) if options else torch.rand(2, 48)
+    assert torch.equal(slim(x), narrow(x))
+    with pytest.raises(ValueError, match=r'takes \[8, 8, 32\] of its segments \[16, 8, 48\] at width 0.5'):
+        slim(x[:, :40])
+
+
+@pytest.mark.parametrize(('groups', 'factor'), [(72, 1), (72, 2), (9, 1), (18, 2)])
+def test_a_grouped_convolution_with_segments(groups, factor):
+    per_in = 72 // groups
+    slim = SlimConv2d(72, 72 * factor, 3, groups=groups)
+    slim.divide(inputs=PARTS)
+    assert slim.out_segments == tuple(Segment(part.channels * factor, part.divisor * factor) for part in PARTS)
+    mmmutual.set_width(slim, 0.5)
+    narrow = nn.Conv2d(48, 48 * factor, 3, groups=48 // per_in)
+    rows = [channel * factor + i for channel in ACTIVE for i in range(factor)]
+    narrow.weight.data, narrow.bias.data = slim.weight.data[rows], slim.bias.data[rows]
+    assert torch.equal(slim(x := torch.rand(2, 48, 6, 6)), narrow(x))
+    assert slim(torch.rand(2, 72, 6, 6)).size(1) == 72 * factor
+    with pytest.raises(ValueError, match=r'takes \[8, 8, 32\] of its segments'):
+        slim(torch.rand(2, 56, 6, 6))
+
+
+def test_one_segment_is_a_view():
+    for layer in (SlimConv2d(16, 32, 3), SlimConv2d(16, 32, 3, groups=4), SlimConvTranspose2d(16, 32, 3)):
+        layer.divide(inputs=[Segment(16)])
+        mmmutual.set_width(layer, 0.5)
+        for part, whole in zip(layer.active_parameters(8), (layer.weight, layer.bias)):
+            assert part.numel() < whole.numel() and part.data_ptr() == whole.data_ptr()
+    norm = SlimBatchNorm2d(16, widths=WIDTHS)
+    norm.divide([Segment(16)])
+    mmmutual.set_width(norm, 0.5)
+    norm(torch.rand(2, 8, 4, 4) + 1)
+    assert (norm.running_mean_at_0_5[:8] > 0).all() and (norm.running_mean_at_0_5[8:] == 0).all()
+
+
+@pytest.mark.parametrize('segments', [(Segment.complete(72),), (Segment.complete(24), Segment.complete(48))])
+def test_complete_inputs_accept_all_channels_only(segments):
+    for layer in (SlimConv2d(72, 8, 1), SlimConv2d(72, 72, 1, groups=72), SlimBatchNorm2d(72), SlimGroupNorm(72, 8)):
+        layer.divide(segments)
+        layer.width = 0.5
+        with pytest.raises(ValueError, match=r'the input has 40 channels, but Slim.* takes all 72 at width 0.5'):
+            layer(torch.rand(2, 40, 4, 4))
 
 
 def test_full_width_and_complete_inputs_are_stock_bit_for_bit():
@@ -89,8 +141,17 @@ def test_errors():
         conv.divide(outputs=PARTS)
     with pytest.raises(ValueError, match=r'add up to the 72 channels of SlimBatchNorm2d.*got \[16, 8\]'):
         norm.divide(PARTS[:2])
-    with pytest.raises(ValueError, match='keeps whole groups, so it cannot have segments'):
-        SlimConv2d(72, 72, 1, groups=8).divide(inputs=PARTS)
+    grouped = SlimConv2d(72, 144, 1, groups=6)
+    text = r'input of SlimConv2d.* must divide into whole groups of 12 channels at every width, .* multiples of 12'
+    with pytest.raises(ValueError, match=text):
+        grouped.divide(inputs=[Segment(24), Segment(48)])
+    with pytest.raises(ValueError, match=r'follows its input: outputs must be .*channels=48, divisor=24\), .*but got'):
+        grouped.divide(inputs=[Segment(24, 12), Segment(48, 12)], outputs=[Segment(48, 48), Segment(96, 24)])
+    group_norm = SlimGroupNorm(72, 6)
+    with pytest.raises(ValueError, match='normalises groups of one run of channels, so it has one segment'):
+        group_norm.divide([Segment(24, 12), Segment(48, 12)])
+    with pytest.raises(ValueError, match=r'input of SlimGroupNorm.* whole groups of 12 channels'):
+        group_norm.divide([Segment(72)])
     conv.divide(inputs=PARTS)
     norm.divide(PARTS)
     for layer in (conv, norm):

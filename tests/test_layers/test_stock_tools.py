@@ -171,14 +171,6 @@ def test_a_parametrization_added_to_a_slimmable_layer_outlives_it(layer):
     assert type(layer) is kind
 
 
-def test_buffers_of_others_outlive_undo():
-    norm = nn.BatchNorm2d(16)
-    norm.register_buffer('own', torch.ones(1))
-    slim_layer_(norm, WIDTHS)
-    unslim_layer_(norm)
-    assert set(norm.state_dict()) == {*nn.BatchNorm2d(16).state_dict(), 'own'}
-
-
 def test_a_backward_is_seen_while_it_runs():
     """A private name of torch tells it."""
     seen = []

@@ -80,8 +80,7 @@ def test_what_is_concatenated_is_complete_unless_the_next_layer_knows_its_segmen
 
     assert hidden(connect, a=conv(), b=conv(), out=conv(32)) == {}
     out = conv(32)
-    slim_layer_(out, (1.0,), slim_out=False)
-    out.divide(inputs=(Segment(16), Segment(16)))
+    slim_layer_(out, (1.0,), (Segment(16), Segment(16)), (Segment.complete(out.out_channels),))
     assert hidden(connect, a=conv(), b=conv(), out=out) == {'a': 8, 'b': 8}
     batches = lambda net, x: net.out(torch.cat((net.a(x), net.b(x)), 0))  # noqa: E731
     assert hidden(batches, a=conv(), b=conv(), out=conv()) == {'a': 8, 'b': 8}

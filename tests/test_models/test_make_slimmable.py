@@ -16,14 +16,8 @@ import mmmutual
 from mmmutual.layers import (
     SlimBatchNorm2d,
     SlimConv2d,
-    SlimConvWS2d,
-    SlimGroupNorm,
-    SlimLinear,
     Slimmable,
-    SlimSyncBatchNorm2d,
-    can_slim,
     slim_layer_,
-    unslim_layer_,
 )
 
 WIDTHS = (1.0, 0.5)
@@ -214,31 +208,6 @@ def test_res2net_splits_the_active_channels_and_undoes(images):
     assert widths_of_levels(model, images) == [128, 256, 512, 1024]
     mmmutual.undo_slimmable_(model)
     assert [type(m) for m in model.modules()] == classes
-
-
-@pytest.mark.parametrize(
-    ('stock', 'slim'),
-    [
-        (nn.Conv2d(8, 16, 3), SlimConv2d),
-        (ConvWS2d(8, 16, 3), SlimConvWS2d),
-        (nn.Linear(8, 16), SlimLinear),
-        (nn.BatchNorm2d(8), SlimBatchNorm2d),
-        (nn.SyncBatchNorm(8), SlimSyncBatchNorm2d),
-        (nn.GroupNorm(2, 8), SlimGroupNorm),
-    ],
-)
-def test_each_layer_has_a_counterpart(stock, slim):
-    kind, attributes = type(stock), set(vars(stock))
-    slim_layer_(stock, WIDTHS)
-    assert type(stock) is slim and str(stock)
-    unslim_layer_(stock)
-    assert type(stock) is kind and set(vars(stock)) == attributes
-
-
-def test_other_layers_have_none():
-    assert not can_slim(ModulatedDeformConv2dPack(8, 8, 3))
-    with pytest.raises(ValueError, match='LayerNorm has no slimmable counterpart; these have one: .*Conv2d'):
-        slim_layer_(nn.LayerNorm(8), WIDTHS)
 
 
 def test_a_bad_width_is_refused():

@@ -11,7 +11,7 @@ from mmengine.model import BaseModule
 from mmmutual.layers import can_slim, check_ratios, slim_layer_
 
 from ..conversion import check_all_slim
-from ..rules import divide_inputs
+from ..rules import all_outputs, divide_inputs
 
 
 class SlimmableNeck(BaseModule):
@@ -34,7 +34,8 @@ class SlimmableNeck(BaseModule):
         super().__init__(*args, **kwargs)
         for layer in self.modules():
             if can_slim(layer):
-                slim_layer_(layer, widths, slim_out=getattr(layer, 'groups', 1) > 1)  # groups follow their input
+                grouped = getattr(layer, 'groups', 1) > 1  # groups follow their input
+                slim_layer_(layer, widths, outputs=None if grouped else all_outputs(layer))
         divide_inputs(self)
         check_all_slim(self)
 
