@@ -13,18 +13,21 @@ register_safe_globals()
 from .analysis import count_multiply_adds  # noqa: E402  (the stack is checked first)
 from .engine import calibrate  # noqa: E402
 from .layers import get_width, set_width, use_width  # noqa: E402
-from .models import SlimmableFPN, SlimmableResNet, make_slimmable_, undo_slimmable_  # noqa: E402
+from .models import SlimmableFPN, SlimmableResNet  # noqa: E402
+from .slimming import SlimmingPlan, make_slimmable_, plan_slimming, undo_slimmable_  # noqa: E402
 
 __version__ = '0.1.0'
 
 __all__ = [
     'SlimmableFPN',
     'SlimmableResNet',
+    'SlimmingPlan',
     '__version__',
     'calibrate',
     'count_multiply_adds',
     'get_width',
     'make_slimmable_',
+    'plan_slimming',
     'set_width',
     'undo_slimmable_',
     'use_width',

@@ -29,7 +29,7 @@ from mmmutual.apis import (
     read_checkpoint,
     require,
 )
-from mmmutual.models import PARTS
+from mmmutual.slimming import SCOPES
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
         '--mutual',
         nargs='?',
         const='backbone',
-        choices=PARTS,
+        choices=SCOPES,
         help="make the config mutual first, and print what changes; what slims: 'backbone', as in the paper (default), "
         "or the whole 'detector'",
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from mmmutual.models import input_channels
+from mmmutual.slimming import input_channels
 from mmmutual.upstream import drop_hooks
 
 Size = tuple[int, int]  # height, width in pixels

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmmutual.analysis.meta import meta_copy, run_on_meta
 from mmmutual.engine.pipeline_scale import nested_dicts
 from mmmutual.layers import Slimmable, use_width
-from mmmutual.models import input_channels
+from mmmutual.slimming import input_channels
 
 SIZE = (128, 128)  # pixels; nothing is computed
 

@@ -21,7 +21,7 @@ from mmmutual.analysis import LatencyController, QueryTable, drawable_meta
 from mmmutual.engine import Subnet, scale_pipeline
 from mmmutual.engine.image_sides import fit_padding
 from mmmutual.layers import check_ratio, set_width
-from mmmutual.models import input_channels
+from mmmutual.slimming import input_channels
 
 from .channel_check import check_channels
 from .checkpoint import check_architecture, read_checkpoint

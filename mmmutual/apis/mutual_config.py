@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmmutual.engine import SandwichSampler, scale_pipeline
-from mmmutual.models import check_part, make_slimmable_
-from mmmutual.models.dry_run import first_line
+from mmmutual.slimming import check_scope, make_slimmable_
+from mmmutual.slimming.dry_run import first_line
 
 WIDTHS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 SCALES = (1.0, 0.8, 0.6, 0.4)
@@ -54,7 +54,7 @@ def make_mutual(
     if any(_kind(hook) == 'MutualLearningHook' for hook in hooks):
         raise ValueError('the config is mutual already: it has a MutualLearningHook. Use it as it is')
     mutual = copy.deepcopy(config)
-    _swap_model(mutual, widths, check_part(slim))
+    _swap_model(mutual, widths, check_scope(slim))
     seeds = [] if any(_kind(hook) == 'IterationSeedHook' for hook in hooks) else [dict(type='IterationSeedHook')]
     mutual.custom_hooks = [
         *hooks,

@@ -15,7 +15,7 @@ from torch import nn
 
 from mmmutual.engine import nominal_size
 from mmmutual.files import write_whole
-from mmmutual.models import input_channels
+from mmmutual.slimming import input_channels
 
 from .outputs import DenseOutputs, Size, tensor_difference
 

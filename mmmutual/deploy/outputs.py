@@ -10,7 +10,7 @@ import torch
 from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 
-from mmmutual.models import input_channels
+from mmmutual.slimming import input_channels
 
 DENSE_HEADS = ('rpn_head', 'bbox_head', 'mask_head')
 Size = tuple[int, int]

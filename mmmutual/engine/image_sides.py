@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmmutual.analysis.meta import meta_copy
-from mmmutual.models import input_channels
+from mmmutual.slimming import input_channels
 
 LARGEST = 128  # the largest divisor that is tried
 SMALLEST_IMAGE = 96  # pixels; smaller ones have no deep levels

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mmdet.registry import MODELS
 from torch import nn
 
-from .make_slimmable import check_part, make_slimmable_
+from mmmutual.slimming import check_scope, make_slimmable_
 
 
 @MODELS.register_module('SlimmableDetector')
@@ -34,7 +34,7 @@ def build_slimmable_detector(
     Raises:
         ValueError: As :func:`make_slimmable_`.
     """
-    check_part(slim)
+    check_scope(slim)
     model = MODELS.build(dict(type=detector, **config))
     make_slimmable_(model, widths, slim=slim)
     return model

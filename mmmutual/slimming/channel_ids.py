@@ -123,28 +123,32 @@ def compact(ids: Tensor) -> Tensor:
     return ids
 
 
-def along(tensor: Tensor, dim: int) -> np.ndarray | None:
-    """The ids (C,) of the channels along a dimension.
+def rows(tensor: Tensor, dim: int) -> np.ndarray:
+    """The ids (R, C) of the channels along a dimension.
 
     Args:
         tensor: Any shape with C channels along ``dim``.
         dim: The channels' dimension.
 
     Returns:
-        The ids, ``ALWAYS`` for a tensor without; None if they do not lie along that dimension.
+        One row where they are the same everywhere else, as for a feature map; several where they differ, as for tokens
+        of several levels. ``ALWAYS`` for a tensor without ids.
     """
     ids, channels = ids_of(tensor), tensor.size(dim)
     if ids is None:
-        return np.full(channels, ALWAYS)
-    ids = compact(ids)
-    if ids.numel() != ids.size(dim):
-        return None
-    return ids.reshape(-1).expand(channels).cpu().numpy() if ids.numel() == 1 else ids.reshape(-1).cpu().numpy()
+        return np.full((1, channels), ALWAYS)
+    ids = compact(ids).movedim(dim, -1)
+    found = ids.reshape(-1, ids.size(-1)).cpu().numpy()
+    found = found if len(found) == 1 else np.unique(found, axis=0)
+    return np.tile(found, (1, channels)) if found.shape[1] == 1 else found
 
 
 def spread(ids: np.ndarray, tensor: Tensor, dim: int) -> None:
     """Note the ids (C,) of a tensor's channels along a dimension."""
+    if not (ids >= 0).any():
+        set_ids(tensor, None)
+        return
     shape = [1] * tensor.dim()
     shape[dim] = len(ids)
     device = 'cpu' if tensor.is_meta else tensor.device
-    set_ids(tensor, torch.as_tensor(ids, device=device).reshape(shape))
+    setattr(tensor, ATTRIBUTE, torch.as_tensor(ids, device=device).view(shape).expand(tensor.shape))

@@ -63,8 +63,10 @@ class Groups:
         for index, members in enumerate(self.members):
             self._group[members] = index
 
-    def runs(self, vector: np.ndarray) -> list[Run]:
-        """What a layer takes or gives, as runs of groups and of channels that never slim."""
+    def runs(self, vector: np.ndarray | None) -> list[Run]:
+        """What a layer takes or gives, as runs of groups and of channels that never slim; none for None."""
+        if vector is None:
+            return []
         roots, counts = self._counted(vector)
         groups = np.where(roots < 0, ALWAYS, self._group[roots])
         found: list[Run] = []

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .channel_ids import along, set_ids, spread
+from .channel_ids import rows, set_ids, spread
 from .dry_run import ERRORS, first_line
 from .operations import tensors_in
 from .roles import Role, channel_dim
@@ -90,20 +90,17 @@ class NarrowTrace(Trace):
 
     def _filled(self, layer: nn.Module, value: Tensor, expected: np.ndarray) -> Tensor:
         dim = channel_dim(layer)
-        arrived = along(value, dim)
         places = self._places(expected)
-        if arrived is None or not self._is_active_part(arrived, expected):
+        right = all(self._is_active_part(row, expected) for row in rows(value, dim))
+        if not right:
             self.wrong.append((expected, f'{type(layer).__name__} would get others in a narrow network'))
             self.wrong += [(ids, 'a narrow network mixes them') for ids in self.recent]
-            arrived = None
-        if arrived is not None and len(places) == len(expected):
+        elif len(places) == len(expected):
             return value
         shape = list(value.shape)
         shape[dim] = len(expected)
         whole = value.new_zeros(shape)
-        if arrived is not None:
-            whole.index_copy_(dim, torch.as_tensor(places, device=value.device), value)
-        return whole
+        return whole.index_copy_(dim, torch.as_tensor(places, device=value.device), value) if right else whole
 
     def _is_active_part(self, arrived: np.ndarray, expected: np.ndarray) -> bool:
         return np.array_equal(self.ids.find(arrived), self.ids.find(expected[self._places(expected)]))

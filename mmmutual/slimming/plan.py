@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from terminaltables import AsciiTable
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmmutual.layers import Segment, Slimmable, check_ratios, slim_layer_, unslim_layer_
+from mmmutual.layers import Segment, check_ratios, slim_layer_, unslim_layer_
 
 from .roles import Role
 
@@ -124,6 +125,15 @@ class SlimmingPlan:
     def share(self) -> float:
         """Multiply-adds of the layers that slim, of those of all layers: between 0 and 1."""
         return _share(self.layers, self.layers)
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether batch norms become slimmable, which keep statistics for each width."""
+        return any(plan.swapped and isinstance(plan.layer, _BatchNorm) for plan in self.layers)
+
+    def main_reason(self, default: str) -> str:
+        """The reason that keeps most multiply-adds, or ``default`` if there is none."""
+        return next(iter(self.reasons), default)
 
     @property
     def reasons(self) -> dict[str, float]:

@@ -23,7 +23,7 @@ from .rules import BlockRule, rules_of
 from .scope import FilterFn, backbone_of, check_scope, is_teacher, may_get_fewer
 from .trace import Trace
 
-CHECKED = (0.75, 0.5, 0.25)  # widths of the narrow networks that a plan is checked on
+CHECKED = (0.625, 0.25)  # widths of the narrow networks that a plan is checked on
 Feed = Callable[[Trace], object]
 
 
@@ -254,11 +254,10 @@ class _Planner:
         groups = [ChannelGroup(len(ids), divisor) for ids, divisor in zip(self.groups.members, self.groups.divisors)]
         for layer in self.full.ran:
             role, place = self.roles[layer], 0
-            if role is Role.WRITER:
-                for run in self.groups.runs(self.full.outputs.get(layer, np.empty(0, np.int64))):
-                    if run.group >= 0:
-                        groups[run.group].writers.append(self.names[layer])
-            for run in self.groups.runs(self.full.inputs.get(layer, np.empty(0, np.int64))):
+            written = self.full.outputs.get(layer) if role is Role.WRITER else None
+            for index in {run.group for run in self.groups.runs(written) if run.group >= 0}:
+                groups[index].writers.append(self.names[layer])
+            for run in self.groups.runs(self.full.inputs.get(layer)):
                 if run.group >= 0:
                     part = Part(self.names[layer], place, run.channels)
                     (groups[run.group].readers if role is Role.WRITER else groups[run.group].followers).append(part)

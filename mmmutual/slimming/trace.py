@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .channel_ids import ALWAYS, ChannelIds, along, ids_of, set_ids, spread
+from .channel_ids import ChannelIds, compact, ids_of, rows, set_ids, spread
 from .operations import follow, tensors_in, values_of
 from .roles import Role, channel_dim, channels_out, multiply_adds
 
@@ -118,13 +118,10 @@ class Trace(TorchFunctionMode):
                     self.ids.keep(values_of(ids_of(value)), f'{type(layer).__name__} takes all of its channels')
             return None
         for value in features(args, kwargs):
-            vector = along(value, channel_dim(layer))
-            if vector is None:
-                self.ids.keep(values_of(ids_of(value)), f'they do not lie in one dimension before {type(layer).__name__}')
-                vector = np.full(value.size(channel_dim(layer)), ALWAYS)
-            known = self.inputs.setdefault(layer, vector)
-            if len(known) == len(vector):
-                self.ids.join(known, vector)
+            for row in rows(value, channel_dim(layer)):
+                known = self.inputs.setdefault(layer, row)
+                if len(known) == len(row):
+                    self.ids.join(known, row)
         if self.layers[layer] is Role.WRITER:
             self.read.append(self.inputs[layer])
         return None
@@ -189,12 +186,11 @@ class Trace(TorchFunctionMode):
         """Note what the model gives."""
         if ids_of(value) is None:
             return
-        dims = [dim for dim in range(value.dim()) if value.size(dim) > 1]
-        vectors = [vector for dim in dims if (vector := along(value, dim)) is not None]
-        if vectors:
-            self.ends.append(max(vectors, key=lambda vector: len(np.unique(vector))))
+        ids = compact(ids_of(value))
+        if ids.numel() == max(ids.shape):
+            self.ends.append(values_of(ids))
         else:
-            self.ids.keep(values_of(ids_of(value)), 'they do not lie in one dimension of the outputs')
+            self.ids.keep(values_of(ids), 'they do not lie in one dimension of the outputs')
 
 
 def features(args: tuple, kwargs: dict) -> list[Tensor]:

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmmutual.apis import build_model, check_model
 from mmmutual.apis.channel_check import ChannelMismatch, check_colors
 from mmmutual.layers import use_width
-from mmmutual.models import input_channels
+from mmmutual.slimming import input_channels
 
 
 def detector(slim: str = 'Slimmable', **changes) -> Config:

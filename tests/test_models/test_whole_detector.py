@@ -14,7 +14,7 @@ from narrow import assert_same_gradients, carry_weights
 
 import mmmutual
 from mmmutual.layers import SlimBatchNorm2d, SlimConvTranspose2d
-from mmmutual.models.dry_run import PROPOSALS
+from mmmutual.slimming.dry_run import PROPOSALS
 from mmmutual.models.rules import COMPLETE, outputs_of
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)

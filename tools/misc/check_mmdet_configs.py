@@ -11,7 +11,7 @@ import torch
 from mmdet.utils import register_all_modules
 
 from mmmutual.apis.config_survey import families, outcome, write_table
-from mmmutual.models import PARTS
+from mmmutual.slimming import SCOPES
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
         'families', nargs='*', help='folders in mmdet/.mim/configs to check again; default: those without a result'
     )
     parser.add_argument(
-        '--slim', choices=PARTS, default='backbone', help="what slims: the backbone (default) or the whole 'detector'"
+        '--slim', choices=SCOPES, default='backbone', help="what slims: the backbone (default) or the whole 'detector'"
     )
     parser.add_argument('-o', '--out', help='where the table goes; default: docs/supported_configs[_detector].md')
     parser.add_argument('--results', help='results so far; default: work_dirs/supported_configs_SLIM.json')

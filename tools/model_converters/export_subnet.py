@@ -13,7 +13,7 @@ from mmmutual.deploy import export_onnx, export_subnet, input_size
 from mmmutual.deploy.onnx_export import check_onnx
 from mmmutual.engine import Subnet
 from mmmutual.layers import check_ratio
-from mmmutual.models import input_channels
+from mmmutual.slimming import input_channels
 
 
 def parse_args() -> argparse.Namespace:

@@ -4,7 +4,6 @@ from .darknet import SlimmableCSPDarknet, SlimmableCSPNeXt, SlimmableDarknet
 from .hrnet import SlimmableHRNet
 from .mobilenet import MobileNetV1, SlimmableMobileNetV1, SlimmableMobileNetV2
 from .resnet import (
-    SlimBottle2neck,
     SlimmableRegNet,
     SlimmableRes2Net,
     SlimmableResNet,
@@ -15,7 +14,6 @@ from .vgg import SlimmableVGG
 
 __all__ = [
     'MobileNetV1',
-    'SlimBottle2neck',
     'SlimmableCSPDarknet',
     'SlimmableCSPNeXt',
     'SlimmableDarknet',

@@ -2,61 +2,31 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 
 from mmengine.model import BaseModule
-from torch import nn
 
-from mmmutual.layers import check_ratios, slim_layer_
-
-from ..conversion import check_all_slim, slim_conv_cfg, slim_norm_cfg
-from ..layout import lay_out
+from mmmutual.layers import check_ratios
+from mmmutual.slimming import plan_slimming
 
 
 class SlimmableBackbone(BaseModule):
-    """First base of a slimmable backbone; the second is mmdet's, whose layers then run on the first of their channels.
+    """First base of a slimmable backbone; the second is a stock one, whose layers then run on their first channels.
 
-    At width 1.0 it is mmdet's backbone bit for bit, with its parameter names.
+    At width 1.0 it is the stock backbone bit for bit, with its parameter names.
 
     Args:
-        *args: As mmdet's backbone.
+        *args: As the stock backbone.
         widths: Width multipliers above 0 and at most 1 that batch norms keep statistics for, in any order.
-        conv_cfg: None or a plain convolution; it becomes :class:`~mmmutual.layers.SlimConv2d`.
-        norm_cfg: BN, SyncBN or GN; it becomes its slimmable counterpart. None is the backbone's own default.
-        **kwargs: All other arguments of mmdet's backbone, but neither ``dcn`` nor ``plugins``.
+        **kwargs: As the stock backbone. What cannot slim, as deformable convolutions, gives all of its channels.
 
     Raises:
-        ValueError: If ``widths`` is invalid, or for an option that cannot slim.
+        TypeError: If ``widths`` is no list of numbers.
+        ValueError: If ``widths`` is out of range, or if nothing of the backbone slims.
     """
 
-    def __init__(
-        self, *args, widths: Sequence[float], conv_cfg: dict | None = None, norm_cfg: dict | None = None, **kwargs
-    ) -> None:
-        owner = type(self).__name__
-        self.widths = check_ratios(widths)
-        if kwargs.get('dcn') is not None:
-            raise ValueError(f'{owner} cannot slim dcn={kwargs["dcn"]}: leave dcn and stage_with_dcn out')
-        if kwargs.get('plugins') is not None:
-            kinds = [plugin.get('cfg', {}).get('type') for plugin in kwargs['plugins']]
-            raise ValueError(f'{owner} cannot slim plugins {kinds}: leave plugins out')
-        super().__init__(
-            *args,
-            conv_cfg=slim_conv_cfg(conv_cfg, owner),
-            norm_cfg=slim_norm_cfg(norm_cfg or _default_norm(type(self)), self.widths, owner),
-            **kwargs,
-        )
-        for layer in self.modules():
-            if type(layer) is nn.Conv2d:  # some of CSPNeXt's are built without conv_cfg
-                slim_layer_(layer, self.widths)
-        lay_out(self)
-        check_all_slim(self)
-
-
-def _default_norm(backbone: type) -> dict:
-    """The ``norm_cfg`` that the stock class has by default."""
-    for base in backbone.__mro__:
-        parameter = inspect.signature(base.__init__).parameters.get('norm_cfg')
-        if parameter is not None and isinstance(parameter.default, dict):
-            return parameter.default
-    return dict(type='BN')
+    def __init__(self, *args, widths: Sequence[float], **kwargs) -> None:
+        widths = check_ratios(widths)
+        super().__init__(*args, **kwargs)
+        self.widths = widths
+        plan_slimming(self).apply_(widths)

@@ -12,8 +12,6 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmmutual.layers import Segment
-
 from .base import SlimmableBackbone
 
 
@@ -118,7 +116,3 @@ class SlimmableMobileNetV2(SlimmableBackbone, MobileNetV2):
     its 1280 outputs, both as in the authors' code. Shortcuts are where the full network has them; a stock network with
     few channels has one more where rounding makes two numbers equal.
     """
-
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self.conv2.conv.divide(outputs=(Segment.complete(self.out_channel),))

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
-
 from mmdet.models.backbones import RegNet, Res2Net, ResNet, ResNetV1d, ResNeXt
-from mmdet.models.backbones.res2net import Bottle2neck
 from mmdet.registry import MODELS
-
-from mmmutual.layers import active_channels
 
 from .base import SlimmableBackbone
 
@@ -28,7 +23,7 @@ class SlimmableResNet(SlimmableBackbone, ResNet):
         **kwargs: All other arguments of mmdet's ResNet, as :class:`~.base.SlimmableBackbone` takes them.
 
     Raises:
-        ValueError: If ``widths`` is invalid, or for an option that cannot slim.
+        ValueError: If ``widths`` is invalid.
 
     Example:
         >>> backbone = SlimmableResNet(50, widths=(1.0, 0.5))
@@ -56,25 +51,6 @@ class SlimmableRegNet(SlimmableBackbone, RegNet):
     """mmdet's RegNet, slimmable: a narrow block has fewer groups of the same size, and at least one."""
 
 
-class SplitsActiveChannels:
-    """First base of a Res2Net block: it splits the active channels, so each of its pieces slims."""
-
-    @property
-    def width(self) -> int:
-        """Active channels of a piece; not the width multiplier, which is the layers'."""
-        return active_channels(self.__dict__['width'], self.conv1.width)
-
-    @width.setter
-    def width(self, channels: int) -> None:
-        self.__dict__['width'] = channels
-
-
-class SlimBottle2neck(SplitsActiveChannels, Bottle2neck):
-    """mmdet's Res2Net block, which splits the active channels."""
-
-
 @MODELS.register_module()
 class SlimmableRes2Net(SlimmableBackbone, Res2Net):
     """mmdet's Res2Net, slimmable in each of the pieces that its blocks split their channels into."""
-
-    arch_settings: ClassVar = {depth: (SlimBottle2neck, blocks) for depth, (_, blocks) in Res2Net.arch_settings.items()}

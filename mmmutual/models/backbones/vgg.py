@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from mmcv.cnn import VGG
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmmutual.layers import check_ratios, slim_layer_
-
-from ..conversion import check_all_slim
+from mmmutual.layers import check_ratios
+from mmmutual.slimming import plan_slimming
 
 
 @MODELS.register_module()
@@ -62,10 +61,7 @@ class SlimmableVGG(VGG, BaseModule):
             dict(type='Kaiming', layer='Conv2d'),
             dict(type='Constant', val=1, layer='BatchNorm2d'),
         ]
-        for layer in self.features:
-            if isinstance(layer, (nn.Conv2d, nn.BatchNorm2d)):
-                slim_layer_(layer, widths)
-        check_all_slim(self)
+        plan_slimming(self).apply_(widths)
 
     def init_weights(self) -> None:
         """As ``init_cfg`` says, not as mmcv's VGG does."""
