@@ -40,9 +40,11 @@ class ChannelIds:
 
     def find(self, ids: np.ndarray) -> np.ndarray:
         """The id that stands for each one's set; ``ALWAYS`` stays."""
-        roots = np.where(ids < 0, ALWAYS, self._parent[ids]) if len(self) else ids
+        if not len(self):
+            return ids
+        roots = np.where(ids < 0, ALWAYS, self._parent[ids])
         while True:
-            further = np.where(roots < 0, ALWAYS, self._parent[roots]) if len(self) else roots
+            further = np.where(roots < 0, ALWAYS, self._parent[roots])
             if np.array_equal(further, roots):
                 return roots
             roots = further

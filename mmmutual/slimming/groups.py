@@ -59,7 +59,7 @@ class Groups:
                 _note(before, runs, np.append(END, np.where(same, runs[:-1], END)))
         self.members = _chains(after, before)
         self.divisors = [1] * len(self.members)
-        self._group = np.full(len(ids), ALWAYS)
+        self._group = np.full(len(ids) + 1, ALWAYS)  # the last place is that of ALWAYS
         for index, members in enumerate(self.members):
             self._group[members] = index
 
@@ -68,7 +68,7 @@ class Groups:
         if vector is None:
             return []
         roots, counts = self._counted(vector)
-        groups = np.where(roots < 0, ALWAYS, self._group[roots])
+        groups = self._group[roots]
         found: list[Run] = []
         place = 0
         while place < len(roots):
@@ -102,7 +102,7 @@ class Groups:
 
     def active(self, width: float) -> np.ndarray:
         """For each id that stands for a set whether its channels are active at a width multiplier."""
-        active = np.ones(len(self._ids), bool)
+        active = np.ones(len(self._ids) + 1, bool)  # the last place is that of ALWAYS
         for members, divisor in zip(self.members, self.divisors):
             active[members[Segment(len(members), divisor).active(width) :]] = False
         return active

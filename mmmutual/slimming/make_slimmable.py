@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from mmmutual.layers import check_ratios, unslim_layer_
+from mmmutual.layers import Slimmable, check_ratios, unslim_layer_
 
 from .plan import unswap_block_
 from .planning import plan_slimming
@@ -48,13 +48,12 @@ def make_slimmable_(
 
 
 def undo_slimmable_(model: nn.Module) -> None:
-    """Make the layers that :func:`make_slimmable_` converted stock again, in place: the network of width 1.0.
+    """Undo the last :func:`make_slimmable_` of a model, in place: the network of width 1.0.
 
-    The statistics of the other widths are dropped. Layers that were built slimmable stay so.
+    The statistics of the other widths are dropped. What was slimmable before stays so.
 
     Args:
         model: A model after :func:`make_slimmable_`; any other stays as it is.
     """
-    for layer in model.modules():
-        unslim_layer_(layer)
-        unswap_block_(layer)
+    for module in model.modules():
+        unslim_layer_(module) if isinstance(module, Slimmable) else unswap_block_(module)

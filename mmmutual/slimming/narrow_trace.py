@@ -107,8 +107,7 @@ class NarrowTrace(Trace):
 
     def _places(self, vector: np.ndarray) -> np.ndarray:
         """The places of the active channels."""
-        roots = self.ids.find(vector)
-        return np.flatnonzero(np.where(roots < 0, True, self.active[roots]))
+        return np.flatnonzero(self.active[self.ids.find(vector)])
 
 
 def _replaced(value: object, whole: dict[int, Tensor]) -> object:

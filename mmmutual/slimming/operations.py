@@ -45,7 +45,7 @@ ALONG_DIM = {  # position and default of the dimension along which they act; Non
     'normalize': (2, 1),
 }
 SPATIAL = frozenset(
-    'adaptive_avg_pool2d adaptive_max_pool2d avg_pool2d grid_sample interpolate lp_pool2d max_pool2d '
+    'adaptive_avg_pool2d adaptive_max_pool2d avg_pool2d grid_sample instance_norm interpolate lp_pool2d max_pool2d '
     'max_pool2d_with_indices pad upsample'.split()
 )
 PRODUCTS = frozenset('bmm matmul mm rmatmul'.split())
@@ -256,6 +256,8 @@ def _spatial(call: Call) -> list[Tensor | None]:
             call.ids.keep(values_of(ids_of(grid)), 'grid_sample reads places from it')
         if ids_of(source) is None:
             return [None]
+    elif len(list(tensors_in((call.args, call.kwargs)))) > 1:  # weights, one for each channel
+        raise Mixes
     return _within(call, source, range(source.dim() - count, source.dim()))
 
 

@@ -200,15 +200,16 @@ class SlimmingPlan:
 
 def swap_block_(block: nn.Module, counterpart: type[nn.Module]) -> None:
     """Give a block the class that counts active channels, in place; it keeps in mind what it was."""
-    if type(block) is not counterpart:
-        block._stock_class = type(block)
-        block.__class__ = counterpart
+    block._swapped = (type(block), vars(block).get('_swapped'))
+    block.__class__ = counterpart
 
 
 def unswap_block_(block: nn.Module) -> None:
-    """Give a block its former class back, in place; any other stays as it is."""
-    if '_stock_class' in vars(block):
-        block.__class__ = vars(block).pop('_stock_class')
+    """Undo the last :func:`swap_block_` of a block, in place; any other stays as it is."""
+    if '_swapped' in vars(block):
+        block.__class__, before = vars(block).pop('_swapped')
+        if before is not None:
+            block._swapped = before
 
 
 def _slims(segments: Sequence[Segment] | None) -> bool:

@@ -42,7 +42,7 @@ def layers_of(model: nn.Module) -> dict[nn.Module, Role]:
     inside = {
         part
         for module, role in roles.items()
-        if isinstance(module, OPAQUE) or role is Role.EXTRACTOR
+        if role in (Role.STOCK, Role.EXTRACTOR)
         for part in module.modules()
         if part is not module
     }

@@ -81,7 +81,7 @@ def rules_of(model: nn.Module) -> dict[nn.Module, BlockRule]:
         kind = next((kind for kind in type(block).__mro__ if kind in RULES), None)
         if kind is not None:
             rule = RULES[kind](block)
-            if rule.counterpart is None or kind is type(block):
+            if rule.counterpart is None or type(block) in (kind, rule.counterpart):
                 found[block] = rule
     return found
 
