@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from mmmutual.layers import Segment, Slimmable, active_channels, can_slim
 from mmmutual.layers.channels import DIVISOR
 
 from .channel_ids import ChannelIds
+from .costs import STEP, nominal_multiply_adds
 from .dry_run import ERRORS, first_line, run_levels, run_whole, smallest_size, untouched
 from .groups import Groups
 from .narrow_trace import NarrowTrace
@@ -68,6 +70,8 @@ def plan_slimming(model: nn.Module, scope: str = 'backbone', filter_fn: FilterFn
             else:
                 break
         planner.settle(lambda trace: run(model, size), free_ends=alone)
+        if not alone:
+            planner.count(lambda: run(model, size + STEP), size)
     plan = planner.plan(scope)
     if not any(layer.slims_out for layer in plan.layers if layer.layer in set(backbone.modules())):
         raise ValueError(f'{type(backbone).__name__} cannot slim: {plan.main_reason("no convolution of it slims")}')
@@ -146,6 +150,19 @@ class _Planner:
         self.ids = ChannelIds()
         self.full = Trace(self.ids, self.roles, self.writers)
         self.full.run(lambda: feed(self.full))
+
+    def count(self, larger: Callable[[], object], size: int) -> None:
+        """Count multiply-adds as on an image of COCO's size.
+
+        Args:
+            larger: Runs the model on a larger image.
+            size: Height and width of the image that was traced, in pixels.
+        """
+        trace = Trace(ChannelIds(), self.roles, ())
+        with suppress(*ERRORS):
+            trace.run(larger)
+            counts = nominal_multiply_adds(self.model, self.names, size, self.full.multiply_adds, trace.multiply_adds)
+            self.full.multiply_adds = Counter(counts)
 
     @property
     def levels(self) -> list[np.ndarray]:
