@@ -2,40 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 
-from torch import nn
+from torch import Tensor, nn
 
-from .dry_run import PROPOSALS
+from .dry_run import ERRORS, PROPOSALS, Run, smallest_size, untouched
+from .operations import tensors_in
 
 PIXELS = 800 * 1333  # of a test image in mmdet's COCO configs
 STEP = 64  # pixels that the second image has more on each side
 
 
-def nominal_multiply_adds(
-    model: nn.Module, names: Mapping[nn.Module, str], size: int, small: Mapping, large: Mapping
-) -> dict[nn.Module, int]:
-    """Multiply-adds of the layers for an image of 800 x 1333 pixels.
+def count_layers(model: nn.Module, layers: Iterable[nn.Module], runs: Sequence[Run]) -> dict[nn.Module, int]:
+    """Multiply-adds of layers for an image of 800 x 1333 pixels.
 
     They grow with the image's area, or do not depend on it, as those of queries. Layers that run on RoIs count as often
     as ``test_cfg`` allows proposals and, for masks, detections.
 
     Args:
-        model: A detector.
-        names: The layers' names.
-        size: Height and width of the small image in pixels.
-        small: What the layers need for it.
-        large: What they need for one with ``STEP`` pixels more on each side.
+        model: A detector or a backbone; it stays as it is.
+        layers: Its layers.
+        runs: What runs the model on an image of a size; the first that works counts.
 
     Returns:
-        The numbers.
+        The numbers, without those of what has no weight, as in attention; none if nothing runs.
     """
-    area = (size + STEP) ** 2 - size**2
-    found = {}
-    for layer, count in small.items():
-        growth = (large.get(layer, count) - count) / area
-        found[layer] = round(count + growth * (PIXELS - size**2)) if growth else count * _rois(model, names[layer])
-    return found
+    layers = list(layers)
+    names = {module: name for name, module in model.named_modules()}
+    with untouched(model):
+        for run in runs:
+            try:
+                size = smallest_size(run, model, lambda size, run=run: run(model, size))
+                small, large = [_count(layers, lambda side=side: run(model, side)) for side in (size, size + STEP)]
+            except ERRORS:
+                continue
+            area = (size + STEP) ** 2 - size**2
+            growth = {layer: (large[layer] - count) / area for layer, count in small.items()}
+            return {
+                layer: round(count + growth[layer] * (PIXELS - size**2))
+                if growth[layer]
+                else count * _rois(model, names[layer])
+                for layer, count in small.items()
+            }
+    return {}
+
+
+def _count(layers: Iterable[nn.Module], run: Callable[[], object]) -> Counter[nn.Module]:
+    """Multiply-adds of each layer in a run."""
+    counts: Counter[nn.Module] = Counter()
+
+    def note(layer: nn.Module, args: tuple, output: object) -> None:
+        given = next(tensors_in(output))
+        counts[layer] += multiply_adds(layer, next(tensors_in(args), given), given)
+
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.callback(layer.register_forward_hook(note).remove)
+        run()
+    return counts
+
+
+def multiply_adds(layer: nn.Module, taken: Tensor, given: Tensor) -> int:
+    """The multiplications of a layer's weights with what it takes.
+
+    Args:
+        layer: Any layer.
+        taken: Its input.
+        given: Its output.
+
+    Returns:
+        Their number, without those of what has no weight, as in attention.
+    """
+    if isinstance(layer, nn.ConvTranspose2d):
+        return taken.numel() // layer.in_channels * layer.weight.numel()
+    kernels = [weight for weight in layer.parameters() if weight.dim() > 1]
+    if isinstance(layer, nn.Embedding) or not kernels or not given.numel():
+        return 0
+    outputs = kernels[0].size(0) if kernels[0].dim() > 2 else given.size(-1)
+    return given.numel() // outputs * sum(weight.numel() for weight in kernels)
 
 
 def _rois(model: nn.Module, name: str) -> int:

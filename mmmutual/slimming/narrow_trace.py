@@ -66,7 +66,7 @@ class NarrowTrace(Trace):
         name = next(iter(kwargs))
         return args, {**kwargs, name: _replaced(kwargs[name], whole)}
 
-    def give(self, layer: nn.Module, args: tuple, output: object) -> object:
+    def give(self, layer: nn.Module, output: object) -> object:
         """Pass on the active channels of what the layer gives."""
         vector = self.outputs.get(layer)
         if self.layers[layer] in (Role.NORM, Role.EXTRACTOR):
@@ -114,4 +114,3 @@ def _replaced(value: object, whole: dict[int, Tensor]) -> object:
     if isinstance(value, Tensor):
         return whole.get(id(value), value)
     return type(value)(_replaced(item, whole) for item in value) if isinstance(value, (list, tuple)) else value
-

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from terminaltables import AsciiTable
@@ -13,6 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmmutual.layers import Segment, check_ratios, slim_layer_, unslim_layer_
 
+from .costs import count_layers
+from .dry_run import run_levels, run_whole
 from .roles import Role
 
 LISTED = 8  # reasons that the table shows
@@ -63,7 +66,6 @@ class LayerPlan:
         inputs: The segments that it takes; None if they are unknown, since it runs in training only.
         outputs: The segments that it gives.
         swapped: Whether it becomes slimmable.
-        multiply_adds: Its multiply-adds: for a detector on an image of 800 x 1333 pixels, else on a small one.
         reason: Why it gives all of its channels at every width; empty if it slims, or if that is what was asked for.
     """
 
@@ -73,7 +75,6 @@ class LayerPlan:
     inputs: tuple[Segment, ...] | None = None
     outputs: tuple[Segment, ...] | None = None
     swapped: bool = False
-    multiply_adds: int = 0
     reason: str = ''
 
     @property
@@ -108,14 +109,14 @@ class SlimmingPlan:
     """Which layers of a model slim, how, and with which others; prints as a table.
 
     Attributes:
-        model: The model's class.
+        model: The model.
         scope: ``'backbone'`` or ``'detector'``.
         layers: All layers of the model.
         groups: The channels that slim together.
         blocks: Blocks that count channels themselves, with the classes that count the active ones.
     """
 
-    model: str
+    model: nn.Module
     scope: str
     layers: tuple[LayerPlan, ...]
     groups: tuple[ChannelGroup, ...]
@@ -124,7 +125,12 @@ class SlimmingPlan:
     @property
     def share(self) -> float:
         """Multiply-adds of the layers that slim, of those of all layers, on an image of COCO's size: 0 to 1."""
-        return _share(self.layers, self.layers)
+        return self._share(plan for plan in self.layers if plan.slims)
+
+    @cached_property
+    def multiply_adds(self) -> dict[nn.Module, int]:
+        """Multiply-adds of each layer on an image of 800 x 1333 pixels; the model runs for it when they are read."""
+        return count_layers(self.model, [plan.layer for plan in self.layers], (run_whole, run_levels))
 
     @property
     def has_statistics(self) -> bool:
@@ -139,11 +145,14 @@ class SlimmingPlan:
     def reasons(self) -> dict[str, float]:
         """Why layers give all of their channels, with the share of multiply-adds of those that do not slim at all."""
         shares: Counter[str] = Counter()
-        total = max(1, sum(plan.multiply_adds for plan in self.layers))
         for plan in self.layers:
             if plan.reason and not plan.slims_out:
-                shares[plan.reason] += 0 if plan.slims else plan.multiply_adds / total
+                shares[plan.reason] += 0 if plan.slims else self._share([plan])
         return dict(shares.most_common())
+
+    def _share(self, layers: Iterable[LayerPlan]) -> float:
+        total = sum(self.multiply_adds.values())
+        return sum(self.multiply_adds.get(plan.layer, 0) for plan in layers) / max(1, total)
 
     def apply_(self, widths: Sequence[float]) -> None:
         """Make the model slimmable, in place.
@@ -185,11 +194,12 @@ class SlimmingPlan:
             names = {plan.name for plan in layers}
             groups = sum(not names.isdisjoint(group.writers) for group in self.groups)
             slimming = sum(plan.slims for plan in layers)
-            counts = [f'{slimming} of {len(layers)}', str(groups)]
-            rows.append([part, *counts, f'{_share(layers, self.layers, False):.1%}', f'{_share(layers, layers):.1%}'])
+            share = self._share(layers)
+            of_it = self._share(plan for plan in layers if plan.slims) / share if share else 0
+            rows.append([part, f'{slimming} of {len(layers)}', str(groups), f'{share:.1%}', f'{of_it:.1%}'])
         slimming = sum(plan.slims for plan in self.layers)
         rows.append(['all', f'{slimming} of {len(self.layers)}', str(len(self.groups)), '100.0%', f'{self.share:.1%}'])
-        table = AsciiTable(rows, f'{self.model}, scope {self.scope}')
+        table = AsciiTable(rows, f'{type(self.model).__name__}, scope {self.scope}')
         table.justify_columns = dict.fromkeys(range(1, 5), 'right')
         reasons = [
             f'{share:6.1%} of multiply-adds kept: {reason[:LONG]}'
@@ -218,9 +228,3 @@ def _slims(segments: Sequence[Segment] | None) -> bool:
 
 def _sizes(segments: Sequence[Segment]) -> str:
     return ', '.join(f'{segment.channels} in multiples of {segment.divisor}' for segment in segments)
-
-
-def _share(layers: Sequence[LayerPlan], of: Sequence[LayerPlan], slimming: bool = True) -> float:
-    """The share of multiply-adds of layers, or of those of them that slim, of others'."""
-    part = sum(plan.multiply_adds for plan in layers if plan.slims or not slimming)
-    return part / max(1, sum(plan.multiply_adds for plan in of))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -15,8 +14,7 @@ from mmmutual.layers import Segment, Slimmable, active_channels, can_slim
 from mmmutual.layers.channels import DIVISOR
 
 from .channel_ids import ChannelIds
-from .costs import STEP, nominal_multiply_adds
-from .dry_run import ERRORS, first_line, run_levels, run_whole, smallest_size, untouched
+from .dry_run import ERRORS, first_line, Run, run_levels, run_whole, smallest_size, untouched
 from .groups import Groups
 from .narrow_trace import NarrowTrace
 from .plan import ChannelGroup, LayerPlan, Part, SlimmingPlan
@@ -59,19 +57,12 @@ def plan_slimming(model: nn.Module, scope: str = 'backbone', filter_fn: FilterFn
     backbone = backbone_of(model)
     alone = backbone is model
     planner = _Planner(model, set(model.modules()) if whole else set(backbone.modules()), filter_fn)
-    runs = [run_levels] if alone else [run_whole] if whole else [run_whole, run_levels]
     with untouched(model):
-        for run in runs:
-            try:
-                size = smallest_size(run, model, lambda size, run=run: planner.trace(lambda trace: run(model, size)))
-            except ERRORS as error:
-                if run is runs[-1]:
-                    raise ValueError(_does_not_run(model, whole, error)) from error
-            else:
-                break
+        run, size = planner.trace_smallest(run_whole if whole and not alone else run_levels)
+        if not alone and not whole and planner.slims_at_end:  # heads read the backbone: no neck is between
+            with suppress(*ERRORS):
+                run, size = planner.trace_smallest(run_whole)
         planner.settle(lambda trace: run(model, size), free_ends=alone)
-        if not alone:
-            planner.count(lambda: run(model, size + STEP), size)
     plan = planner.plan(scope)
     if not any(layer.slims_out for layer in plan.layers if layer.layer in set(backbone.modules())):
         raise ValueError(f'{type(backbone).__name__} cannot slim: {plan.main_reason("no convolution of it slims")}')
@@ -151,18 +142,30 @@ class _Planner:
         self.full = Trace(self.ids, self.roles, self.writers)
         self.full.run(lambda: feed(self.full))
 
-    def count(self, larger: Callable[[], object], size: int) -> None:
-        """Count multiply-adds as on an image of COCO's size.
+    def trace_smallest(self, run: Run) -> tuple[Run, int]:
+        """Trace a run on the smallest image that the model accepts.
 
         Args:
-            larger: Runs the model on a larger image.
-            size: Height and width of the image that was traced, in pixels.
+            run: :func:`run_levels` or :func:`run_whole`.
+
+        Returns:
+            The run, and the image's size in pixels.
+
+        Raises:
+            ValueError: If the model runs on no plain image; the former trace stays.
         """
-        trace = Trace(ChannelIds(), self.roles, ())
-        with suppress(*ERRORS):
-            trace.run(larger)
-            counts = nominal_multiply_adds(self.model, self.names, size, self.full.multiply_adds, trace.multiply_adds)
-            self.full.multiply_adds = Counter(counts)
+        try:
+            former = vars(self).copy()
+            return run, smallest_size(run, self.model, lambda size: self.trace(lambda trace: run(self.model, size)))
+        except ERRORS as error:
+            vars(self).update(former)
+            raise ValueError(_does_not_run(self.model, run is run_whole, error)) from error
+
+    @property
+    def slims_at_end(self) -> bool:
+        """Whether what the traced run gives has channels that may slim."""
+        kept = self.ids.kept()
+        return any((roots >= 0).any() and not kept[roots].all() for roots in map(self.ids.find, self.full.ends))
 
     @property
     def levels(self) -> list[np.ndarray]:
@@ -239,11 +242,11 @@ class _Planner:
             for block, rule in self.rules.items()
             if rule.counterpart and not slimming.isdisjoint([block, *rule.counts.values()])
         }
-        return SlimmingPlan(type(self.model).__name__, scope, layers, self._named_groups(), blocks)
+        return SlimmingPlan(self.model, scope, layers, self._named_groups(), blocks)
 
     def _layer_plan(self, layer: nn.Module, role: Role, scope: str) -> LayerPlan:
         name, ran = self.names[layer], layer in self.full.ran
-        plan = LayerPlan(name, layer, role, multiply_adds=self.full.multiply_adds[layer])
+        plan = LayerPlan(name, layer, role)
         if role is Role.STOCK:
             if not ran and scope == 'detector' and not isinstance(layer, nn.Embedding) and not is_teacher(name):
                 raise ValueError(

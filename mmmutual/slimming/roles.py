@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmmutual.layers import can_slim
@@ -70,26 +70,6 @@ def channels_out(layer: nn.Module) -> int:
         if hasattr(layer, name):
             return getattr(layer, name)
     raise AttributeError(f'{type(layer).__name__} names no channels')
-
-
-def multiply_adds(layer: nn.Module, taken: Tensor, given: Tensor) -> int:
-    """The multiplications of a layer's weights with what it takes.
-
-    Args:
-        layer: Any layer.
-        taken: Its input.
-        given: Its output.
-
-    Returns:
-        Their number, without those of what has no weight, as in attention.
-    """
-    if isinstance(layer, nn.ConvTranspose2d):
-        return taken.numel() // layer.in_channels * layer.weight.numel()
-    kernels = [weight for weight in layer.parameters() if weight.dim() > 1]
-    if isinstance(layer, nn.Embedding) or not kernels or not given.numel():
-        return 0
-    outputs = kernels[0].size(0) if kernels[0].dim() > 2 else given.size(-1)
-    return given.numel() // outputs * sum(weight.numel() for weight in kernels)
 
 
 def _is_layer(module: nn.Module) -> bool:

@@ -5,7 +5,6 @@ Hooks see the layers, a ``TorchFunctionMode`` the operations between them. The m
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -17,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from .channel_ids import ChannelIds, compact, ids_of, rows, set_ids, spread
 from .operations import follow, tensors_in, values_of
-from .roles import Role, channel_dim, channels_out, multiply_adds
+from .roles import Role, channel_dim, channels_out
 
 
 class Trace(TorchFunctionMode):
@@ -34,7 +33,6 @@ class Trace(TorchFunctionMode):
         read: The ids that a layer reads, but for those that follow their input.
         ends: What the model gives in the end, tensor by tensor.
         ran: The layers that ran, in their order.
-        multiply_adds: Of each layer.
     """
 
     def __init__(self, ids: ChannelIds, layers: Mapping[nn.Module, Role], writers: Iterable[nn.Module]) -> None:
@@ -45,7 +43,6 @@ class Trace(TorchFunctionMode):
         self.read: list[np.ndarray] = []
         self.ends: list[np.ndarray] = []
         self.ran: dict[nn.Module, None] = {}
-        self.multiply_adds: Counter[nn.Module] = Counter()
         self._open: list[nn.Module] = []
         self._recent: list[Tensor] = []
 
@@ -99,7 +96,7 @@ class Trace(TorchFunctionMode):
 
     def _leave(self, layer: nn.Module, args: tuple, kwargs: dict, output: object) -> object:
         self._open.pop()
-        return None if self._open else self.give(layer, args, output)
+        return None if self._open else self.give(layer, output)
 
     def take(self, layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         """Note what a layer takes.
@@ -126,21 +123,16 @@ class Trace(TorchFunctionMode):
             self.read.append(self.inputs[layer])
         return None
 
-    def give(self, layer: nn.Module, args: tuple, output: object) -> object:
+    def give(self, layer: nn.Module, output: object) -> object:
         """Note what a layer gives.
 
         Args:
             layer: The layer.
-            args: Its arguments.
             output: Its output.
 
         Returns:
             Another output to give instead, or None.
         """
-        for value in tensors_in(output):
-            taken = next(tensors_in(args), value)
-            self.multiply_adds[layer] += multiply_adds(layer, taken, value)
-            break
         vector = self.written(layer)
         for value in tensors_in(output):
             if vector is None:
