@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from torch import Tensor, nn
 
@@ -29,24 +29,22 @@ def count_layers(model: nn.Module, layers: Iterable[nn.Module], runs: Sequence[R
     Returns:
         The numbers, without those of what has no weight, as in attention; none if nothing runs.
     """
-    layers = list(layers)
-    names = {module: name for name, module in model.named_modules()}
     with untouched(model):
         for run in runs:
-            try:
-                size = smallest_size(run, model, lambda size, run=run: run(model, size))
-                small, large = [_count(layers, lambda side=side: run(model, side)) for side in (size, size + STEP)]
-            except ERRORS:
-                continue
-            area = (size + STEP) ** 2 - size**2
-            growth = {layer: (large[layer] - count) / area for layer, count in small.items()}
-            return {
-                layer: round(count + growth[layer] * (PIXELS - size**2))
-                if growth[layer]
-                else count * _rois(model, names[layer])
-                for layer, count in small.items()
-            }
+            with suppress(*ERRORS):
+                return _counted(model, list(layers), run)
     return {}
+
+
+def _counted(model: nn.Module, layers: Sequence[nn.Module], run: Run) -> dict[nn.Module, int]:
+    size = smallest_size(run, model, lambda size: run(model, size))
+    small, large = [_count(layers, lambda side=side: run(model, side)) for side in (size, size + STEP)]
+    names = {module: name for name, module in model.named_modules()}
+    found = {}
+    for layer, count in small.items():
+        growth = (large[layer] - count) / ((size + STEP) ** 2 - size**2)  # for each pixel
+        found[layer] = round(count + growth * (PIXELS - size**2)) if growth else count * _rois(model, names[layer])
+    return found
 
 
 def _count(layers: Iterable[nn.Module], run: Callable[[], object]) -> Counter[nn.Module]:

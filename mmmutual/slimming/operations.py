@@ -14,46 +14,17 @@ import torch
 from torch import Tensor
 
 from .channel_ids import ALWAYS, ChannelIds, compact, ids_of, set_ids
-
-ELEMENTWISE = frozenset(
-    'abs add addcdiv addcmul bfloat16 bitwise_and bitwise_not bitwise_or bool celu clamp clamp_max clamp_min clip clone '
-    'contiguous copy cos cpu cuda data detach div divide double dropout dropout2d elu empty_like eq erf exp expm1 fill '
-    'float floor floor_divide floordiv fmod full_like ge gelu gt half hardshrink hardsigmoid hardswish hardtanh iadd and '
-    'iand idiv imul int invert ior isfinite isinf isnan isub itruediv le leaky_relu lerp log log10 log1p log2 '
-    'logical_and logical_not logical_or logit logsigmoid long lt masked_fill max maximum min minimum mish mod mul '
-    'multiply nan_to_num ne neg negative ones_like or pow prelu radd rand_like randn_like real reciprocal relu relu6 '
-    'remainder rmul round rpow rsqrt rsub rtruediv selu sigmoid sign silu sin softplus softshrink softsign sqrt square '
-    'sub subtract tan tanh tanhshrink threshold true_divide truediv trunc where xor zero zeros_like'.split()
-)
-FIRST_ONLY = frozenset('to type type_as'.split())  # whose other arguments give no values
-MOVES = frozenset(
-    'cat chunk concat concatenate diagonal dsplit expand expand_as flatten flip gather getitem hsplit hstack index_select '
-    'mT T H movedim narrow permute pixel_shuffle pixel_unshuffle repeat repeat_interleave reshape reshape_as roll rot90 '
-    'select split split_with_sizes squeeze stack swapaxes swapdims t take_along_dim tensor_split tile transpose unbind '
-    'unflatten unfold unsqueeze view view_as vsplit'.split()
-)
-JOINED = frozenset('cat concat concatenate hstack stack'.split())  # of several tensors
-RESHAPED = {'view': 'reshape', 'view_as': 'reshape_as'}  # ids may lie otherwise in memory
-ALONG_DIM = {  # position and default of the dimension along which they act; None are all
-    **dict.fromkeys('all amax amin any count_nonzero logsumexp mean nanmean prod std sum var'.split(), (1, None)),
-    **dict.fromkeys('max median min'.split(), (1, None)),
-    **dict.fromkeys('argmax argmin'.split(), (1, None)),
-    **dict.fromkeys('cumprod cumsum log_softmax logcumsumexp softmax softmin'.split(), (1, None)),
-    **dict.fromkeys('argsort sort'.split(), (1, -1)),
-    **dict.fromkeys('kthvalue topk'.split(), (2, -1)),
-    'norm': (2, None),
-    'normalize': (2, 1),
-}
-SPATIAL = frozenset(
-    'adaptive_avg_pool2d adaptive_max_pool2d avg_pool2d grid_sample instance_norm interpolate lp_pool2d max_pool2d '
-    'max_pool2d_with_indices pad upsample'.split()
-)
-PRODUCTS = frozenset('bmm matmul mm rmatmul'.split())
-CREATION = frozenset('new_empty new_full new_ones new_tensor new_zeros'.split())
-QUERIES = frozenset(
-    'size dim ndimension numel nelement get_device stride storage_offset is_contiguous is_floating_point is_complex '
-    'is_signed is_same_size element_size data_ptr len hash requires_grad has_names is_pinned format repr str deepcopy '
-    'result_type can_cast is_tensor is_nonzero_shape reduce_ex register_hook untyped_storage storage'.split()
+from .operation_names import (
+    ALONG_DIM,
+    CREATION,
+    ELEMENTWISE,
+    FIRST_ONLY,
+    JOINED,
+    MOVES,
+    PRODUCTS,
+    QUERIES,
+    RESHAPED,
+    SPATIAL,
 )
 
 

@@ -14,7 +14,7 @@ from mmmutual.layers import Segment, Slimmable, active_channels, can_slim
 from mmmutual.layers.channels import DIVISOR
 
 from .channel_ids import ChannelIds
-from .dry_run import ERRORS, first_line, Run, run_levels, run_whole, smallest_size, untouched
+from .dry_run import ERRORS, Run, first_line, run_levels, run_whole, smallest_size, untouched
 from .groups import Groups
 from .narrow_trace import NarrowTrace
 from .plan import ChannelGroup, LayerPlan, Part, SlimmingPlan
@@ -123,9 +123,9 @@ class _Planner:
         self.roles = layers_of(model)
         self.rules = rules_of(model)
         for layer, role in self.roles.items():
-            if filter_fn and role not in (Role.STOCK, Role.EXTRACTOR) and not isinstance(layer, Slimmable):
-                if not filter_fn(layer, self.names[layer]):
-                    self.roles[layer] = Role.STOCK
+            could_slim = role not in (Role.STOCK, Role.EXTRACTOR) and not isinstance(layer, Slimmable)
+            if filter_fn and could_slim and not filter_fn(layer, self.names[layer]):
+                self.roles[layer] = Role.STOCK
         kept = {layer for rule in self.rules.values() for layer in rule.kept}
         self.writers = [
             layer
@@ -268,7 +268,7 @@ class _Planner:
         if isinstance(layer, Slimmable):
             plan.check_fits()
         is_norm = isinstance(layer, _BatchNorm)  # whose statistics differ with the width wherever it stands
-        return replace(plan, swapped=role is not Role.EXTRACTOR and (plan.slims or is_norm and not is_teacher(name)))
+        return replace(plan, swapped=role is not Role.EXTRACTOR and (plan.slims or (is_norm and not is_teacher(name))))
 
     def _named_groups(self) -> tuple[ChannelGroup, ...]:
         groups = [ChannelGroup(len(ids), divisor) for ids, divisor in zip(self.groups.members, self.groups.divisors)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 from mmdet.models.backbones import RegNet, Res2Net, ResNet, ResNetV1d, ResNeXt
 from mmdet.registry import MODELS
 

@@ -11,7 +11,7 @@ from mmmutual.slimming import plan_neck
 
 
 class SlimmableNeck(BaseModule):
-    """First base of a slimmable neck over a backbone whose levels have the first of their channels; the second is mmdet's.
+    """First base of a slimmable neck; the second is mmdet's. It stands behind a backbone that slims.
 
     By default only the inputs slim: the layers that read the backbone's levels use the weights of the channels that are
     there. The outputs always have all of their channels, so all sub-networks share the heads, as in the paper.
@@ -35,7 +35,7 @@ class SlimmableNeck(BaseModule):
         plan = plan_neck(self, self.in_channels, slim_out)
         if widths is None and plan.has_statistics:
             raise ValueError(
-                f'{type(self).__name__} has batch norms, which keep statistics for each width: pass widths, for example '
-                'widths=(1.0, 0.75, 0.5, 0.25)'
+                f'{type(self).__name__} has batch norms, which keep statistics for each width: pass widths, for '
+                'example widths=(1.0, 0.75, 0.5, 0.25)'
             )
         plan.apply_(grid)
