@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .channel_ids import rows, set_ids, spread
+from .channel_ids import ALWAYS, rows, set_ids, spread
 from .dry_run import ERRORS, first_line
 from .operations import tensors_in
 from .roles import Role, channel_dim
@@ -32,6 +32,7 @@ class NarrowTrace(Trace):
         super().__init__(full.ids, full.layers, full.writers)
         self.full, self.active = full, active
         self.outputs, self.inputs = dict(full.outputs), dict(full.inputs)
+        self._kept = np.append(full.ids.kept(), True)  # the last place is that of ALWAYS
         self.wrong: list[tuple[np.ndarray, str]] = []
 
     def check(self, function: Callable[[], object]) -> list[tuple[np.ndarray, str]]:
@@ -103,7 +104,11 @@ class NarrowTrace(Trace):
         return whole.index_copy_(dim, torch.as_tensor(places, device=value.device), value) if right else whole
 
     def _is_active_part(self, arrived: np.ndarray, expected: np.ndarray) -> bool:
-        return np.array_equal(self.ids.find(arrived), self.ids.find(expected[self._places(expected)]))
+        ours, theirs = self.ids.find(arrived), self.ids.find(expected[self._places(expected)])
+        if len(ours) != len(theirs):
+            return False
+        unnamed = ((ours == ALWAYS) & self._kept[theirs]) | ((theirs == ALWAYS) & self._kept[ours])
+        return bool(np.all((ours == theirs) | unnamed))
 
     def _places(self, vector: np.ndarray) -> np.ndarray:
         """The places of the active channels."""

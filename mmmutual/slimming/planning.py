@@ -248,7 +248,8 @@ class _Planner:
         name, ran = self.names[layer], layer in self.full.ran
         plan = LayerPlan(name, layer, role)
         if role is Role.STOCK:
-            if not ran and scope == 'detector' and not isinstance(layer, nn.Embedding) and not is_teacher(name):
+            takes_features = 'weight' in layer._parameters and not isinstance(layer, nn.Embedding)
+            if not ran and scope == 'detector' and takes_features and not is_teacher(name):
                 raise ValueError(
                     f'{type(self.model).__name__} cannot slim as a whole: its layer {name} ({type(layer).__name__}) '
                     "runs in training only and takes all of its channels. Choose slim='backbone'"
