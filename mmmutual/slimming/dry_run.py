@@ -50,6 +50,19 @@ def run_levels(model: nn.Module, size: int) -> object:
     return getattr(model, 'extract_feat', model)(_images(model, size))
 
 
+def run_backbone(model: nn.Module, size: int) -> object:
+    """The levels of a detector's backbone, of a black image.
+
+    Args:
+        model: A detector.
+        size: Height and width of the image in pixels.
+
+    Returns:
+        The levels.
+    """
+    return model.backbone(_images(model, size))
+
+
 def run_whole(model: nn.Module, size: int) -> object:
     """All maps that a detector computes of a black image.
 
@@ -69,14 +82,14 @@ def run_whole(model: nn.Module, size: int) -> object:
     return model(images, [sample], mode='tensor')
 
 
-SIZES = {run_levels: (SIZE, FIXED), run_whole: (SIZE, *LARGER)}
+SIZES = {run_backbone: (SIZE, FIXED), run_levels: (SIZE, FIXED), run_whole: (SIZE, *LARGER)}
 
 
 def smallest_size(run: Run, model: nn.Module, attempt: Callable[[int], object]) -> int:
     """Run a model on the smallest image that it accepts.
 
     Args:
-        run: :func:`run_levels` or :func:`run_whole`.
+        run: :func:`run_backbone`, :func:`run_levels` or :func:`run_whole`.
         model: A detector or a backbone.
         attempt: Called with each size until it raises no error.
 

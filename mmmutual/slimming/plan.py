@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmmutual.layers import Segment, check_ratios, slim_layer_, unslim_layer_
 
 from .costs import count_layers
-from .dry_run import run_levels, run_whole
+from .dry_run import run_backbone, run_levels, run_whole
 from .roles import Role
 
 LISTED = 8  # reasons that the table shows
@@ -130,7 +130,7 @@ class SlimmingPlan:
     @cached_property
     def multiply_adds(self) -> dict[nn.Module, int]:
         """Multiply-adds of each layer on an image of 800 x 1333 pixels; the model runs for it when they are read."""
-        return count_layers(self.model, [plan.layer for plan in self.layers], (run_whole, run_levels))
+        return count_layers(self.model, [plan.layer for plan in self.layers], (run_whole, run_levels, run_backbone))
 
     @property
     def has_statistics(self) -> bool:

@@ -1,0 +1,221 @@
+"""Settles which channels of a model slim: traces it, groups its channels, and checks that on narrow networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmmutual.layers import Segment, Slimmable, active_channels, can_slim
+from mmmutual.layers.channels import DIVISOR
+
+from .channel_ids import ChannelIds
+from .dry_run import ERRORS, Run, smallest_size
+from .groups import Groups
+from .narrow_trace import NarrowTrace
+from .plan import ChannelGroup, LayerPlan, Part, SlimmingPlan
+from .roles import Role, channels_out, layers_of
+from .rules import BlockRule, rules_of
+from .scope import FilterFn, is_teacher, may_get_fewer
+from .trace import Trace
+
+CHECKED = (0.625, 0.25)  # widths of the narrow networks that a plan is checked on
+Feed = Callable[[Trace], object]
+
+
+class Planner:
+    """Holds a trace of a model while its channels are settled.
+
+    Args:
+        model: A model.
+        inside: The modules whose outputs may slim.
+        filter_fn: As :func:`plan_slimming`.
+    """
+
+    def __init__(self, model: nn.Module, inside: Collection[nn.Module], filter_fn: FilterFn | None) -> None:
+        self.model = model
+        self.names = {module: name for name, module in model.named_modules()}
+        self.roles = layers_of(model)
+        self.rules = rules_of(model)
+        for layer, role in self.roles.items():
+            could_slim = role not in (Role.STOCK, Role.EXTRACTOR) and not isinstance(layer, Slimmable)
+            if filter_fn and could_slim and not filter_fn(layer, self.names[layer]):
+                self.roles[layer] = Role.STOCK
+        kept = {layer for rule in self.rules.values() for layer in rule.kept}
+        self.writers = [
+            layer
+            for layer in self.roles
+            if layer in inside
+            and layer not in kept
+            and not is_teacher(self.names[layer])
+            and getattr(layer, 'slim_out', True)
+        ]
+
+    def trace(self, feed: Feed) -> None:
+        """Trace a run at full width."""
+        self.ids = ChannelIds()
+        self.full = Trace(self.ids, self.roles, self.writers)
+        self.full.run(lambda: feed(self.full))
+
+    def trace_smallest(self, run: Run) -> tuple[Run, int]:
+        """Trace a run on the smallest image that the model accepts.
+
+        Args:
+            run: :func:`run_levels` or :func:`run_whole`.
+
+        Returns:
+            The run, and the image's size in pixels.
+
+        Raises:
+            Exception: What the model fails with; the former trace stays then.
+        """
+        former = vars(self).copy()
+        try:
+            return run, smallest_size(run, self.model, lambda size: self.trace(lambda trace: run(self.model, size)))
+        except ERRORS:
+            vars(self).update(former)
+            raise
+
+    @property
+    def slims_at_end(self) -> bool:
+        """Whether what the traced run gives has channels that may slim."""
+        kept = self.ids.kept()
+        return any((roots >= 0).any() and not kept[roots].all() for roots in map(self.ids.find, self.full.ends))
+
+    @property
+    def levels(self) -> list[np.ndarray]:
+        """The ids of what was fed to a neck."""
+        return [vector for source, vector in self.full.outputs.items() if not isinstance(source, nn.Module)]
+
+    def settle(self, feed: Feed, keep_ends: str) -> None:
+        """Find the groups, and keep channels until narrow networks are right.
+
+        Args:
+            feed: The run that was traced.
+            keep_ends: Why what the model gives does not slim; empty if it may.
+        """
+        for end in self.full.ends if keep_ends else ():
+            self.ids.keep(end, keep_ends)
+        self._keep_unread([] if keep_ends else self.full.ends)
+        while True:
+            before = self.ids.version
+            self.groups = Groups(self.ids, [*self.full.inputs.values(), *self.full.outputs.values(), *self.full.ends])
+            self._require_multiples()
+            if self.ids.version == before:
+                self._check_narrow(feed)
+            if self.ids.version == before:
+                return
+
+    def _keep_unread(self, ends: Sequence[np.ndarray]) -> None:
+        read = np.zeros(len(self.ids) + 1, bool)  # the last place is that of ALWAYS
+        for vector in [*self.full.read, *ends]:
+            read[self.ids.find(vector)] = True
+        for layer, vector in self.full.outputs.items():
+            if isinstance(layer, nn.Module):
+                self.ids.keep(vector[~read[self.ids.find(vector)]], 'no layer reads them: they are predictions')
+
+    def _require_multiples(self) -> None:
+        """Let runs of channels be multiples: of 8, of whole groups, and as rules and slimmable layers say."""
+        for layer, vector in self.full.outputs.items():
+            if self.roles.get(layer) is not Role.GROUPED:
+                self.groups.require(vector, DIVISOR)
+        for layer, vector in self.full.inputs.items():
+            if isinstance(layer, nn.GroupNorm):
+                if len(self.groups.runs(vector)) > 1:
+                    self.ids.keep(vector, 'a group norm behind several runs of channels needs all of them')
+                self.groups.require(vector, layer.num_channels // layer.num_groups)
+        for rule in self.rules.values():
+            for layer, multiple in rule.multiples.items():
+                if layer in self.full.outputs:
+                    self.groups.require(self.full.outputs[layer], multiple)
+        for layer, vector in self.full.outputs.items():
+            segments = getattr(layer, 'out_segments', ())
+            if len(segments) == 1 and isinstance(layer, Slimmable):
+                self.groups.require(vector, segments[0].divisor)
+
+    def _check_narrow(self, feed: Feed) -> None:
+        """Play narrow networks; channels that would be wrong in one are kept."""
+        for width in CHECKED:
+            version = self.ids.version
+            narrow = NarrowTrace(self.full, self.groups.active(width))
+            with _counting(self.rules, self.groups, self.full, width):
+                wrong = narrow.check(lambda narrow=narrow: feed(narrow))
+            for ids, reason in wrong:
+                self.ids.keep(ids, reason)
+            if wrong and self.ids.version == version:
+                for vector in [*self.full.inputs.values(), *self.full.outputs.values()]:
+                    self.ids.keep(vector, wrong[0][1])
+            if self.ids.version != version:
+                return
+
+    def plan(self, scope: str) -> SlimmingPlan:
+        """The plan, once channels are settled."""
+        layers = tuple(self._layer_plan(layer, role, scope) for layer, role in self.roles.items())
+        slimming = {plan.layer for plan in layers if plan.slims_out}
+        blocks = {
+            block: rule.counterpart
+            for block, rule in self.rules.items()
+            if rule.counterpart and not slimming.isdisjoint([block, *rule.counts.values()])
+        }
+        return SlimmingPlan(self.model, scope, layers, self._named_groups(), blocks)
+
+    def _layer_plan(self, layer: nn.Module, role: Role, scope: str) -> LayerPlan:
+        name, ran = self.names[layer], layer in self.full.ran
+        plan = LayerPlan(name, layer, role)
+        if role is Role.STOCK:
+            takes_features = 'weight' in layer._parameters and not isinstance(layer, nn.Embedding)
+            if not ran and scope == 'detector' and takes_features and not is_teacher(name):
+                raise ValueError(
+                    f'{type(self.model).__name__} cannot slim as a whole: its layer {name} ({type(layer).__name__}) '
+                    "runs in training only and takes all of its channels. Choose slim='backbone'"
+                )
+            return replace(plan, reason=f'{type(layer).__name__} takes all of its channels')
+        if not ran:
+            swapped = may_get_fewer(self.model, name, scope) or (isinstance(layer, _BatchNorm) and not is_teacher(name))
+            outputs = (Segment.complete(channels_out(layer)),) if role is Role.WRITER else None
+            return replace(plan, swapped=swapped and can_slim(layer), outputs=outputs)
+        taken, given = self.full.inputs[layer], self.full.written(layer)
+        plan = replace(
+            plan,
+            inputs=self.groups.segments(taken),
+            outputs=(Segment.complete(channels_out(layer)),) if given is None else self.groups.segments(given),
+            reason='' if given is None else self.ids.reason(given),
+        )
+        if isinstance(layer, Slimmable):
+            plan.check_fits()
+        is_norm = isinstance(layer, _BatchNorm)  # whose statistics differ with the width wherever it stands
+        return replace(plan, swapped=role is not Role.EXTRACTOR and (plan.slims or (is_norm and not is_teacher(name))))
+
+    def _named_groups(self) -> tuple[ChannelGroup, ...]:
+        groups = [ChannelGroup(len(ids), divisor) for ids, divisor in zip(self.groups.members, self.groups.divisors)]
+        for layer in self.full.ran:
+            role, place = self.roles[layer], 0
+            written = self.full.outputs.get(layer) if role is Role.WRITER else None
+            for index in {run.group for run in self.groups.runs(written) if run.group >= 0}:
+                groups[index].writers.append(self.names[layer])
+            for run in self.groups.runs(self.full.inputs.get(layer)):
+                if run.group >= 0:
+                    part = Part(self.names[layer], place, run.channels)
+                    (groups[run.group].readers if role is Role.WRITER else groups[run.group].followers).append(part)
+                place += run.channels
+        return tuple(group for group in groups if group.divisor < group.channels)
+
+
+@contextmanager
+def _counting(rules: Mapping[nn.Module, BlockRule], groups: Groups, trace: Trace, width: float) -> Iterator[None]:
+    """Let blocks count the channels of a narrow network for a while."""
+    former = []
+    for block, rule in rules.items():
+        for name, layer in rule.counts.items():
+            if groups.slims(trace.outputs.get(layer)):
+                former.append((block, name, vars(block)[name]))
+                vars(block)[name] = active_channels(vars(block)[name], width)
+    try:
+        yield
+    finally:
+        for block, name, value in former:
+            vars(block)[name] = value
