@@ -38,7 +38,7 @@ def first_line(error: Exception) -> str:
 
 
 def run_levels(model: nn.Module, size: int) -> object:
-    """The levels behind the backbone, or the neck if there is one, of a black image.
+    """The levels behind the backbone, or the neck if there is one, of an image of noise.
 
     Args:
         model: A detector or a backbone.
@@ -51,7 +51,7 @@ def run_levels(model: nn.Module, size: int) -> object:
 
 
 def run_backbone(model: nn.Module, size: int) -> object:
-    """The levels of a detector's backbone, of a black image.
+    """The levels of a detector's backbone, of an image of noise.
 
     Args:
         model: A detector.
@@ -64,7 +64,7 @@ def run_backbone(model: nn.Module, size: int) -> object:
 
 
 def run_whole(model: nn.Module, size: int) -> object:
-    """All maps that a detector computes of a black image.
+    """All maps that a detector computes of an image of noise.
 
     Args:
         model: An mmdet detector.
@@ -109,6 +109,19 @@ def smallest_size(run: Run, model: nn.Module, attempt: Callable[[int], object]) 
     return SIZES[run][-1]
 
 
+def noise(like: Tensor, *shape: int) -> Tensor:
+    """The same random numbers at each call, from 0 to 1.
+
+    Args:
+        like: A tensor of the type and on the device that they have.
+        *shape: Their shape.
+
+    Returns:
+        The numbers.
+    """
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(like)
+
+
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Evaluation mode at width 1.0 for a while, with few boxes that can be cut out; then all is as before."""
@@ -140,7 +153,8 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 
 def _images(model: nn.Module, size: int) -> Tensor:
-    return next(model.parameters()).new_zeros(1, input_channels(model), size, size)
+    parameter = next(model.parameters())
+    return noise(parameter, 1, input_channels(model), size, size)
 
 
 def _tame_boxes(module: nn.Module, args: tuple) -> tuple:

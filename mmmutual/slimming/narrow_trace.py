@@ -1,23 +1,28 @@
 """Follows channels through a narrow network that the stock model plays.
 
-Each layer gets what arrives, filled up to all of its channels, and of what it gives the active ones go on. So all that
-is between two layers sees the narrow network, and no layer is changed. A narrow network is right if each layer gets
-the active ones of the channels that it takes at full width, in their order.
+Each layer gets what it got at full width, and of what it gives the active channels go on. So all that is between two
+layers sees the narrow network, and no layer is changed. A narrow network is right if the active ones of the channels
+that a layer takes at full width arrive there, in their order and with their values: so no operation mixes channels, also
+none that torch does not show, as one of C++ or of a ``torch.autograd.Function``.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .channel_ids import ALWAYS, rows, set_ids, spread
+from .channel_ids import ALWAYS, compact, ids_of, rows, set_ids, spread
 from .dry_run import ERRORS, first_line
 from .operations import tensors_in
 from .roles import Role, channel_dim
 from .trace import Trace, features
+
+NONE = np.empty(0, np.int64)
+TOLERANCE = 1e-4  # of the largest value; operations on fewer channels may round otherwise
 
 
 class NarrowTrace(Trace):
@@ -33,6 +38,7 @@ class NarrowTrace(Trace):
         self.full, self.active = full, active
         self.outputs, self.inputs = dict(full.outputs), dict(full.inputs)
         self._kept = np.append(full.ids.kept(), True)  # the last place is that of ALWAYS
+        self.calls: Counter[nn.Module] = Counter()
         self.wrong: list[tuple[np.ndarray, str]] = []
 
     def check(self, function: Callable[[], object]) -> list[tuple[np.ndarray, str]]:
@@ -49,23 +55,25 @@ class NarrowTrace(Trace):
         except ERRORS as error:
             if not self.wrong:
                 reason = f'an operation behind them fails in a narrow network ({first_line(error)})'
-                self.wrong += [(ids, reason) for ids in self.recent]
+                self.wrong += [(ids, reason) for ids in [NONE, *self.recent]]
         else:
-            for end, expected in zip(self.ends, self.full.ends):
-                if not self._is_active_part(end, expected):
-                    self.wrong.append((expected, 'the outputs of a narrow network are others'))
+            self._check_results()
         return self.wrong
 
     def take(self, layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-        """Fill up what arrives."""
-        if self.layers[layer] is Role.STOCK or layer not in self.full.inputs:
-            return super().take(layer, args, kwargs)
-        expected = self.full.inputs[layer]
-        whole = {id(value): self._filled(layer, value, expected) for value in features(args, kwargs)}
-        if args:
-            return (_replaced(args[0], whole), *args[1:]), kwargs
-        name = next(iter(kwargs))
-        return args, {**kwargs, name: _replaced(kwargs[name], whole)}
+        """Check what arrives, and give the layer what it takes at full width."""
+        calls, self.calls[layer] = self.full.values[layer], self.calls[layer] + 1
+        values = [*tensors_in((args, kwargs))]
+        if self.calls[layer] > len(calls) or len(calls[self.calls[layer] - 1]) != len(values):
+            raise RuntimeError(f'{type(layer).__name__} runs otherwise than at full width')
+        whole = {id(value): full for value, full in zip(values, calls[self.calls[layer] - 1])}
+        taken = [] if self.layers[layer] is Role.STOCK else features(args, kwargs)
+        for value in taken:
+            self._check(layer, value, whole[id(value)])
+        for value in values:
+            if not any(value is other for other in taken) and not _is_close(value, whole[id(value)]):
+                self._note(layer, self.full.inputs.get(layer))
+        return _replaced(args, whole), {name: _replaced(value, whole) for name, value in kwargs.items()}
 
     def give(self, layer: nn.Module, output: object) -> object:
         """Pass on the active channels of what the layer gives."""
@@ -83,25 +91,40 @@ class NarrowTrace(Trace):
         return self._active_part(value, self.outputs[key], 1)
 
     def _active_part(self, value: Tensor, vector: np.ndarray, dim: int) -> Tensor:
-        places = self._places(vector)
-        if len(places) < len(vector):
-            value = value.index_select(dim, torch.as_tensor(places, device=value.device))
-        spread(vector[places], value, dim)
+        value = self._selected(value, vector, dim)
+        spread(vector[self._places(vector)], value, dim)
         return value
 
-    def _filled(self, layer: nn.Module, value: Tensor, expected: np.ndarray) -> Tensor:
-        dim = channel_dim(layer)
-        places = self._places(expected)
+    def _check(self, layer: nn.Module, value: Tensor, whole: Tensor) -> None:
+        """Whether the active part of what the layer takes at full width arrives."""
+        dim, expected = channel_dim(layer), self.full.inputs[layer]
         right = all(self._is_active_part(row, expected) for row in rows(value, dim))
-        if not right:
-            self.wrong.append((expected, f'{type(layer).__name__} would get others in a narrow network'))
-            self.wrong += [(ids, 'a narrow network mixes them') for ids in self.recent]
-        elif len(places) == len(expected):
+        if not right or not _is_close(value, self._selected(whole, expected, dim)):
+            self._note(layer, expected)
+
+    def _note(self, layer: nn.Module, expected: np.ndarray | None) -> None:
+        reason = f'{type(layer).__name__} would get others in a narrow network'
+        self.wrong.append((NONE if expected is None else expected, reason))
+        self.wrong += [(ids, 'a narrow network mixes them') for ids in self.recent]
+
+    def _check_results(self) -> None:
+        """Whether the model gives the active part of what it gives at full width."""
+        reason = 'the outputs of a narrow network are others'
+        for value, whole in zip(self.results, self.full.results):
+            ids, dim, vector = ids_of(whole), 0, NONE
+            if ids is not None and compact(ids).numel() == max(compact(ids).shape):
+                dim = max(range(whole.dim()), key=compact(ids).size)
+                vector = rows(whole, dim)[0]
+                whole = self._selected(whole, vector, dim)
+            if not _is_close(value, whole):
+                self.wrong += [(ids, reason) for ids in [vector, *self.recent]]
+
+    def _selected(self, value: Tensor, vector: np.ndarray, dim: int) -> Tensor:
+        """The active channels of a tensor that has all of them."""
+        places = self._places(vector)
+        if len(places) == len(vector):
             return value
-        shape = list(value.shape)
-        shape[dim] = len(expected)
-        whole = value.new_zeros(shape)
-        return whole.index_copy_(dim, torch.as_tensor(places, device=value.device), value) if right else whole
+        return value.index_select(dim, torch.as_tensor(places, device=value.device))
 
     def _is_active_part(self, arrived: np.ndarray, expected: np.ndarray) -> bool:
         ours, theirs = self.ids.find(arrived), self.ids.find(expected[self._places(expected)])
@@ -117,5 +140,20 @@ class NarrowTrace(Trace):
 
 def _replaced(value: object, whole: dict[int, Tensor]) -> object:
     if isinstance(value, Tensor):
-        return whole.get(id(value), value)
-    return type(value)(_replaced(item, whole) for item in value) if isinstance(value, (list, tuple)) else value
+        return whole[id(value)]
+    if isinstance(value, dict):
+        return {name: _replaced(item, whole) for name, item in value.items()}
+    return type(value)(_replaced(item, whole) for item in value) if type(value) in (list, tuple) else value
+
+
+def _is_close(ours: Tensor, theirs: Tensor) -> bool:
+    if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
+        return False
+    if ours.is_meta or not ours.numel() or torch.equal(ours, theirs):
+        return True
+    if not ours.is_floating_point():
+        return False
+    tolerance = max(TOLERANCE, 10 * torch.finfo(ours.dtype).eps)
+    ours, theirs = ours.double(), theirs.double()
+    largest = theirs.nan_to_num(0, 0, 0).abs().max().item()
+    return torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance * largest, equal_nan=True)

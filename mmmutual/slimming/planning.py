@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from torch import nn
 
-from .dry_run import ERRORS, first_line, run_backbone, run_levels, run_whole, untouched
+from .dry_run import ERRORS, first_line, noise, run_backbone, run_levels, run_whole, untouched
 from .plan import SlimmingPlan
 from .planner import Planner
 from .scope import FilterFn, backbone_of, check_scope
@@ -82,7 +82,7 @@ def plan_neck(neck: nn.Module, in_channels: Sequence[int], slim_out: bool = Fals
 
     def feed(trace: Trace, order: Sequence[int]) -> object:
         sizes = [2 ** (len(order) + 1 - index) for index in range(len(order))]
-        levels = [parameter.new_zeros(2, channels, size, size) for channels, size in zip(order, sizes)]
+        levels = [noise(parameter, 2, channels, size, size) for channels, size in zip(order, sizes)]
         return neck([trace.feed(index, level) for index, level in enumerate(levels)])
 
     with untouched(neck):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
+import torch
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -27,9 +28,9 @@ def role_of(module: nn.Module) -> Role | None:
     """The role of a module; None for one that is no layer, but consists of layers and operations."""
     if type(module) in EXTRACTORS and not any(True for _ in module.parameters()):
         return Role.EXTRACTOR
-    if not _is_layer(module):
+    if isinstance(module, torch.jit.ScriptModule) or not _is_layer(module):  # a script takes no hooks
         return None
-    if not can_slim(module):
+    if not can_slim(module) or 'forward' in vars(module):  # a replaced method would stay with a slimmable class
         return Role.STOCK
     if isinstance(module, (_BatchNorm, nn.GroupNorm)):
         return Role.NORM
@@ -74,6 +75,8 @@ def channels_out(layer: nn.Module) -> int:
 
 def _is_layer(module: nn.Module) -> bool:
     """Whether a module has weights, or statistics, of its own and uses them itself."""
+    if type(module).forward is nn.Module.forward:  # as a ParameterList
+        return False
     own = any(value is not None and value.numel() > 1 for value in module._parameters.values())
     leaf = not any(True for _ in module.children())
     has_kernel = isinstance(module._parameters.get('weight'), nn.Parameter)  # a deformable one has its offsets inside

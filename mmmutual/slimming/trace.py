@@ -5,6 +5,7 @@ Hooks see the layers, a ``TorchFunctionMode`` the operations between them. The m
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -33,6 +34,8 @@ class Trace(TorchFunctionMode):
         read: The ids that a layer reads, but for those that follow their input.
         ends: What the model gives in the end, tensor by tensor.
         ran: The layers that ran, in their order.
+        values: The tensors that each layer took, call by call.
+        results: The tensors that the model gave.
     """
 
     def __init__(self, ids: ChannelIds, layers: Mapping[nn.Module, Role], writers: Iterable[nn.Module]) -> None:
@@ -43,6 +46,8 @@ class Trace(TorchFunctionMode):
         self.read: list[np.ndarray] = []
         self.ends: list[np.ndarray] = []
         self.ran: dict[nn.Module, None] = {}
+        self.values: defaultdict[nn.Module, list[list[Tensor]]] = defaultdict(list)
+        self.results: list[Tensor] = []
         self._open: list[nn.Module] = []
         self._recent: list[Tensor] = []
 
@@ -55,17 +60,19 @@ class Trace(TorchFunctionMode):
         Returns:
             What that gives.
         """
+        torch.manual_seed(0)
         with ExitStack() as stack:
             for layer in self.layers:
                 for handle in (
                     layer.register_forward_pre_hook(self._enter, with_kwargs=True),
-                    layer.register_forward_hook(self._leave, with_kwargs=True),
+                    layer.register_forward_hook(self._leave, with_kwargs=True, prepend=True),  # others' see active ones
                 ):
                     stack.callback(handle.remove)
             stack.enter_context(torch.no_grad())
             with self:
                 result = function()
-        for value in tensors_in(result):
+        self.results = [*tensors_in(result)]
+        for value in self.results:
             self._end(value)
         return result
 
@@ -109,6 +116,7 @@ class Trace(TorchFunctionMode):
         Returns:
             Other arguments to call it with, or None.
         """
+        self.values[layer].append([value.clone() for value in tensors_in((args, kwargs))])
         if self.layers[layer] is Role.STOCK:
             for value in tensors_in((args, kwargs)):
                 if ids_of(value) is not None:
