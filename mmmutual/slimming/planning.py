@@ -58,8 +58,10 @@ def plan_slimming(model: nn.Module, scope: str = 'backbone', filter_fn: FilterFn
                 run, size = planner.trace_smallest(run_whole)
         planner.settle(lambda trace: run(model, size), keep_ends='' if alone else reason)
     plan = planner.plan(scope)
-    if not any(layer.slims_out for layer in plan.layers if layer.layer in set(backbone.modules())):
-        raise ValueError(f'{type(backbone).__name__} cannot slim: {plan.main_reason("no convolution of it slims")}')
+    inside = set(backbone.modules())
+    own = replace(plan, layers=tuple(layer for layer in plan.layers if layer.layer in inside))
+    if not any(layer.slims_out for layer in own.layers):
+        raise ValueError(f'{type(backbone).__name__} cannot slim: {own.main_reason("no convolution of it slims")}')
     return plan
 
 

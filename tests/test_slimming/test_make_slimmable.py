@@ -19,6 +19,7 @@ from mmmutual.layers import (
     Slimmable,
     slim_layer_,
 )
+from mmmutual.slimming import plan_slimming
 
 WIDTHS = (1.0, 0.5)
 
@@ -140,25 +141,41 @@ def test_the_filter_decides_by_layer_and_name():
     model = Net()
     mmmutual.make_slimmable_(model, WIDTHS, without_heads)
     assert {'backbone.conv1', 'backbone.bn1', 'neck.lateral_convs.0.conv', 'bbox_head.1'} <= set(seen)
-    assert 'bbox_head.0' not in seen and seen['backbone.conv1'] is model.backbone.conv1
+    assert seen['backbone.conv1'] is model.backbone.conv1
     assert type(model.bbox_head[1]) is nn.BatchNorm2d and type(model.neck.lateral_convs[0].conv) is SlimConv2d
-    with pytest.raises(ValueError, match=r'its layer neck\.lateral_convs\.0\.conv \(Conv2d\) does not take'):
-        mmmutual.make_slimmable_(Net(), WIDTHS, lambda layer, name: name.startswith('backbone'))
 
 
-def test_a_layer_that_cannot_slim_is_named_and_the_model_is_as_before():
+def test_what_a_layer_that_was_left_stock_takes_is_complete(images):
+    """Only the first convolutions of the blocks slim: all others write a level, which the stock neck takes."""
+    model = Net()
+    mmmutual.make_slimmable_(model, WIDTHS, lambda layer, name: name.startswith('backbone'))
+    assert not any(isinstance(layer, Slimmable) for layer in model.neck.modules())
+    assert widths_of_levels(model.backbone, images) == [16, 32, 64, 128]
+    assert {name for name, layer in model.named_modules() if getattr(layer, 'slim_out', False)} == {
+        f'backbone.layer{stage}.{block}.conv1' for stage in (1, 2, 3, 4) for block in (0, 1)
+    }
+
+
+def test_what_a_deformable_convolution_in_a_block_takes_is_complete(images):
+    """The stem, whose channels the first stage adds to its own, gives all of them too."""
     model = Net()
     model.backbone.layer3[0].conv1 = ModulatedDeformConv2dPack(32, 64, 3, stride=2, padding=1)
-    classes = [type(m) for m in model.modules()]
-    with pytest.raises(ValueError, match=r'Net cannot slim: its layer backbone\.layer3\.0\.conv1'):
-        mmmutual.make_slimmable_(model, WIDTHS)
-    assert [type(m) for m in model.modules()] == classes
+    model.eval()
+    plan = plan_slimming(model)
+    assert 'ModulatedDeformConv2dPack takes all of its channels' in plan.reasons
+    assert 'multiply-adds kept: ModulatedDeformConv2dPack takes all of its channels' in str(plan)
+    plan.apply_(WIDTHS)
+    assert type(model.backbone.layer3[0].conv1) is ModulatedDeformConv2dPack
+    assert widths_of_levels(model.backbone, images) == [8, 32, 32, 64]
+    mmmutual.set_width(model, 0.5)
+    assert [level.size(1) for level in model.extract_feat(images)] == [8] * 4
 
 
 def test_a_backbone_of_which_nothing_slims_is_refused():
     model = ResNet(18, norm_cfg=dict(type='GN', num_groups=8), conv_cfg=dict(type='ConvAWS'))
-    with pytest.raises(ValueError, match=r'ResNet cannot slim: no convolution .* its layer conv1 \(ConvAWS2d\)'):
+    with pytest.raises(ValueError, match='ResNet cannot slim: ConvAWS2d takes all of its channels'):
         mmmutual.make_slimmable_(model, WIDTHS)
+    assert not any(isinstance(layer, Slimmable) for layer in model.modules())
 
 
 def test_weights_are_standardised_over_the_active_ones(images):
@@ -253,7 +270,7 @@ def test_an_error_leaves_what_was_slimmable_before():
     model.neck = FPN([64, 128, 256, 512], 8, 4)
     mmmutual.make_slimmable_(model.backbone, WIDTHS)
     classes = [type(module) for module in model.modules()]
-    with pytest.raises(ValueError, match=r'its layer neck\.lateral_convs\.0\.conv \(Conv2d\) does not take'):
+    with pytest.raises(ValueError, match=r'backbone\.\S+ \(SlimConv2d\) is slimmable already, with the out_segments'):
         mmmutual.make_slimmable_(model, WIDTHS, lambda layer, name: name.startswith('bbox_head'))
     assert [type(module) for module in model.modules()] == classes
 
