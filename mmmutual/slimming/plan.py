@@ -169,7 +169,7 @@ class SlimmingPlan:
         widths = check_ratios(widths)
         try:
             for plan in self.layers:
-                if plan.swapped:
+                if plan.swapped and plan.role is not Role.EXTRACTOR:  # those are blocks
                     slim_layer_(plan.layer, widths, plan.inputs, plan.outputs)
             for block, counterpart in self.blocks.items():
                 swap_block_(block, counterpart)

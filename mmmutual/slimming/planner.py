@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmmutual.layers import Segment, Slimmable, active_channels, can_slim
+from mmmutual.layers import Segment, Slimmable, active_channels
 from mmmutual.layers.channels import DIVISOR
 
 from .channel_ids import ChannelIds
@@ -156,10 +156,11 @@ class Planner:
         """The plan, once channels are settled."""
         layers = tuple(self._layer_plan(layer, role, scope) for layer, role in self.roles.items())
         slimming = {plan.layer for plan in layers if plan.slims_out}
+        unseen = {plan.layer for plan in layers if plan.swapped and plan.role is Role.EXTRACTOR}
         blocks = {
             block: rule.counterpart
             for block, rule in self.rules.items()
-            if rule.counterpart and not slimming.isdisjoint([block, *rule.counts.values()])
+            if rule.counterpart and not (slimming | unseen).isdisjoint([block, *rule.counts.values()])
         }
         return SlimmingPlan(self.model, scope, layers, self._named_groups(), blocks)
 
@@ -177,7 +178,7 @@ class Planner:
         if not ran:
             swapped = may_get_fewer(self.model, name, scope) or (isinstance(layer, _BatchNorm) and not is_teacher(name))
             outputs = (Segment.complete(channels_out(layer)),) if role is Role.WRITER else None
-            return replace(plan, swapped=swapped and can_slim(layer), outputs=outputs)
+            return replace(plan, swapped=swapped, outputs=outputs)
         taken, given = self.full.inputs[layer], self.full.written(layer)
         plan = replace(
             plan,
