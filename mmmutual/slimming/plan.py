@@ -96,7 +96,7 @@ class LayerPlan:
         """Raise ``ValueError`` if the layer is slimmable already, but slims in another way than the model needs."""
         for side, planned in (('in_segments', self.inputs), ('out_segments', self.outputs)):
             own = getattr(self.layer, side, None)
-            if own is not None and _slims(planned) and own != planned:
+            if own is not None and own != planned and (_slims(own) or _slims(planned)):
                 raise ValueError(
                     f'{self.name} ({type(self.layer).__name__}) is slimmable already, with the {side} '
                     f'{_sizes(own)}, but this model needs {_sizes(planned)}: build it stock, and make the whole model '
