@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 
 from torch import Tensor, nn
 
-from .dry_run import ERRORS, PROPOSALS, Run, smallest_size, untouched
+from .dry_run import ERRORS, PROPOSALS, Run, bounded, smallest_size, untouched
 from .operations import tensors_in
 
 PIXELS = 800 * 1333  # of a test image in mmdet's COCO configs
@@ -51,9 +51,10 @@ def _count(layers: Iterable[nn.Module], run: Callable[[], object]) -> Counter[nn
     """Multiply-adds of each layer in a run."""
     counts: Counter[nn.Module] = Counter()
 
-    def note(layer: nn.Module, args: tuple, output: object) -> None:
+    def note(layer: nn.Module, args: tuple, output: object) -> object:
         given = next(tensors_in(output))
         counts[layer] += multiply_adds(layer, next(tensors_in(args), given), given)
+        return bounded(output)
 
     with ExitStack() as stack:
         for layer in layers:

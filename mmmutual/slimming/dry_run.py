@@ -19,6 +19,7 @@ SIZE = 64  # pixels
 FIXED = 224  # what those of mmpretrain's backbones take that take one size only
 LARGER = (256, 512)  # for detectors that pick many features, or pool often
 PROPOSALS = 8  # of each image, in place of the 1000 that COCO configs keep: more of them show nothing new
+LIMIT = 1e3  # of the values between layers
 ERRORS = (
     RuntimeError,
     ValueError,
@@ -150,6 +151,23 @@ def untouched(model: nn.Module) -> Iterator[None]:
             handle.remove()
         for module, training in modes:
             module.training = training
+
+
+def bounded(output: object) -> object:
+    """What a layer gives, as small numbers: without weights that fit each other a deep model's grow beyond all bounds.
+
+    Args:
+        output: What the layer gives.
+
+    Returns:
+        A tensor divided by its largest value if that is above ``LIMIT``; anything else as it is.
+    """
+    if not isinstance(output, Tensor) or not output.is_floating_point() or output.is_meta or not output.numel():
+        return output
+    if output.abs().max() <= LIMIT:
+        return output
+    output = output.nan_to_num()
+    return output / output.abs().max()
 
 
 def _images(model: nn.Module, size: int) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .channel_ids import ChannelIds, compact, ids_of, rows, set_ids, spread
+from .dry_run import bounded
 from .operations import follow, tensors_in, values_of
 from .roles import Role, channel_dim, channels_out
 
@@ -103,7 +104,11 @@ class Trace(TorchFunctionMode):
 
     def _leave(self, layer: nn.Module, args: tuple, kwargs: dict, output: object) -> object:
         self._open.pop()
-        return None if self._open else self.give(layer, output)
+        if self._open:
+            return None
+        output = bounded(output)
+        given = self.give(layer, output)
+        return output if given is None else given
 
     def take(self, layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         """Note what a layer takes.
