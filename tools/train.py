@@ -20,10 +20,11 @@ from mmmutual.apis import (
     clear_errors,
     config_name,
     format_changes,
+    format_share,
     join_processes,
     latest_checkpoint,
     load_config,
-    make_mutual,
+    make_mutual_with_plan,
     override,
     prepare,
     read_checkpoint,
@@ -104,10 +105,11 @@ def use_mixed_precision(config: Config) -> None:
 
 
 def _mutual(stock: Config, slim: str) -> Config:
-    """The config made mutual, after the first process printed what changes."""
-    mutual = make_mutual(stock, slim=slim)
+    """The config made mutual, after the first process printed what changes, and how much slims."""
+    mutual, plan = make_mutual_with_plan(stock, slim=slim)
     if int(os.environ.get('RANK', 0)) == 0:
-        print(format_changes(stock, mutual, color=sys.stdout.isatty()), flush=True)
+        print(format_changes(stock, mutual, color=sys.stdout.isatty()))
+        print(format_share(plan, slim), flush=True)
     return mutual
 
 

@@ -10,10 +10,11 @@ from .image_files import find_images
 from .inferencer import AdaptiveInferencer
 from .launch import clear_errors, join_processes, prepare
 from .load import load_model
-from .mutual_config import make_mutual
+from .mutual_config import make_mutual, make_mutual_with_plan
 from .published_weights import PublishedWeights, convert_published
 from .query_table import fill_query_table
 from .show import show_widths
+from .slim_share import format_share
 from .start_check import check_model
 from .trained_config import check_mutual, check_scope
 
@@ -31,11 +32,13 @@ __all__ = [
     'fill_query_table',
     'find_images',
     'format_changes',
+    'format_share',
     'join_processes',
     'latest_checkpoint',
     'load_config',
     'load_model',
     'make_mutual',
+    'make_mutual_with_plan',
     'override',
     'prepare',
     'read_checkpoint',

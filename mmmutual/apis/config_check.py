@@ -19,18 +19,21 @@ from mmmutual.engine.pipeline_scale import nested_dicts
 from mmmutual.layers import use_width
 
 from .config_file import load_config
-from .mutual_config import make_mutual
+from .mutual_config import make_mutual_with_plan
 from .small_config import demo_batch, image_size, shrink
 
 WIDTHS = (1.0, 0.5, 0.25)
 
 
-def check_config(name: str, slim: str = 'backbone') -> None:
+def check_config(name: str, slim: str = 'backbone') -> float:
     """Make a config mutual and compare it with stock.
 
     Args:
         name: As ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
         slim: What slims: ``'backbone'`` or ``'detector'``.
+
+    Returns:
+        The share of the detector's multiply-adds that slims, in [0, 1].
 
     Raises:
         ValueError: If it cannot be made mutual, or for the first thing that is not as it should be.
@@ -38,7 +41,9 @@ def check_config(name: str, slim: str = 'backbone') -> None:
     MMLogger.get_instance('mmengine', log_level='ERROR')
     config = shrink(load_config(name))
     size, scales = image_size(config)
-    mutual_config = make_mutual(config, WIDTHS, scales, slim)
+    mutual_config, plan = make_mutual_with_plan(config, WIDTHS, scales, slim)
+    share = plan.share
+    del plan  # with its detector
     _thaw_alike(config.model, mutual_config.model)
     torch.manual_seed(0)
     stock, mutual = MODELS.build(config.model), MODELS.build(mutual_config.model)
@@ -69,6 +74,7 @@ def check_config(name: str, slim: str = 'backbone') -> None:
     for width in WIDTHS:
         with use_width(mutual, width):
             _predict(mutual, batch)
+    return share
 
 
 def _begin_training() -> None:

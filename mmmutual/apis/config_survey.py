@@ -8,15 +8,29 @@ from collections.abc import Mapping
 from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NamedTuple
 
 from mmengine.config import Config
 
 from .config_check import check_config
+from .slim_share import percent
 from .small_config import CONFIGS
 
 RELATIVES = ('ResNet', 'ResNetV1d', 'ResNeXt', 'ResNeSt', 'Res2Net', 'RegNet', 'HRNet', 'DetectoRS_ResNet',
              'TridentResNet', 'Darknet', 'CSPDarknet', 'CSPNeXt')  # fmt: skip
 TIMEOUT = 600  # seconds for one config
+
+
+class Outcome(NamedTuple):
+    """What became of a config.
+
+    Args:
+        reason: Why it does not pass; nothing if it does.
+        share: The share of the detector's multiply-adds that slims, in [0, 1]; None if it does not pass.
+    """
+
+    reason: str
+    share: float | None = None
 
 
 @cache
@@ -37,7 +51,7 @@ def families() -> dict[str, str]:
     return found
 
 
-def outcome(name: str, slim: str = 'backbone') -> str:
+def outcome(name: str, slim: str = 'backbone') -> Outcome:
     """Check a config in a process of its own, which gives its memory back.
 
     Args:
@@ -45,7 +59,7 @@ def outcome(name: str, slim: str = 'backbone') -> str:
         slim: What slims: ``'backbone'`` or ``'detector'``.
 
     Returns:
-        Why it does not pass; nothing if it does.
+        Whether it passes, and how much slims.
     """
     ours, theirs = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context('fork').Process(target=_report, args=(name, slim, theirs))
@@ -53,31 +67,31 @@ def outcome(name: str, slim: str = 'backbone') -> str:
     theirs.close()
     if not ours.poll(TIMEOUT):
         process.kill()
-        return f'took longer than {TIMEOUT} s'
+        return Outcome(f'took longer than {TIMEOUT} s')
     try:
         return ours.recv()
     except EOFError:
-        return 'the process was killed, perhaps for its memory'
+        return Outcome('the process was killed, perhaps for its memory')
     finally:
         process.join()
 
 
 def _report(name: str, slim: str, pipe: Connection) -> None:
     try:
-        check_config(name, slim)
+        share = check_config(name, slim)
     except Exception as error:  # the table lists whatever a config fails with
         traceback.print_exc()
         line = (str(error).splitlines() or [''])[0]
-        pipe.send(line if isinstance(error, ValueError) else f'{type(error).__name__}: {line}')
+        pipe.send(Outcome(line if isinstance(error, ValueError) else f'{type(error).__name__}: {line}'))
     else:
-        pipe.send('')
+        pipe.send(Outcome('', share))
 
 
 def write_table(results: Mapping[str, Mapping], path: str | Path, slim: str = 'backbone') -> None:
     """Write the results as a page of the docs.
 
     Args:
-        results: ``config`` and ``reason`` of each family, as the tool collects them.
+        results: ``config``, ``reason`` and ``share`` of each family, as the tool collects them.
         path: The Markdown file.
         slim: What slims: ``'backbone'`` or ``'detector'``.
     """
@@ -98,17 +112,18 @@ def write_table(results: Mapping[str, Mapping], path: str | Path, slim: str = 'b
         '  stock detector;',
         '- widths 1.0, 0.5 and 0.25 predict.',
         '',
-        'It does not say how much slims: layers that cannot slim stay at full width. Of ResNeSt 63 % remain at',
-        'width 0.25 ([Backbones](backbones.md#what-is-refused)).',
+        'The column *slims* is the share of the multiply-adds in layers that slim, for a small image and few proposals.',
+        'The other layers keep all of their channels at every width.',
         '',
         f'**{len(passed)} of {len(rows)} pass.** {len(several)} of the others consist of several models, which are '
         'refused.',
         f'`python tools/misc/check_mmdet_configs.py{" --slim detector" * whole}` regenerates this page.',
         '',
-        '| folder | config | result |',
-        '|---|---|---|',
+        '| folder | config | slims | result |',
+        '|---|---|---|---|',
     ]
     for name, row in rows:
         reason = row['reason'].replace('|', '\\|') or 'passes'
-        lines.append(f'| {name} | `{Path(row["config"]).name}` | {reason} |')
+        slims = '' if row.get('share') is None else percent(row['share'])
+        lines.append(f'| {name} | `{Path(row["config"]).name}` | {slims} | {reason} |')
     Path(path).write_text('\n'.join([*lines, '']))

@@ -11,11 +11,11 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmmutual.engine import SandwichSampler, scale_pipeline
-from mmmutual.slimming import check_scope, make_slimmable_
-from mmmutual.slimming.dry_run import first_line
+from mmmutual.models import check_part
+from mmmutual.models.dry_run import first_line
+from mmmutual.slimming import SlimmingPlan, plan_slimming
 
 WIDTHS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 SCALES = (1.0, 0.8, 0.6, 0.4)
@@ -30,7 +30,7 @@ def make_mutual(
     scales: Sequence[float] = SCALES,
     slim: str = 'backbone',
 ) -> Config:
-    """Make a config mutual: backbone, neck and norms swapped, hooks and loops added, all else kept.
+    """Make a config mutual: the detector inside ``SlimmableDetector``, hooks and loops added, all else kept.
 
     Args:
         config: A config of a detector.
@@ -46,6 +46,31 @@ def make_mutual(
         TypeError: If ``widths`` or ``scales`` are no numbers.
         ValueError: If they are out of range, or if the detector cannot be made mutual, with the module's name.
     """
+    return make_mutual_with_plan(config, widths, scales, slim)[0]
+
+
+def make_mutual_with_plan(
+    config: Config,
+    widths: Sequence[float] = WIDTHS,
+    scales: Sequence[float] = SCALES,
+    slim: str = 'backbone',
+) -> tuple[Config, SlimmingPlan]:
+    """As :func:`make_mutual`, with the plan that says which layers of the detector slim.
+
+    Args:
+        config: A config of a detector.
+        widths: Width multipliers above 0 and at most 1 to train, in any order.
+        scales: Input scales above 0 and at most 1, in any order.
+        slim: What slims: the ``'backbone'`` or the whole ``'detector'``.
+
+    Returns:
+        A new config, and the plan of a detector that was built from it; the plan prints as a table.
+
+    Raises:
+        ImportError: As :func:`make_mutual`.
+        TypeError: As :func:`make_mutual`.
+        ValueError: As :func:`make_mutual`.
+    """
     sampler = SandwichSampler(widths, scales)
     widths, scales = sampler.widths, sampler.scales
     if not isinstance(config.get('model'), Mapping):
@@ -54,7 +79,7 @@ def make_mutual(
     if any(_kind(hook) == 'MutualLearningHook' for hook in hooks):
         raise ValueError('the config is mutual already: it has a MutualLearningHook. Use it as it is')
     mutual = copy.deepcopy(config)
-    _swap_model(mutual, widths, check_scope(slim))
+    plan = _wrap_model(mutual, widths, check_part(slim))
     seeds = [] if any(_kind(hook) == 'IterationSeedHook' for hook in hooks) else [dict(type='IterationSeedHook')]
     mutual.custom_hooks = [
         *hooks,
@@ -75,40 +100,26 @@ def make_mutual(
     imports = mutual.get('custom_imports') or dict(imports=[], allow_failed_imports=False)
     names = [imports['imports']] if isinstance(imports['imports'], str) else list(imports['imports'])
     mutual.custom_imports = {**imports, 'imports': [*names, *({'mmmutual'} - set(names))]}
-    return mutual
+    return mutual, plan
 
 
-def _swap_model(config: Config, widths: tuple[float, ...], slim: str) -> None:
-    """Swap in the slimmable counterparts, or the wrapper that converts what is built."""
+def _wrap_model(config: Config, widths: tuple[float, ...], slim: str) -> SlimmingPlan:
+    """Let ``SlimmableDetector`` build the detector; which layers of it slim."""
     model = config.model
     init_default_scope(config.get('default_scope') or 'mmdet')
     if not isinstance(model.get('backbone'), Mapping):
         parts = [name for name, part in model.items() if isinstance(part, Mapping) and 'backbone' in part]
         several = f', but several models ({", ".join(parts)})' if parts else ''
         raise ValueError(f'{_kind(model)} has no backbone of its own{several}: it cannot be made mutual')
-    backbone = model.backbone
-    for part in (backbone, (model.get('roi_head') or {}).get('shared_head')):
+    for part in (model.backbone, (model.get('roi_head') or {}).get('shared_head')):
         if part:
             _thaw(part)
     _use_torch_norm(model)
-    detector = _build(model)
-    _slim(detector, widths, slim)
-    with_classes = copy.deepcopy(model)
-    if slim == 'backbone' and _has_classes(model, detector):
-        with_classes.backbone.update(type=f'Slimmable{backbone.type}', widths=widths)
-        neck = with_classes.neck
-        neck.type = f'Slimmable{neck.type}'
-        if neck.type != 'SlimmableFPN' or _norms(detector.neck):
-            neck.widths = widths
-        try:
-            _build(with_classes)
-        except (TypeError, ValueError):  # an option that the class does not slim, but the wrapper does
-            pass
-        else:
-            config.model = with_classes
-            return
+    plan = _plan(_build(model), widths, slim)
+    stock = dict(model)
     whole = dict(slim=slim) if slim == 'detector' else {}
-    model.update(type='SlimmableDetector', detector=model.type, widths=widths, **whole)
+    config.model = dict(type='SlimmableDetector', detector=stock.pop('type'), widths=widths, **whole, **stock)
+    return plan
 
 
 def _build(model: Mapping) -> nn.Module:
@@ -125,10 +136,11 @@ def _build(model: Mapping) -> nn.Module:
         ) from error
 
 
-def _slim(detector: nn.Module, widths: tuple[float, ...], slim: str) -> None:
-    """Make a detector slimmable; whatever it fails with is one sentence with the module's name."""
+def _plan(detector: nn.Module, widths: tuple[float, ...], slim: str) -> SlimmingPlan:
+    """Plan what slims of a detector, and apply it; whatever fails is one sentence with the module's name."""
     try:
-        make_slimmable_(detector, widths, slim=slim)
+        plan = plan_slimming(detector, slim)
+        plan.apply_(widths)
     except Exception as error:
         known = isinstance(error, ValueError)
         reason = first_line(error) if known else f'{type(error).__name__}: {first_line(error)}'
@@ -136,6 +148,7 @@ def _slim(detector: nn.Module, widths: tuple[float, ...], slim: str) -> None:
         raise ValueError(
             f'{type(detector).__name__} with the backbone {backbone} cannot be made mutual: {reason}'
         ) from error
+    return plan
 
 
 def _make_resumable(config: Config) -> None:
@@ -183,20 +196,6 @@ def _options(kind: type) -> dict[str, Any]:
         if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
             break
     return options
-
-
-def _has_classes(model: Mapping, detector: nn.Module) -> bool:
-    """Whether backbone and neck have slimmable classes that cover all there is to convert."""
-    backbone, neck = model['backbone'], model.get('neck')
-    special = [name for name in ('dcn', 'plugins', 'conv_cfg') if backbone.get(name)]
-    heads = [part for name, part in detector.named_children() if name not in ('backbone', 'neck')]
-    if special or not isinstance(neck, Mapping) or any(_norms(head) for head in heads):
-        return False
-    return all(f'Slimmable{part["type"]}' in MODELS.module_dict for part in (backbone, neck))
-
-
-def _norms(module: nn.Module) -> bool:
-    return any(isinstance(layer, _BatchNorm) for layer in module.modules())
 
 
 def _spread(widths: tuple[float, ...]) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from mmmutual.layers import SlimConv2d
 
 
 def test_a_stock_config_passes():
-    check_config('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
+    assert 0.2 < check_config('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py') < 0.5
 
 
 def test_a_difference_at_width_one_is_found(monkeypatch):
@@ -32,10 +32,10 @@ def test_each_family_has_one_config():
 
 def test_the_table_counts_its_rows(tmp_path):
     results = {
-        'one': dict(config='mmdet::one/one_r50.py', reason=''),
-        'two': dict(config='mmdet::two/two_r50.py', reason='a | b'),
+        'one': dict(config='mmdet::one/one_r50.py', reason='', share=0.416),
+        'two': dict(config='mmdet::two/two_r50.py', reason='a | b', share=None),
     }
     write_table(results, tmp_path / 'table.md')
     text = (tmp_path / 'table.md').read_text()
     assert '**1 of 2 pass.**' in text
-    assert '| one | `one_r50.py` | passes |\n| two | `two_r50.py` | a \\| b |\n' in text
+    assert '| one | `one_r50.py` | 42 % | passes |\n| two | `two_r50.py` |  | a \\| b |\n' in text

@@ -123,7 +123,7 @@ class TestPurePython:
     def test_it_is_made_mutual_and_written(self, pure, tmp_path):
         stock = load_config(pure)
         mutual = make_mutual(stock, (1.0, 0.5), (1.0,))
-        assert (mutual.model.backbone.type, mutual.model.neck.type) == ('SlimmableResNet', 'SlimmableFPN')
+        assert (mutual.model.type, mutual.model.detector) == ('SlimmableDetector', 'RetinaNet')
         assert (mutual.val_cfg.type, mutual.default_hooks.checkpoint.type) == ('SubnetValLoop', 'AtomicCheckpointHook')
         write_mutual(str(pure), stock, mutual, tmp_path / 'out' / 'mutual.py')
         assert load_config(tmp_path / 'out' / 'mutual.py').to_dict() == mutual.to_dict()

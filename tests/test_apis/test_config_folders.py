@@ -45,5 +45,5 @@ def test_becomes_mutual_or_says_why_not(folder):
         assert re.search(REFUSED, str(error)) and '\n' not in str(error), error
     else:
         assert folder not in SEVERAL
-        assert 'Slimmable' in mutual.model.type + mutual.model.backbone.type
+        assert (mutual.model.type, mutual.model.detector) == ('SlimmableDetector', stock.model.type)
         build_model(mutual)  # no stock detector is taken for one whose parts do not fit each other

@@ -1,5 +1,6 @@
 """Configs made mutual are what a person would write."""
 
+import copy
 import re
 
 import pytest
@@ -8,7 +9,14 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 import mmmutual
-from mmmutual.apis import format_changes, load_config, make_mutual, write_mutual
+from mmmutual.apis import (
+    format_changes,
+    format_share,
+    load_config,
+    make_mutual,
+    make_mutual_with_plan,
+    write_mutual,
+)
 
 RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 WIDTHS, SCALES = (1.0, 0.5, 0.25), (1.0, 0.6)
@@ -30,14 +38,15 @@ def test_the_page_in_the_docs_shows_what_the_tool_makes(root, tmp_path):
     by_hand, by_tool = re.findall(r'```py\n(.*?)```', page, re.DOTALL)[:2]
     (tmp_path / 'by_hand.py').write_text(by_hand)
     stock = load_config(RETINANET)
-    made = make_mutual(stock)
+    made, plan = make_mutual_with_plan(stock)
     write_mutual(RETINANET, stock, made, tmp_path / 'by_tool.py')
     assert (tmp_path / 'by_tool.py').read_text() == by_tool
     hand, tool = (Config.fromfile(tmp_path / f'{name}.py').to_dict() for name in ('by_hand', 'by_tool'))
     for name in ('widths', 'scales'):
         hand.pop(name)
     assert hand == tool == made.to_dict()
-    assert format_changes(stock, made) == re.search(r'```text\n(.*?)\n```', page, re.DOTALL)[1]
+    printed = f'{format_changes(stock, made)}\n{format_share(plan, "backbone")}'
+    assert printed == re.search(r'```text\n(.*?)\n```', page, re.DOTALL)[1]
 
 
 def test_the_stock_config_does_not_change(retinanet, mutual):
@@ -50,17 +59,19 @@ def test_the_stock_config_does_not_change(retinanet, mutual):
 
 
 def test_the_result_builds_and_switches(mutual):
+    mutual = copy.deepcopy(mutual)
     mutual.model.backbone.init_cfg = None
     model = MODELS.build(mutual.model)
     mmmutual.set_width(model, 0.25)
     assert [level.shape[1] for level in model.backbone(torch.rand(1, 3, 64, 64))] == [64, 128, 256, 512]
 
 
-def test_a_detector_without_slimmable_classes_is_wrapped():
+def test_the_detector_is_wrapped_and_stays_stock():
     stock = load_config('mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py')
     stock.model.neck.norm_cfg = stock.model.backbone.norm_cfg = dict(type='BN')
     stock.model.backbone.init_cfg = None
     made = make_mutual(stock, WIDTHS, SCALES)
+    assert list(made.model)[:4] == ['type', 'detector', 'widths', 'data_preprocessor']
     assert made.model.type == 'SlimmableDetector' and made.model.detector == 'RTMDet'
     assert {**made.model, 'type': 'RTMDet'}.keys() - {'detector', 'widths'} == stock.model.keys()
     model = MODELS.build(made.model)
@@ -68,17 +79,32 @@ def test_a_detector_without_slimmable_classes_is_wrapped():
     assert set(MODELS.build(stock.model).state_dict()) <= set(model.state_dict())
 
 
-def test_the_whole_detector_is_one_more_setting(retinanet):
-    whole, rest = (make_mutual(retinanet, WIDTHS, SCALES, slim=slim).to_dict() for slim in ('detector', 'backbone'))
-    model, other = whole.pop('model'), rest.pop('model')
-    assert {key: model.pop(key) for key in ('type', 'detector', 'widths', 'slim')} == dict(
+def test_the_whole_detector_is_one_more_setting(retinanet, mutual):
+    whole, rest = make_mutual(retinanet, WIDTHS, SCALES, slim='detector').to_dict(), mutual.to_dict()
+    assert {key: whole['model'][key] for key in ('type', 'detector', 'widths', 'slim')} == dict(
         type='SlimmableDetector', detector='RetinaNet', widths=WIDTHS, slim='detector'
     )
-    assert (model['backbone']['type'], model['neck']['type']) == ('ResNet', 'FPN')
-    assert model['bbox_head'] == other['bbox_head']
-    assert whole == rest
+    assert whole['model'].pop('slim') and whole == rest
+    assert (rest['model']['backbone']['type'], rest['model']['neck']['type']) == ('ResNet', 'FPN')
     with pytest.raises(ValueError, match="slim must be 'backbone', as in the paper, or 'detector'.* but got 'head'"):
         make_mutual(retinanet, WIDTHS, SCALES, slim='head')
+
+
+def test_the_plan_comes_with_the_config(retinanet, mutual):
+    made, plan = make_mutual_with_plan(retinanet, WIDTHS, SCALES)
+    assert made.to_dict() == mutual.to_dict()
+    assert 0.2 < plan.share < 0.5 and 'backbone' in str(plan)
+    assert make_mutual_with_plan(retinanet, WIDTHS, SCALES, slim='detector')[1].share > 0.95
+
+
+def test_what_the_plan_fails_with_is_one_sentence(retinanet, monkeypatch):
+    def fail(*_):
+        raise RuntimeError('the size of a\nmust match that of b')
+
+    monkeypatch.setattr('mmmutual.apis.mutual_config.plan_slimming', fail)
+    message = '^RetinaNet with the backbone ResNet cannot be made mutual: RuntimeError: the size of a$'
+    with pytest.raises(ValueError, match=message):
+        make_mutual(retinanet, WIDTHS, SCALES)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +160,7 @@ def test_a_run_of_it_can_be_killed_and_resumed(retinanet, mutual):
 def test_only_options_that_a_backbone_has_are_set():
     """SSD's VGG takes no frozen_stages; EfficientNet counts its frozen stages from 0."""
     ssd = make_mutual(load_config('mmdet::ssd/ssd300_coco.py'), WIDTHS, SCALES)
-    assert 'frozen_stages' not in ssd.model.backbone and ssd.model.type == 'SlimmableDetector'
+    assert 'frozen_stages' not in ssd.model.backbone and ssd.model.detector == 'SingleStageDetector'
     stock = load_config('mmdet::efficientnet/retinanet_effb3_fpn_8xb4-crop896-1x_coco.py')
     with pytest.raises(ValueError, match=r'^RetinaNet with the backbone EfficientNet cannot be made mutual: .*layer'):
         make_mutual(stock, WIDTHS, SCALES)
@@ -152,10 +178,10 @@ def test_what_cannot_be_built_is_one_sentence(retinanet):
 
 def test_changes_are_marked_and_coloured(retinanet, mutual):
     lines = format_changes(retinanet, mutual).splitlines()
-    assert '~ model.backbone.type: ResNet -> SlimmableResNet' in lines
+    assert '~ model.type: RetinaNet -> SlimmableDetector' in lines
     assert '~ model.backbone.norm_eval: True -> False' in lines
-    assert '+ model.backbone.widths: (1.0, 0.5, 0.25)' in lines
-    assert '\033[32m+ model.backbone.widths: (1.0, 0.5, 0.25)\033[0m' in format_changes(retinanet, mutual, color=True)
+    assert '+ model.widths: (1.0, 0.5, 0.25)' in lines
+    assert '\033[32m+ model.widths: (1.0, 0.5, 0.25)\033[0m' in format_changes(retinanet, mutual, color=True)
 
 
 def test_a_config_by_path_is_written_relative_to_it(root, tmp_path):
@@ -165,7 +191,7 @@ def test_a_config_by_path_is_written_relative_to_it(root, tmp_path):
     stock = load_config(str(stock_path))
     write_mutual(str(stock_path), stock, make_mutual(stock, WIDTHS, SCALES), tmp_path / 'out' / 'mutual.py')
     assert (tmp_path / 'out' / 'mutual.py').read_text().startswith("_base_ = '../in/stock.py'\n")
-    assert Config.fromfile(tmp_path / 'out' / 'mutual.py').model.backbone.widths == WIDTHS
+    assert Config.fromfile(tmp_path / 'out' / 'mutual.py').model.widths == WIDTHS
 
 
 def test_a_dict_may_replace_none(tmp_path):

@@ -41,9 +41,9 @@ def main() -> None:
         if family not in args.families if args.families else family in results:
             continue
         start = time.time()
-        reason = outcome(name, args.slim)
-        results[family] = dict(config=name, reason=reason, seconds=round(time.time() - start))
-        print(f'{family}: {name}: {reason or "passes"}', flush=True)
+        result = outcome(name, args.slim)
+        results[family] = dict(config=name, **result._asdict(), seconds=round(time.time() - start))
+        print(f'{family}: {name}: {result.reason or "passes"}', flush=True)
         path.write_text(json.dumps(results, indent=1))
     write_table(results, out, args.slim)
     print(f'table: {out}')

@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mmmutual.apis import clear_errors, format_changes, load_config, make_mutual, write_mutual
+from mmmutual.apis import (
+    clear_errors,
+    format_changes,
+    format_share,
+    load_config,
+    make_mutual_with_plan,
+    write_mutual,
+)
 from mmmutual.apis.mutual_config import SCALES, WIDTHS
 
 
@@ -18,19 +25,23 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--slim', default='backbone', help="what slims: 'backbone', as in the paper (default), or the whole 'detector'"
     )
+    parser.add_argument('--plan', action='store_true', help='print a table of the parts and layers that slim, too')
     parser.add_argument('-o', '--out', metavar='FILE.py', help='where the mutual config goes; default: only show it')
     return parser.parse_args()
 
 
 def main() -> None:
-    """Print what changes, and write the config."""
+    """Print what changes and how much slims, and write the config."""
     args = parse_args()
     with clear_errors():
         stock = load_config(args.config)
-        mutual = make_mutual(stock, args.widths, args.scales, args.slim)
+        mutual, plan = make_mutual_with_plan(stock, args.widths, args.scales, args.slim)
         if args.out:
             write_mutual(args.config, stock, mutual, args.out)
     print(format_changes(stock, mutual, color=sys.stdout.isatty()))
+    if args.plan:
+        print(plan)
+    print(format_share(plan, args.slim))
     if args.out:
         print(f'config: {args.out}')
 
