@@ -1,7 +1,10 @@
 """A mutual checkpoint under a stock config is noticed, and the right config named."""
 
+import copy
+
 import pytest
 import torch
+from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
 
@@ -72,6 +75,23 @@ def test_a_run_is_resumed_with_its_scope(scope):
         ValueError, match=f"wrote a.pth has the scope '{scope}', but .* '{other}': .* --mutual {scope},"
     ):
         check_scope(Config(configs[other]), checkpoint, 'a.pth')
+
+
+def test_both_spellings_are_one_model(root):
+    """A run with the slimmable classes continues with ``SlimmableDetector``, as --mutual writes it."""
+    classes = Config.fromfile(root / 'tests' / 'data' / 'retinanet.py')
+    classes.model.backbone = dict(type='SlimmableResNet', depth=18, base_channels=32, widths=(1.0, 0.5))
+    wrapper = copy.deepcopy(classes)
+    wrapper.model.update(type='SlimmableDetector', detector='RetinaNet', widths=(1.0, 0.5))
+    wrapper.model.backbone = dict(type='ResNet', depth=18, base_channels=32)
+    wrapper.model.neck.type = 'FPN'
+    before, after = MODELS.build(classes.model), MODELS.build(wrapper.model)
+    assert [name for name, _ in before.named_parameters()] == [name for name, _ in after.named_parameters()]
+    classes.custom_hooks = [dict(type='MutualLearningHook')]
+    checkpoint = dict(state_dict=before.state_dict(), meta=dict(cfg=classes.pretty_text))
+    check_mutual(after, checkpoint, 'a.pth')
+    check_scope(wrapper, checkpoint, 'a.pth')
+    assert str(after.load_state_dict(before.state_dict())) == '<All keys matched successfully>'
 
 
 def test_other_checkpoints_say_nothing_of_a_scope():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -127,12 +128,19 @@ def test_a_stock_config_trains_with_one_option(setting):
     config.dump(setting / 'stock.py')
     result = tool('train.py', 'stock.py', '--mutual', '--work-dir', 'mutual', cwd=setting)
     assert result.returncode == 0, result.stderr
-    assert '~ model.backbone.type: ResNet -> SlimmableResNet' in result.stdout
+    assert '~ model.type: MaskRCNN -> SlimmableDetector' in result.stdout
+    share = r'slims \d+ % of the multiply-adds of the detector \(scope backbone\)'
+    assert re.search(share, result.stdout)
     assert '|   0.5 |     1 |' in result.stdout + result.stderr
     result = tool('misc/make_mutual_config.py', 'stock.py', '-o', 'made.py', '--widths', 1, 0.25, cwd=setting)
     assert result.returncode == 0, result.stderr
-    assert 'config: made.py' in result.stdout
-    assert Config.fromfile(setting / 'made.py').model.backbone.widths == (1.0, 0.25)
+    assert re.search(share, result.stdout) and result.stdout.endswith('config: made.py\n')
+    assert Config.fromfile(setting / 'made.py').model.widths == (1.0, 0.25)
+    result = tool('test.py', 'made.py', 'work/epoch_1.pth', '--widths', 0.25, '--scales', 1.0, cwd=setting)
+    assert result.returncode == 0 and '|  0.25 |     1 |' in result.stdout + result.stderr, result.stderr
+    result = tool('misc/make_mutual_config.py', 'stock.py', '--plan', '--slim', 'detector', cwd=setting)
+    assert result.returncode == 0, result.stderr
+    assert 'mask_head' in result.stdout and '(scope detector)' in result.stdout
     result = tool('train.py', 'mmdet::nowhere/nothing.py', '--mutual', cwd=setting)
     assert result.returncode == 1 and 'error: there is no config mmdet::nowhere/nothing.py' in result.stderr
 
