@@ -109,7 +109,7 @@ def _mutual(stock: Config, slim: str) -> Config:
     mutual, plan = make_mutual_with_plan(stock, slim=slim)
     if int(os.environ.get('RANK', 0)) == 0:
         print(format_changes(stock, mutual, color=sys.stdout.isatty()))
-        print(format_share(plan, slim), flush=True)
+        print(format_share(plan), flush=True)
     return mutual
 
 

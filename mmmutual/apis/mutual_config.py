@@ -13,9 +13,8 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmmutual.engine import SandwichSampler, scale_pipeline
-from mmmutual.models import check_part
-from mmmutual.models.dry_run import first_line
-from mmmutual.slimming import SlimmingPlan, plan_slimming
+from mmmutual.slimming import SlimmingPlan, check_scope, plan_slimming
+from mmmutual.slimming.dry_run import first_line
 
 WIDTHS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 SCALES = (1.0, 0.8, 0.6, 0.4)
@@ -79,7 +78,7 @@ def make_mutual_with_plan(
     if any(_kind(hook) == 'MutualLearningHook' for hook in hooks):
         raise ValueError('the config is mutual already: it has a MutualLearningHook. Use it as it is')
     mutual = copy.deepcopy(config)
-    plan = _wrap_model(mutual, widths, check_part(slim))
+    plan = _wrap_model(mutual, widths, check_scope(slim))
     seeds = [] if any(_kind(hook) == 'IterationSeedHook' for hook in hooks) else [dict(type='IterationSeedHook')]
     mutual.custom_hooks = [
         *hooks,

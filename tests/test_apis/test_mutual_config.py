@@ -45,8 +45,16 @@ def test_the_page_in_the_docs_shows_what_the_tool_makes(root, tmp_path):
     for name in ('widths', 'scales'):
         hand.pop(name)
     assert hand == tool == made.to_dict()
-    printed = f'{format_changes(stock, made)}\n{format_share(plan, "backbone")}'
+    printed = f'{format_changes(stock, made)}\n{format_share(plan)}'
     assert printed == re.search(r'```text\n(.*?)\n```', page, re.DOTALL)[1]
+
+
+def test_the_page_in_the_docs_shows_the_table_of_a_plan(root):
+    """With deformable convolutions, which keep all of their channels."""
+    page = (root / 'docs' / 'make_mutual.md').read_text()
+    name = re.search(r'make_mutual_config.py (\S+) --plan\n', page)[1]
+    plan = make_mutual_with_plan(load_config(name))[1]
+    assert f'{plan}\n{format_share(plan)}' == re.findall(r'```text\n(.*?)\n```', page, re.DOTALL)[1]
 
 
 def test_the_stock_config_does_not_change(retinanet, mutual):
@@ -97,13 +105,17 @@ def test_the_plan_comes_with_the_config(retinanet, mutual):
     assert make_mutual_with_plan(retinanet, WIDTHS, SCALES, slim='detector')[1].share > 0.95
 
 
-def test_what_the_plan_fails_with_is_one_sentence(retinanet, monkeypatch):
+@pytest.mark.parametrize(
+    ('error', 'reason'),
+    [(RuntimeError('size a\nsize b'), 'RuntimeError: size a$'), (ValueError('ResNet cannot slim'), 'ResNet cannot slim$')],
+    ids=repr,
+)
+def test_what_the_plan_fails_with_is_one_sentence(error, reason, retinanet, monkeypatch):
     def fail(*_):
-        raise RuntimeError('the size of a\nmust match that of b')
+        raise error
 
     monkeypatch.setattr('mmmutual.apis.mutual_config.plan_slimming', fail)
-    message = '^RetinaNet with the backbone ResNet cannot be made mutual: RuntimeError: the size of a$'
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f'^RetinaNet with the backbone ResNet cannot be made mutual: {reason}'):
         make_mutual(retinanet, WIDTHS, SCALES)
 
 
@@ -162,8 +174,10 @@ def test_only_options_that_a_backbone_has_are_set():
     ssd = make_mutual(load_config('mmdet::ssd/ssd300_coco.py'), WIDTHS, SCALES)
     assert 'frozen_stages' not in ssd.model.backbone and ssd.model.detector == 'SingleStageDetector'
     stock = load_config('mmdet::efficientnet/retinanet_effb3_fpn_8xb4-crop896-1x_coco.py')
-    with pytest.raises(ValueError, match=r'^RetinaNet with the backbone EfficientNet cannot be made mutual: .*layer'):
-        make_mutual(stock, WIDTHS, SCALES)
+    stock.model.backbone.init_cfg = None
+    made, plan = make_mutual_with_plan(stock, WIDTHS, SCALES)
+    assert made.model.backbone.frozen_stages == 0
+    assert plan.share < 0.05 and 'Conv2dAdaptivePadding takes all of its channels' in plan.reasons
 
 
 def test_what_cannot_be_built_is_one_sentence(retinanet):

@@ -8,32 +8,42 @@ from mmmutual.apis import format_share, load_config, make_mutual_with_plan
 from mmmutual.apis.slim_share import percent
 
 
-def plan(share: float, **kept: float) -> SimpleNamespace:
-    return SimpleNamespace(share=share, kept=kept)
+def plan(share: float, scope: str = 'backbone', **reasons: float) -> SimpleNamespace:
+    return SimpleNamespace(share=share, scope=scope, reasons=reasons)
 
 
 def test_a_line_says_the_share():
-    assert format_share(plan(0.934), 'backbone') == 'slims 93 % of the multiply-adds of the detector (scope backbone)'
-    assert '\n' not in format_share(plan(0.5), 'detector')
+    assert format_share(plan(0.934)) == 'slims 93 % of the multiply-adds of the detector (scope backbone)'
+    assert '\n' not in format_share(plan(0.5, 'detector'))
 
 
 def test_below_a_half_the_largest_reasons_and_the_way_out():
-    line, warning = format_share(plan(0.1, most=0.5, more=0.2, some=0.15, least=0.05), 'backbone').splitlines()
-    assert line == 'slims 10 % of the multiply-adds of the detector (scope backbone)'
-    assert 'most (50 %), more (20 %), some (15 %); --slim detector (with tools/train.py: --mutual detector)' in warning
+    line, warning = format_share(plan(0.1, 'detector', least=0.05, more=0.2, most=0.5, some=0.15)).splitlines()
+    assert line == 'slims 10 % of the multiply-adds of the detector (scope detector)'
+    assert 'since most (50 %); more (20 %); some (15 %). Use another backbone, neck or head' in warning
     assert 'least' not in warning
-    assert 'another backbone, neck or head' in format_share(plan(0.1, all=0.9), 'detector')
+
+
+def test_what_is_outside_of_the_scope_is_a_reason():
+    warning = format_share(plan(0.3, softmax=0.1, nothing=0)).splitlines()[1]
+    assert 'neck and heads are outside of this scope (60 %); softmax (10 %). Use --slim detector (with tools/' in warning
+    assert 'nothing' not in warning
 
 
 @pytest.mark.parametrize(
-    ('name', 'part'), [('retinanet/retinanet_r18_fpn_1x_coco.py', 'bbox_head'), ('detr/detr_r50_8xb2-150e_coco.py', '')]
+    ('name', 'reasons'),
+    [
+        ('retinanet/retinanet_r18_fpn_1x_coco.py', ['neck and heads']),
+        ('detr/detr_r50_8xb2-150e_coco.py', ['neck and heads', 'MultiheadAttention takes all of its channels']),
+    ],
 )
-def test_of_a_detector_with_a_heavy_head(name, part):
+def test_a_detector_with_a_heavy_head(name, reasons):
     stock = load_config(f'mmdet::{name}')
     stock.model.backbone.init_cfg = None
-    line, warning = format_share(make_mutual_with_plan(stock, (1.0, 0.5), (1.0,))[1], 'backbone').splitlines()
+    line, warning = format_share(make_mutual_with_plan(stock, (1.0, 0.5), (1.0,))[1]).splitlines()
     assert int(line.split()[1]) < 50 and line.startswith('slims ')
-    assert warning.startswith('warning: ') and part in warning and '--slim detector' in warning
+    assert warning.startswith('warning: ') and '--slim detector' in warning
+    assert all(reason in warning for reason in reasons)
 
 
 def test_whole_percents():

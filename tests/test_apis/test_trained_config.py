@@ -16,7 +16,11 @@ from mmmutual.apis.trained_config import narrow_widths
 class Detector(nn.Module):
     def __init__(self, norm: type = nn.BatchNorm2d):
         super().__init__()
-        self.backbone = nn.Sequential(nn.Conv2d(3, 16, 3), norm(16) if norm is nn.BatchNorm2d else norm(2, 16))
+        first, last = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3)
+        self.backbone = nn.Sequential(first, norm(16) if norm is nn.BatchNorm2d else norm(2, 16), last)
+
+    def forward(self, images, *_, **__):
+        return self.backbone(images)
 
 
 def mutual(norm: type = nn.BatchNorm2d, **meta) -> tuple[nn.Module, dict]:

@@ -41,7 +41,7 @@ def main() -> None:
     print(format_changes(stock, mutual, color=sys.stdout.isatty()))
     if args.plan:
         print(plan)
-    print(format_share(plan, args.slim))
+    print(format_share(plan))
     if args.out:
         print(f'config: {args.out}')
 
