@@ -107,7 +107,10 @@ def test_the_plan_comes_with_the_config(retinanet, mutual):
 
 @pytest.mark.parametrize(
     ('error', 'reason'),
-    [(RuntimeError('size a\nsize b'), 'RuntimeError: size a$'), (ValueError('ResNet cannot slim'), 'ResNet cannot slim$')],
+    [
+        (RuntimeError('size a\nsize b'), 'RuntimeError: size a$'),
+        (ValueError('ResNet cannot slim'), 'ResNet cannot slim$'),
+    ],
     ids=repr,
 )
 def test_what_the_plan_fails_with_is_one_sentence(error, reason, retinanet, monkeypatch):

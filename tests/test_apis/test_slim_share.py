@@ -26,7 +26,9 @@ def test_below_a_half_the_largest_reasons_and_the_way_out():
 
 def test_what_is_outside_of_the_scope_is_a_reason():
     warning = format_share(plan(0.3, softmax=0.1, nothing=0)).splitlines()[1]
-    assert 'neck and heads are outside of this scope (60 %); softmax (10 %). Use --slim detector (with tools/' in warning
+    assert (
+        'neck and heads are outside of this scope (60 %); softmax (10 %). Use --slim detector (with tools/' in warning
+    )
     assert 'nothing' not in warning
 
 

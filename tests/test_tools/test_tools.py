@@ -140,7 +140,7 @@ def test_a_stock_config_trains_with_one_option(setting):
     assert result.returncode == 0 and '|  0.25 |     1 |' in result.stdout + result.stderr, result.stderr
     result = tool('misc/make_mutual_config.py', 'stock.py', '--plan', '--slim', 'detector', cwd=setting)
     assert result.returncode == 0, result.stderr
-    assert 'mask_head' in result.stdout and '(scope detector)' in result.stdout
+    assert '| roi_head ' in result.stdout and '(scope detector)' in result.stdout
     result = tool('train.py', 'mmdet::nowhere/nothing.py', '--mutual', cwd=setting)
     assert result.returncode == 1 and 'error: there is no config mmdet::nowhere/nothing.py' in result.stderr
 
