@@ -136,10 +136,11 @@ def _build(model: Mapping) -> nn.Module:
 
 
 def _plan(detector: nn.Module, widths: tuple[float, ...], slim: str) -> SlimmingPlan:
-    """Plan what slims of a detector, and apply it; whatever fails is one sentence with the module's name."""
+    """Plan what slims of a detector, and try it; whatever fails is one sentence with the module's name."""
     try:
         plan = plan_slimming(detector, slim)
         plan.apply_(widths)
+        plan.undo_()
     except Exception as error:
         known = isinstance(error, ValueError)
         reason = first_line(error) if known else f'{type(error).__name__}: {first_line(error)}'
