@@ -9,7 +9,7 @@ from mmmutual.apis.slim_share import percent
 
 
 def plan(share: float, scope: str = 'backbone', **reasons: float) -> SimpleNamespace:
-    return SimpleNamespace(share=share, scope=scope, reasons=reasons)
+    return SimpleNamespace(share=share, scope=scope, reasons=reasons, multiply_adds={None: 1})
 
 
 def test_a_line_says_the_share():
@@ -22,6 +22,11 @@ def test_below_a_half_the_largest_reasons_and_the_way_out():
     assert line == 'slims 10 % of the multiply-adds of the detector (scope detector)'
     assert 'since most (50 %); more (20 %); some (15 %). Use another backbone, neck or head' in warning
     assert 'least' not in warning
+
+
+def test_a_share_that_cannot_be_counted_is_not_zero():
+    unknown = SimpleNamespace(share=0.0, scope='backbone', reasons={}, multiply_adds={})
+    assert format_share(unknown).startswith('the share of the multiply-adds that slims is not known')
 
 
 def test_what_is_outside_of_the_scope_is_a_reason():
