@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 
 from torch import Tensor, nn
@@ -29,21 +29,25 @@ def count_layers(model: nn.Module, layers: Iterable[nn.Module], runs: Sequence[R
     Returns:
         The numbers, without those of what has no weight, as in attention; none if nothing runs.
     """
+    rois = {module: _rois(model, name) for name, module in model.named_modules()}
     with untouched(model):
         for run in runs:
             with suppress(*ERRORS):
-                return _counted(model, list(layers), run)
+                return _counted(model, list(layers), run, rois)
     return {}
 
 
-def _counted(model: nn.Module, layers: Sequence[nn.Module], run: Run) -> dict[nn.Module, int]:
+def _counted(
+    model: nn.Module, layers: Sequence[nn.Module], run: Run, rois: Mapping[nn.Module, float]
+) -> dict[nn.Module, int]:
     size = smallest_size(run, model, lambda size: run(model, size))
-    small, large = [_count(layers, lambda side=side: run(model, side)) for side in (size, size + STEP)]
-    names = {module: name for name, module in model.named_modules()}
+    small = large = _count(layers, lambda: run(model, size))
+    with suppress(*ERRORS):  # some take images of one size only
+        large = _count(layers, lambda: run(model, size + STEP))
     found = {}
     for layer, count in small.items():
         growth = (large[layer] - count) / ((size + STEP) ** 2 - size**2)  # for each pixel
-        found[layer] = round(count + growth * (PIXELS - size**2)) if growth else count * _rois(model, names[layer])
+        found[layer] = round(count + growth * (PIXELS - size**2)) if growth else round(count * rois[layer])
     return found
 
 
@@ -83,10 +87,10 @@ def multiply_adds(layer: nn.Module, taken: Tensor, given: Tensor) -> int:
     return given.numel() // outputs * sum(weight.numel() for weight in kernels)
 
 
-def _rois(model: nn.Module, name: str) -> int:
+def _rois(model: nn.Module, name: str) -> float:
     """On how many RoIs a layer of a RoI head runs, for each one that it has run on."""
     if not name.startswith('roi_head') or getattr(model, 'rpn_head', None) is None:
         return 1
     test_cfg = getattr(model, 'test_cfg', None) or {}
     stage = test_cfg.get('rcnn' if 'mask' in name else 'rpn') or {}
-    return max(1, stage.get('max_per_img', PROPOSALS) // PROPOSALS)
+    return max(1, stage.get('max_per_img', PROPOSALS) / PROPOSALS)

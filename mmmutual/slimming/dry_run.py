@@ -125,19 +125,22 @@ def noise(like: Tensor, *shape: int) -> Tensor:
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode at width 1.0 for a while, with few boxes that can be cut out; then all is as before."""
-    modes = [(module, module.training) for module in model.modules()]
+    """Evaluation mode at width 1.0 for a while, with few boxes that can be cut out; then all is as before.
+
+    What ``eval()`` or the run changes is restored: attributes, buffers, what is frozen, random numbers.
+    """
+    states = [_state(module) for module in model.modules()]
+    trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     slimmable = any(isinstance(module, Slimmable) for module in model.modules())
     proposals = getattr(getattr(model, 'rpn_head', None), 'test_cfg', None) or {}
     kept = proposals.get('max_per_img')
     extractors = [module for module in model.modules() if isinstance(module, BaseRoIExtractor)]
     handles = [module.register_forward_pre_hook(_tame_boxes) for module in extractors]
     devices = {parameter.device for parameter in model.parameters() if parameter.is_cuda}
-    for module, _ in modes:  # not eval(), which some models take as the time to freeze layers
-        module.training = False
-    if kept is not None:
-        proposals['max_per_img'] = min(kept, PROPOSALS)
     try:
+        model.eval()
+        if kept is not None:
+            proposals['max_per_img'] = min(kept, PROPOSALS)
         with (
             torch.random.fork_rng(devices=devices),
             use_width(model, 1.0) if slimmable else nullcontext(),
@@ -149,8 +152,17 @@ def untouched(model: nn.Module) -> Iterator[None]:
             proposals['max_per_img'] = kept
         for handle in handles:
             handle.remove()
-        for module, training in modes:
-            module.training = training
+        for restored, content in (pair for state in states for pair in state):
+            restored.clear()
+            restored.update(content)
+        for parameter, requires_grad in trained:
+            parameter.requires_grad_(requires_grad)
+
+
+def _state(module: nn.Module) -> list[tuple[dict, dict]]:
+    """The dictionaries that a module consists of, with copies of them."""
+    own = [vars(module), *(vars(module)[name] for name in ('_parameters', '_buffers', '_modules'))]
+    return [(part, dict(part)) for part in own]
 
 
 def bounded(output: object) -> object:

@@ -47,7 +47,7 @@ class Part:
 # The MD5s of the zips on images.cocodataset.org as many public projects state them alike,
 # PaddleDetection (ppdet/utils/download.py) among them.
 # Annotations come first: they name the images that the other parts are checked against.
-SCOPES = (
+PARTS = (
     Part(
         'annotations',
         'annotations/annotations_trainval2017.zip',
@@ -299,7 +299,7 @@ def fetch(parts: list[Part], root: Path, base_url: str, keep_zips: bool):
             path.unlink()
 
 
-def main(argv: list[str] | None = None, parts: tuple[Part, ...] = SCOPES):
+def main(argv: list[str] | None = None, parts: tuple[Part, ...] = PARTS):
     """Fetch, check and unpack the parts asked for."""
     names = [part.name for part in parts]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
