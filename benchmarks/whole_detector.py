@@ -56,7 +56,7 @@ def main() -> None:
         config = without_pretraining(Config.fromfile(CONFIGS / f'{name}.py'))
         model = slimmable(config, 'cpu')
         for width in args.widths:
-            stock = static(config, model, width, 'cpu')
+            stock = static(model, width, 'cpu')
             set_width(model, width)
             if (difference := largest_difference(model, stock)) > TOLERANCE:
                 raise RuntimeError(f'{name} differs from the stock detector of width {width:g} by {difference:.1e}')

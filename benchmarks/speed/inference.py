@@ -32,12 +32,12 @@ def measure(options: Options) -> list[Row]:
     """Backbone with FPN, then the whole detector, at every width; other layouts and types at one of them."""
     config = options.config()
     model = slimmable(config, options.device)
-    authors = per_layer(config, model, model.backbone.widths, options.device)
+    authors = per_layer(model, model.backbone.widths, options.device)
     image = torch.randn(1, 3, *options.size, device=options.device)
     networks = dict(ours=model, authors=authors, kept=keeping(model))
     rows = []
     for width in options.widths:
-        networks['static'] = static(config, model, width, options.device)
+        networks['static'] = static(model, width, options.device)
         set_per_layer_width(authors, width)
         for name in ('ours', 'kept'):
             set_width(networks[name], width)

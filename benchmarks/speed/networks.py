@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
 from mmdet.registry import MODELS
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from torch import nn
 
-from mmmutual.deploy import narrow_state_dict, stock_config
-from mmmutual.layers import SlimBatchNorm2d, use_width
+from mmmutual.deploy import narrow_
+from mmmutual.layers import SlimBatchNorm2d
 
 from .per_layer import use_per_layer_widths_
 
@@ -42,23 +43,17 @@ def pretend_calibrated(model: nn.Module) -> None:
                 layer.set_statistics(width, mean.clone(), var.clone())
 
 
-def static(config: Config, model: nn.Module, width: float, device: str) -> nn.Module:
+def static(model: nn.Module, width: float, device: str) -> nn.Module:
     """The stock detector of a width, with the weights that the slimmable one has at it."""
-    detector = MODELS.build(_stock(config, width))
-    detector.load_state_dict(narrow_state_dict(model, detector, width))
+    detector = copy.deepcopy(model).cpu()
+    narrow_(detector, width)
     detector.to(device).eval()
     return detector
 
 
-def per_layer(config: Config, model: nn.Module, widths: Sequence[float], device: str) -> nn.Module:
+def per_layer(model: nn.Module, widths: Sequence[float], device: str) -> nn.Module:
     """The stock detector with the authors' kind of layers in backbone and neck, with the slimmable one's weights."""
-    detector = MODELS.build(_stock(config, 1.0))
-    with use_width(model, 1.0):
-        detector.load_state_dict(narrow_state_dict(model, detector, 1.0))
+    detector = static(model, 1.0, 'cpu')
     use_per_layer_widths_(detector, widths)
     detector.to(device).eval()
     return detector
-
-
-def _stock(config: Config, width: float) -> ConfigDict:
-    return stock_config({key: config[key] for key in ('model', 'test_dataloader')}, width).model

@@ -21,8 +21,8 @@ def measure(options: Options) -> list[Row]:
     model = slimmable(config, options.device)
     mutual = MutualIteration(model, batch, options.widths)
     subnets = mutual.subnets
-    networks = {subnet.width: static(config, model, subnet.width, options.device) for subnet in subnets}
-    authors = per_layer(config, model, options.widths, options.device)
+    networks = {subnet.width: static(model, subnet.width, options.device) for subnet in subnets}
+    authors = per_layer(model, options.widths, options.device)
     calls = dict(
         ours=mutual,
         static=separate_passes(networks, batch, subnets),

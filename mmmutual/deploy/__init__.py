@@ -1,18 +1,18 @@
-"""From a sub-network to a stock mmdet detector, and to ONNX."""
+"""From a sub-network to a narrow mmdet detector, and to ONNX."""
 
 from .export import Exported, export_subnet
+from .narrow import narrow_
+from .narrow_detector import build_narrow_detector
 from .onnx_export import export_onnx, input_size
 from .outputs import DenseOutputs, largest_difference
-from .stock_config import stock_config
-from .weights import narrow_state_dict
 
 __all__ = [
     'DenseOutputs',
     'Exported',
+    'build_narrow_detector',
     'export_onnx',
     'export_subnet',
     'input_size',
     'largest_difference',
-    'narrow_state_dict',
-    'stock_config',
+    'narrow_',
 ]

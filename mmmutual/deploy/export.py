@@ -1,7 +1,10 @@
-"""Write a sub-network as a stock mmdet detector: config and checkpoint."""
+"""Write a sub-network as a narrow mmdet detector: config and checkpoint."""
 
 from __future__ import annotations
 
+import copy
+import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,26 +15,30 @@ from mmengine.config import Config
 from torch import nn
 
 from mmmutual.engine.image_sides import fit_padding
-from mmmutual.files import write_whole
-from mmmutual.layers import use_width
+from mmmutual.layers import check_ratio, use_width
+from mmmutual.models.dry_run import ERRORS
 
+from .narrow import narrow_
 from .outputs import largest_difference
-from .stock_config import stock_config
-from .weights import narrow_state_dict
+from .stock_channels import narrow_configs
+from .stock_config import stock_settings, with_model
+from .stock_types import check_all_stock, narrow_detector, stock_types
 
 TOLERANCE = 1e-5  # relative; on CPUs the outputs have been equal bit for bit
+NAMES = ('detector.py', 'detector.pth')
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A sub-network as a stock detector.
+    """A sub-network as a narrow detector of stock layers.
 
     Attributes:
-        detector: The stock model, in evaluation mode.
+        detector: The model that the files give, in evaluation mode.
         config: Its config.
         config_path: Where the config was written.
         checkpoint_path: Where the weights were written.
         difference: The largest difference to the sub-network's outputs; 0.0 means equal bit for bit.
+        is_stock: Whether the config is a stock one; if False, mmmutual has to be installed where it is used.
     """
 
     detector: nn.Module
@@ -39,15 +46,19 @@ class Exported:
     config_path: Path
     checkpoint_path: Path
     difference: float
+    is_stock: bool
 
 
 def export_subnet(
     config: Mapping, model: nn.Module, width: float, scale: float, out_dir: str | Path, meta: Mapping | None = None
 ) -> Exported:
-    """Write a sub-network as a stock mmdet config and checkpoint that need no mmmutual.
+    """Write a sub-network as an mmdet config and checkpoint.
 
-    Both detectors run on a random image first, and nothing is written unless they compute the same. Files appear under
-    their names only when they are whole.
+    They need no mmmutual if a stock config has the channels of the sub-network. If none has, the config is that of the
+    slimmable detector as a ``NarrowDetector``, which mmmutual builds. In either case all layers are stock ones.
+
+    The detector is built again from the files and runs on a random image beside the sub-network. The files get their
+    names only if it computes the same.
 
     Args:
         config: Config of the slimmable detector.
@@ -58,41 +69,96 @@ def export_subnet(
         meta: ``meta`` of the source's checkpoint; its ``dataset_meta`` goes along.
 
     Returns:
-        The stock detector and where it was written.
+        The narrow detector and where it was written.
 
     Raises:
-        TypeError: As :func:`~mmmutual.deploy.stock_config`.
-        ValueError: As :func:`~mmmutual.deploy.stock_config` and :func:`~mmmutual.deploy.narrow_state_dict`, or if the
-            outputs differ.
+        TypeError: If ``width`` or ``scale`` is not a number.
+        ValueError: If one of them is out of range, if a batch norm has no statistics for the width, if the pipelines
+            have no size to scale, if a part outside the model has no stock counterpart, if the model is not the one
+            that the config describes, or if the outputs differ.
     """
-    stock = stock_config(config, width, scale)
-    _pad_alike(stock, model)
-    detector = MODELS.build(stock.model)
-    detector.load_state_dict(narrow_state_dict(model, detector, width))
-    detector.eval()
+    width = check_ratio(width)
+    settings = stock_settings(config, scale)
+    narrow = copy.deepcopy(model)
+    narrow_(narrow, width)
+    source = _with_padding(Config(dict(model=config['model'])).to_dict()['model'], model)
     training = model.training
     model.eval()
     with use_width(model, width):
-        difference = largest_difference(model, detector)
+        stock = _stock_model(source, model, narrow, width)
+        content = with_model(settings, stock or narrow_detector(source, width), stock is not None)
+        kept = {'dataset_meta': meta['dataset_meta']} if meta and 'dataset_meta' in meta else {}
+        checkpoint = dict(meta={**kept, 'subnet': dict(width=width, scale=scale)}, state_dict=narrow.state_dict())
+        out_dir = Path(out_dir)
+        out_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out_dir, prefix='.part_') as folder:
+            parts = [Path(folder) / name for name in NAMES]
+            content.dump(str(parts[0]))
+            torch.save(checkpoint, parts[1])
+            detector = _read(*parts)
+            difference = largest_difference(model, detector)
+            if difference > TOLERANCE:
+                raise ValueError(
+                    f'the exported detector does not compute what the sub-network of width {width:g} does: their '
+                    f'outputs differ by {difference:.1e}. Nothing was written'
+                )
+            paths = [_publish(part, out_dir) for part in parts]
     model.train(training)
-    if difference > TOLERANCE:
-        raise ValueError(
-            f'the stock detector does not compute what the sub-network of width {width:g} does: their outputs differ '
-            f'by {difference:.1e}. Nothing was written'
-        )
-    out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    kept = {'dataset_meta': meta['dataset_meta']} if meta and 'dataset_meta' in meta else {}
-    content = dict(meta={**kept, 'subnet': dict(width=width, scale=scale)}, state_dict=detector.state_dict())
-    checkpoint_path = write_whole(out_dir / 'detector.pth', lambda path: torch.save(content, path))
-    config_path = write_whole(out_dir / 'detector.py', lambda path: stock.dump(str(path)))
-    return Exported(detector, stock, config_path, checkpoint_path, difference)
+    return Exported(detector, content, *paths, difference, stock is not None)
 
 
-def _pad_alike(stock: Config, model: nn.Module) -> None:
-    """Let the stock detector pad images to the sides that the model needs; those at a scale need not fit."""
+def _stock_model(source: Mapping, model: nn.Module, narrow: nn.Module, width: float) -> dict | None:
+    """The config of the stock detector that computes what the narrow one does; None if there is none."""
+    try:
+        full = stock_types(source)
+        check_all_stock(full)
+    except ValueError:
+        return None
+    for config in narrow_configs(full, width):
+        try:
+            detector = MODELS.build(Config(dict(model=config)).model)
+        except (*ERRORS, KeyError):  # channels that the class does not accept, or a class that mmdet lacks
+            continue
+        if shapes(detector) != shapes(narrow):
+            continue
+        detector.load_state_dict(narrow.state_dict())
+        if largest_difference(model, detector.eval()) <= TOLERANCE:
+            return config
+    return None
+
+
+def shapes(model: nn.Module) -> dict[str, torch.Size]:
+    """The names and shapes of a model's weights and statistics."""
+    return {name: value.shape for name, value in model.state_dict().items()}
+
+
+def _read(config_path: Path, checkpoint_path: Path) -> nn.Module:
+    """The detector that the written files give."""
+    detector = MODELS.build(Config.fromfile(config_path).model)
+    state = torch.load(checkpoint_path, map_location='cpu', weights_only=False)['state_dict']
+    built = shapes(detector)
+    for name, value in state.items():
+        if built.get(name) != value.shape:
+            raise ValueError(
+                f'the config does not describe the model: {name} has the shape {tuple(value.shape)} in the narrow '
+                f'model, but {tuple(built[name]) if name in built else "nothing"} by the config. Nothing was written'
+            )
+    detector.load_state_dict(state)
+    return detector.eval()
+
+
+def _publish(part: Path, out_dir: Path) -> Path:
+    """Give a finished file its name, after its content has reached the disk."""
+    with open(part, 'rb') as file:
+        os.fsync(file.fileno())
+    return part.rename(out_dir / part.name)
+
+
+def _with_padding(source: dict, model: nn.Module) -> dict:
+    """The model's config with padding to the sides that the model needs; images at a scale need not fit."""
     present = getattr(model.data_preprocessor, 'pad_size_divisor', None)
     fit_padding(model)
     needed = getattr(model.data_preprocessor, 'pad_size_divisor', None)
-    if needed != present:
-        stock.model.data_preprocessor.pad_size_divisor = needed
+    if needed == present:
+        return source
+    return {**source, 'data_preprocessor': {**source['data_preprocessor'], 'pad_size_divisor': needed}}

@@ -10,7 +10,7 @@ from .group_norm import SlimGroupNorm
 from .linear import SlimLinear
 from .segments import Segment
 from .statistics import PooledStatistics
-from .swap import can_slim, slim_layer_, unslim_layer_
+from .swap import can_slim, slim_layer_, to_stock_, unslim_layer_
 from .switchable_batch_norm import SwitchableBatchNorm2d
 from .sync_batch_norm import SlimSyncBatchNorm2d
 from .width import Slimmable, check_ratio, check_ratios, get_width, set_width, slimmable_layers, use_width
@@ -36,6 +36,7 @@ __all__ = [
     'set_width',
     'slim_layer_',
     'slimmable_layers',
+    'to_stock_',
     'unslim_layer_',
     'use_width',
 ]

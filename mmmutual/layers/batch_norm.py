@@ -186,9 +186,9 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, _BatchNorm):  # MMEngine initia
         mean, var, tracked = statistics = self.statistics(self.width)
         if channels != self.num_features:
             if self.affine:
-                weight, bias = self._active(weight, channels), self._active(bias, channels)
+                weight, bias = self.active_part(weight, channels), self.active_part(bias, channels)
             if mean is not None:
-                mean, var = self._active(mean, channels), self._active(var, channels)
+                mean, var = self.active_part(mean, channels), self.active_part(var, channels)
         if self.pooled is not None:
             self.pooled.update(x)
             return F.batch_norm(x, None, None, weight, bias, True, 0.0, self.eps)
@@ -206,7 +206,7 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, _BatchNorm):  # MMEngine initia
             self._write(statistics[1], var, self.width)
         return out
 
-    def _active(self, tensor: Tensor | None, channels: int) -> Tensor | None:
+    def active_part(self, tensor: Tensor | None, channels: int) -> Tensor | None:
         """The part (C,) of a parameter or buffer for an input that has not all of its channels."""
         if tensor is None:
             return None

@@ -46,7 +46,8 @@ class SlimConvTranspose2d(DividedLayer, nn.ConvTranspose2d):
         torch.Size([1, 16, 14, 14])
     """
 
-    _dims: ClassVar = (1, 0)
+    out_dim: ClassVar = 1
+    in_dim: ClassVar = 0
 
     def __init__(
         self,

@@ -26,7 +26,8 @@ class DividedLayer(Slimmable):
     """
 
     groups: int = 1  # of a linear layer
-    _dims: ClassVar[tuple[int, int]] = (0, 1)  # where outputs and inputs lie in the weight
+    out_dim: ClassVar[int] = 0  # where the outputs lie in the weight
+    in_dim: ClassVar[int] = 1
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -106,7 +107,7 @@ class DividedLayer(Slimmable):
             The weight, and the bias or None.
         """
         weight, bias = self.weight, self.bias
-        (full, outputs), (out_dim, in_dim) = self.sizes, self._dims
+        full, outputs = self.sizes
         if self.groups > 1:
             if channels == full:
                 return weight, bias
@@ -115,13 +116,13 @@ class DividedLayer(Slimmable):
                 rows = channels * outputs // full
                 return weight[:rows], None if bias is None else bias[:rows]
             return take(weight, segments, self.width), None if bias is None else take(bias, segments, self.width)
-        weight = take(weight, self.out_segments, self.width, out_dim)
+        weight = take(weight, self.out_segments, self.width, self.out_dim)
         bias = None if bias is None else take(bias, self.out_segments, self.width)
         if channels != full:
             if self.in_segments is None:
-                weight = weight.narrow(in_dim, 0, channels)
+                weight = weight.narrow(self.in_dim, 0, channels)
             else:
-                weight = take(weight, self.in_segments, self.width, in_dim)
+                weight = take(weight, self.in_segments, self.width, self.in_dim)
         return weight, bias
 
     def extra_repr(self) -> str:

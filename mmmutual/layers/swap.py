@@ -116,6 +116,25 @@ def unslim_layer_(layer: nn.Module) -> None:
             state.pop(name, None)
 
 
+def to_stock_(layer: nn.Module) -> None:
+    """Make a slimmable layer stock, in place, one that was built slimmable too: the layer of width 1.0.
+
+    Args:
+        layer: Any layer; one that is not slimmable stays as it is.
+    """
+    while '_swapped' in vars(layer):
+        unslim_layer_(layer)
+    if not isinstance(layer, Slimmable):
+        return
+    for width in getattr(layer, 'widths', (1.0,)):
+        if width != 1.0:
+            layer.drop_width(width)
+    kind = next(base for base in type(layer).__mro__ if base in COUNTERPARTS.values())
+    layer.__class__ = next(stock for stock, slim in COUNTERPARTS.items() if slim is kind)
+    for name in (*OWN, *STATE):
+        vars(layer).pop(name, None)
+
+
 def _own_names(kind: type[nn.Module]) -> tuple[str, ...]:
     """The attributes of a layer of a class that a swap and what follows may add or change."""
     return OWN if issubclass(kind, Slimmable) else (*OWN, *STATE)

@@ -33,6 +33,8 @@ class SlimBottle2neck(SplitsActiveChannels, Bottle2neck):
 class FollowsFeatures:
     """First base of a RoI extractor; the second is mmdet's, which counts on ``out_channels`` in its features."""
 
+    arrived: int | None = None  # channels of the features of the last run
+
     def forward(self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: float | None = None) -> Tensor:
         """Pool RoI features.
 
@@ -45,10 +47,15 @@ class FollowsFeatures:
             (K, C, h, w).
         """
         full, self.out_channels = self.out_channels, feats[0].size(1)
+        self.arrived = self.out_channels
         try:
             return super().forward(feats, rois, roi_scale_factor)
         finally:
             self.out_channels = full
+
+    def narrow_values(self) -> dict[str, int]:
+        """The attributes of the stock extractor that it was in the last run."""
+        return {'out_channels': self.arrived or self.out_channels}
 
 
 @MODELS.register_module()

@@ -1,0 +1,178 @@
+"""A slimmable model becomes the narrow stock model that its sub-network is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mmmutual.layers import (
+    DividedLayer,
+    SlimBatchNorm2d,
+    SlimGroupNorm,
+    Slimmable,
+    check_ratio,
+    set_width,
+    slimmable_layers,
+    to_stock_,
+)
+from mmmutual.models.dry_run import ERRORS, first_line, run_levels, run_smallest, run_whole, unchanged
+
+OWN_ATTRIBUTES = ('_stock_class', 'arrived')  # of counterparts of blocks
+
+
+@torch.no_grad()
+def narrow_(model: nn.Module, width: float, trained: bool = True) -> None:
+    """Make a slimmable model the narrow stock model that it is at a width, in place.
+
+    Each slimmable layer becomes its stock class with the active part of its weights and the statistics of the width;
+    blocks that count channels get the narrow number. Everything else, names in the checkpoint too, stays. Layers whose
+    input segments are unknown are cut to the channels that arrive in a run on a small image.
+
+    Args:
+        model: A model with slimmable layers, made by the plan, by classes or by hand.
+        width: Width multiplier in (0, 1].
+        trained: Whether batch norms must have statistics for the width. If False, missing ones are as initialised, for
+            a model into which weights are loaded next.
+
+    Raises:
+        TypeError: If ``width`` is not a number.
+        ValueError: If it is outside (0, 1], if a batch norm has no statistics for it, if the model has no slimmable
+            layer, if the model has layers of unknown input segments and runs on no small image, or if a layer gets
+            different numbers of channels in one run. The model must not be used after the last two.
+
+    Example:
+        >>> narrow = copy.deepcopy(model)
+        >>> narrow_(narrow, 0.5)
+    """
+    width = check_ratio(width)
+    norms = [layer for layer in slimmable_layers(model) if isinstance(layer, SlimBatchNorm2d)]
+    if not trained:
+        for norm in norms:
+            norm.prepare_width(width)
+    set_width(model, width)
+    if trained:
+        for norm in norms:
+            norm.check_ready()
+    layers = {layer: name for name, layer in model.named_modules() if isinstance(layer, Slimmable)}
+    arrived = {} if all(_segments(layer) for layer in layers) else _arrivals(model)
+    blocks = [(block, block.narrow_values()) for block in model.modules() if hasattr(block, 'narrow_values')]
+    for layer, name in layers.items():
+        numbers = sorted(arrived.get(layer, {_channels(layer)}))
+        if len(numbers) > 1:
+            raise ValueError(
+                f'{name} ({type(layer).__name__}) gets {" and ".join(map(str, numbers))} channels in one run at width '
+                f'{width:g}, so it is not one narrow layer. Use a layer for each number'
+            )
+        _narrow_layer(layer, numbers[0], name)
+    for block, values in blocks:
+        _narrow_block(block, values)
+
+
+def _narrow_layer(layer: Slimmable, channels: int, name: str) -> None:
+    """Cut a layer to an input of some channels, in place."""
+    if isinstance(layer, DividedLayer):
+        sizes = _narrow_weights(layer, channels, name)
+    elif isinstance(layer, SlimBatchNorm2d):
+        sizes = _narrow_batch_norm(layer, channels)
+    elif isinstance(layer, SlimGroupNorm):
+        groups = layer.num_groups * channels // layer.num_channels
+        values = {key: layer._parameters[key] for key in ('weight', 'bias') if layer._parameters[key] is not None}
+        _set_parameters(layer, {key: value[:channels] for key, value in values.items()})
+        sizes = dict(num_channels=channels, num_groups=groups)
+    else:
+        raise ValueError(f'{name} ({type(layer).__name__}) cannot be narrowed: it is not a layer of mmmutual')
+    to_stock_(layer)
+    for attribute, value in sizes.items():
+        setattr(layer, attribute, value)
+
+
+def _narrow_weights(layer: DividedLayer, channels: int, name: str) -> dict[str, int]:
+    """Cut weight and bias; the attributes of the narrow layer."""
+    if 'weight' not in layer._parameters:
+        raise ValueError(
+            f'the weight of {name} ({type(layer).__name__}) is computed by a parametrization, so it cannot be cut. '
+            'Remove it with torch.nn.utils.parametrize.remove_parametrizations'
+        )
+    full = layer.sizes[0]
+    weight, bias = layer.active_parameters(channels)
+    groups = layer.groups * channels // full if layer.groups > 1 else 1
+    outputs = weight.size(layer.out_dim)
+    _set_parameters(layer, dict(weight=weight, bias=bias))
+    if isinstance(layer, nn.Linear):
+        return dict(in_features=channels, out_features=outputs)
+    return dict(in_channels=channels, out_channels=outputs, groups=groups)
+
+
+def _narrow_batch_norm(norm: SlimBatchNorm2d, channels: int) -> dict[str, int]:
+    """Cut weight, bias and statistics of the width; the attributes of the narrow norm."""
+    parameters = dict(zip(('weight', 'bias'), norm.affine_parameters(norm.width)))
+    statistics = dict(zip(('running_mean', 'running_var'), norm.statistics(norm.width)))
+    tracked = norm.statistics(norm.width)[2]
+    if channels != norm.num_features:
+        parameters = {name: norm.active_part(value, channels) for name, value in parameters.items()}
+        statistics = {name: norm.active_part(value, channels) for name, value in statistics.items()}
+    _set_parameters(norm, parameters)
+    for name, value in {**statistics, 'num_batches_tracked': tracked}.items():
+        if value is not None:
+            norm._buffers[name] = value.clone()
+    return dict(num_features=channels)
+
+
+def _set_parameters(layer: nn.Module, values: dict[str, Tensor | None]) -> None:
+    """Give a layer copies of values as parameters that are trained as those before."""
+    for name, value in values.items():
+        if value is not None:
+            trained = layer._parameters[name].requires_grad
+            layer._parameters[name] = nn.Parameter(value.detach().clone().contiguous(), requires_grad=trained)
+
+
+def _narrow_block(block: nn.Module, values: dict[str, int]) -> None:
+    """Make the counterpart of a block stock with the narrow values, in place."""
+    block.__class__ = getattr(block, '_stock_class', type(block).__bases__[-1])
+    for name in OWN_ATTRIBUTES:
+        vars(block).pop(name, None)
+    for name, value in values.items():
+        setattr(block, name, value)
+
+
+def _segments(layer: Slimmable) -> tuple | None:
+    """The segments of a layer's input; None if they are unknown."""
+    return layer.in_segments if isinstance(layer, DividedLayer) else getattr(layer, 'segments', None)
+
+
+def _channels(layer: Slimmable) -> int:
+    """Channels that a layer gets at its width if a run does not tell: all of them if its segments are unknown."""
+    segments = _segments(layer)
+    if segments is not None:
+        return sum(segment.active(layer.width) for segment in segments)
+    if isinstance(layer, DividedLayer):
+        return layer.sizes[0]
+    return layer.num_channels if isinstance(layer, nn.GroupNorm) else layer.num_features
+
+
+def _arrivals(model: nn.Module) -> dict[nn.Module, set[int]]:
+    """The numbers of channels that each slimmable layer gets in one run at the present width."""
+    arrived: dict[nn.Module, set[int]] = {}
+
+    def note(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        dim = (-1 if isinstance(layer, nn.Linear) else -3) if isinstance(layer, DividedLayer) else 1
+        arrived.setdefault(layer, set()).add(args[0].size(dim))
+
+    handles = [layer.register_forward_pre_hook(note) for layer in slimmable_layers(model)]
+    reason = None
+    try:
+        with unchanged(model):
+            for run in (run_whole, run_levels):
+                arrived.clear()
+                try:
+                    run_smallest(run, model)
+                    return arrived
+                except ERRORS as error:
+                    reason = reason or error
+    finally:
+        for handle in handles:
+            handle.remove()
+    raise ValueError(
+        f'{type(model).__name__} has slimmable layers without in_segments and runs on no small image, so the channels '
+        f'that they get are unknown ({first_line(reason)}). Call divide(inputs=...) of these layers'
+    )

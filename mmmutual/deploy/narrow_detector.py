@@ -1,0 +1,46 @@
+"""A narrow detector as a config, for channels that no setting of a stock class gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmdet.registry import MODELS
+from torch import nn
+
+from mmmutual.layers import check_ratio
+from mmmutual.models import build_slimmable_detector
+
+from .narrow import narrow_
+
+
+@MODELS.register_module('NarrowDetector')
+def build_narrow_detector(
+    detector: str | type[nn.Module],
+    width: float,
+    widths: Sequence[float] | None = None,
+    slim: str = 'backbone',
+    **config,
+) -> nn.Module:
+    """Build a slimmable detector and cut it to one width, for the weights that an export has written.
+
+    Args:
+        detector: The detector's ``type``.
+        width: Width multiplier in (0, 1].
+        widths: As ``SlimmableDetector``; None if the parts in ``config`` are slimmable themselves.
+        slim: As ``SlimmableDetector``.
+        **config: All other arguments of that detector.
+
+    Returns:
+        The detector, whose layers are stock ones with as many channels as the sub-network's.
+
+    Raises:
+        TypeError: If ``width`` is not a number.
+        ValueError: As :func:`narrow_` and ``SlimmableDetector``.
+    """
+    width = check_ratio(width)
+    if widths is None:
+        model = MODELS.build(dict(type=detector, **config))
+    else:
+        model = build_slimmable_detector(detector, widths, slim, **config)
+    narrow_(model, width, trained=False)
+    return model

@@ -1,0 +1,157 @@
+"""How stock backbones, necks and heads are configured with fewer channels."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from mmdet.models.backbones import RegNet
+from mmdet.registry import MODELS
+
+from mmmutual.layers import active_channels
+
+from .stock_types import kind
+
+HIDDEN = ('feat_channels', 'conv_out_channels', 'fc_out_channels')  # how mmdet's heads call their hidden channels
+CHANNELS = ('in_channels', *HIDDEN, 'out_channels', 'mid_channels')
+
+
+def narrow_configs(model: Mapping, width: float) -> Iterator[dict]:
+    """Configs of stock detectors that a sub-network could be; its weights tell which one, if any.
+
+    Args:
+        model: Config of the stock detector at full width.
+        width: Width multiplier in (0, 1].
+
+    Yields:
+        The full config where all of it is, then those whose backbone is narrow: with a neck that accepts it, with heads
+        that accept it, and with neck and heads that are narrow inside too.
+    """
+    start = dict(model, backbone={**narrow_backbone(model['backbone'], width), 'init_cfg': None})
+    heads = {key: value for key, value in model.items() if key.endswith('head')}
+    inputs = ('in_channels',)
+    neck = {'neck': narrow_channels(model['neck'], width, inputs)} if model.get('neck') else {}
+    yield {**start, **neck}
+    yield {**start, **neck, **{key: narrow_channels(value, width, inputs) for key, value in heads.items()}}
+    neck = {'neck': narrow_channels(model['neck'], width)} if model.get('neck') else {}
+    yield {**start, **neck, **{key: narrow_channels(value, width) for key, value in heads.items()}}
+
+
+def narrow_backbone(cfg: Mapping, width: float) -> dict:
+    """A backbone's config with as many channels as it has at a width, where its class has an argument for them.
+
+    Args:
+        cfg: Config of a stock backbone at full width.
+        width: Width multiplier in (0, 1].
+
+    Returns:
+        The narrow config; that of a class without such an argument stays as it is.
+    """
+    rule = BACKBONES.get(kind(cfg))
+    return {**cfg, **(rule({**_defaults(cfg['type']), **cfg}, width) if rule else {})}
+
+
+def _resnet(full: Mapping, width: float) -> dict:
+    """Channels are ``base_channels`` x 2^i."""
+    base = full['base_channels']
+    narrow: dict[str, Any] = dict(base_channels=active_channels(base, width))
+    if full.get('stem_channels'):
+        narrow['stem_channels'] = active_channels(full['stem_channels'], width)
+    if 'num_groups' in full['norm_cfg']:
+        narrow['norm_cfg'] = narrow_groups(full['norm_cfg'], base, narrow['base_channels'])
+    return narrow
+
+
+def _resnext(full: Mapping, width: float) -> dict:
+    """Groups stay as large as they are."""
+    narrow = _resnet(full, width)
+    return {**narrow, 'groups': full['groups'] * narrow['base_channels'] // full['base_channels']}
+
+
+def _res2net(full: Mapping, width: float) -> dict:
+    """Each piece of a split slims by itself."""
+    return {**_resnet(full, width), 'base_width': active_channels(full['base_width'], width)}
+
+
+def _regnet(full: Mapping, width: float) -> dict:
+    """The line that the stages' widths are read off is as much lower."""
+    arch = RegNet.arch_settings[full['arch']] if isinstance(full['arch'], str) else full['arch']
+    return {**_resnet(full, width), 'arch': {**arch, 'w0': arch['w0'] * width, 'wa': arch['wa'] * width}}
+
+
+def _widen(full: Mapping, width: float) -> dict:
+    """All channels are multiplied by one factor."""
+    return dict(widen_factor=full['widen_factor'] * width)
+
+
+BACKBONES: dict[str, Callable[[Mapping, float], dict]] = {
+    'ResNet': _resnet,
+    'ResNetV1d': _resnet,
+    'ResNeXt': _resnext,
+    'Res2Net': _res2net,
+    'RegNet': _regnet,
+    'CSPDarknet': _widen,
+    'CSPNeXt': _widen,
+    'MobileNetV2': _widen,
+}
+
+
+def narrow_channels(cfg: Any, width: float, names: tuple[str, ...] = CHANNELS) -> Any:
+    """The config of a neck, a head or a RoI extractor with as many channels as it has at a width.
+
+    Args:
+        cfg: Config of a neck or a head, or a sequence of some; in a RoI head those of its parts narrow.
+        width: Width multiplier in (0, 1].
+        names: The settings that narrow: numbers of channels, or sequences of some.
+
+    Returns:
+        The narrow config; settings that the config leaves to their defaults are spelled out where they narrow.
+    """
+    if isinstance(cfg, (list, tuple)):
+        return type(cfg)(narrow_channels(item, width, names) for item in cfg)
+    if not isinstance(cfg, Mapping) or 'type' not in cfg:
+        return cfg
+    parts = {
+        key: narrow_channels(value, width, names) for key, value in cfg.items() if key.endswith(('_head', '_extractor'))
+    }
+    full = {**_defaults(cfg['type']), **cfg}
+    narrow = {key: _active(full[key], width) for key in names if _are_channels(full.get(key))}
+    hidden = next((key for key in (*HIDDEN, 'out_channels') if isinstance(narrow.get(key), int)), None)
+    if hidden and isinstance(full.get('norm_cfg'), Mapping):
+        narrow['norm_cfg'] = narrow_groups(full['norm_cfg'], full[hidden], narrow[hidden])
+    return {**cfg, **narrow, **parts}
+
+
+def narrow_groups(norm_cfg: Mapping, channels: int, active: int) -> dict:
+    """A ``norm_cfg`` whose groups, if it has any, stay as large as they are.
+
+    Args:
+        norm_cfg: The config of a norm over ``channels`` channels.
+        channels: Channels at full width.
+        active: Channels at the width.
+
+    Returns:
+        The config for ``active`` channels.
+    """
+    if 'num_groups' not in norm_cfg:
+        return dict(norm_cfg)
+    return {**norm_cfg, 'num_groups': norm_cfg['num_groups'] * active // channels}
+
+
+def _are_channels(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, (list, tuple)) and all(isinstance(each, int) for each in value))
+
+
+def _active(value: Any, width: float) -> Any:
+    return active_channels(value, width) if isinstance(value, int) else [active_channels(each, width) for each in value]
+
+
+def _defaults(name: str | type) -> dict[str, Any]:
+    """Default settings of a class that are not None; those of a subclass go before its base's."""
+    found: dict[str, Any] = {}
+    for base in inspect.getmro(MODELS.get(name) if isinstance(name, str) else name):
+        for key, parameter in inspect.signature(base.__init__).parameters.items():
+            if parameter.default not in (inspect.Parameter.empty, None):
+                found.setdefault(key, parameter.default)
+    return found

@@ -1,0 +1,103 @@
+"""The config of a slimmable detector with stock types, and the same with a narrow detector that mmmutual builds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import mmdet.registry
+from mmengine.registry import Registry
+
+PREFIX = 'Slimmable'  # of backbones, necks and RoI extractors: SlimmableResNet is a ResNet
+PREFIXED = ('widths', 'slim_out')  # the arguments that they have and stock classes lack
+RENAMED = {  # stock name, and arguments that it does not have
+    'SlimBN': ('BN', ('widths',)),
+    'SlimSyncBN': ('SyncBN', ('widths',)),
+    'SwitchableBN': ('BN', ('widths',)),
+    'SlimGN': ('GN', ()),
+    'SlimConv2d': ('Conv2d', ('slim_out',)),
+    'SlimConvWS': ('ConvWS', ('slim_out',)),
+    'SlimConvTranspose2d': ('deconv', ('slim_out',)),
+    'SlimLinear': ('Linear', ('slim_out',)),
+    'SubnetValLoop': ('ValLoop', ('widths', 'scales')),
+    'SubnetTestLoop': ('TestLoop', ('widths', 'scales')),
+    'SubnetLogProcessor': ('LogProcessor', ()),
+    'AtomicCheckpointHook': ('CheckpointHook', ()),
+}
+
+
+def stock_types(node: Any) -> Any:
+    """A copy of a nested config with stock types in place of those of mmmutual, at full width.
+
+    Args:
+        node: A config, or a part of one.
+
+    Returns:
+        The copy; types of mmmutual that have no stock counterpart stay.
+    """
+    if isinstance(node, (list, tuple)):
+        return type(node)(stock_types(item) for item in node)
+    if not isinstance(node, Mapping):
+        return node
+    node, name, dropped = dict(node), kind(node), ()
+    if name == 'SlimmableDetector':
+        node['type'], dropped = node['detector'], ('detector', 'widths', 'slim')
+    elif name in RENAMED:
+        node['type'], dropped = RENAMED[name]
+    elif name.startswith(PREFIX):
+        node['type'], dropped = name.removeprefix(PREFIX), PREFIXED
+    return {key: stock_types(value) for key, value in node.items() if key not in dropped}
+
+
+def narrow_detector(model: Mapping, width: float) -> dict:
+    """The config of :func:`~mmmutual.deploy.build_narrow_detector` for a slimmable detector.
+
+    Args:
+        model: Config of the slimmable detector.
+        width: Width multiplier in (0, 1].
+
+    Returns:
+        The config, whose backbone has no initial weights.
+    """
+    own = dict(model) if kind(model) == 'SlimmableDetector' else {**model, 'detector': model['type']}
+    own['backbone'] = {**own['backbone'], 'init_cfg': None}
+    return {**own, 'type': 'NarrowDetector', 'width': width}
+
+
+def check_all_stock(node: Any, path: str = '') -> None:
+    """Raise if a part of a config has a type that only mmmutual has.
+
+    Args:
+        node: A config.
+        path: Where it is, for the message.
+
+    Raises:
+        ValueError: With the path and the type.
+    """
+    if isinstance(node, Mapping):
+        if kind(node) in _own_names():
+            raise ValueError(
+                f'{path} is a {kind(node)}, which has no stock counterpart. Leave it out of the config to export'
+            )
+        for key, value in node.items():
+            check_all_stock(value, f'{path}.{key}' if path else str(key))
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            check_all_stock(value, f'{path}[{index}]')
+
+
+def kind(node: Mapping) -> str:
+    """The ``type`` of a config, as a name without scope."""
+    value = node.get('type', '')
+    return (value if isinstance(value, str) else getattr(value, '__name__', '')).split('.')[-1]
+
+
+def _own_names() -> set[str]:
+    """Names under which mmmutual is registered anywhere."""
+    registries = [value for value in vars(mmdet.registry).values() if isinstance(value, Registry)]
+    return {
+        name
+        for registry in registries
+        for name, module in registry.module_dict.items()
+        if module.__module__.split('.')[0] == 'mmmutual'
+    }
