@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,16 +76,16 @@ def export_subnet(
         TypeError: If ``width`` or ``scale`` is not a number.
         ValueError: If one of them is out of range, if a batch norm has no statistics for the width, if the pipelines
             have no size to scale, if a part outside the model has no stock counterpart, if the model is not the one
-            that the config describes, or if the outputs differ.
+            that the config describes or has no backbone, or if the outputs differ.
     """
     width = check_ratio(width)
     settings = stock_settings(config, scale)
+    if 'backbone' not in config['model']:
+        raise ValueError(f'{config["model"]["type"]} has no backbone: export the detector inside of it')
     narrow = copy.deepcopy(model)
     narrow_(narrow, width)
     source = _with_padding(Config(dict(model=config['model'])).to_dict()['model'], model)
-    training = model.training
-    model.eval()
-    with use_width(model, width):
+    with _evaluating(model, width):
         stock = _stock_model(source, model, narrow, width)
         content = with_model(settings, stock or narrow_detector(source, width), stock is not None)
         kept = {'dataset_meta': meta['dataset_meta']} if meta and 'dataset_meta' in meta else {}
@@ -103,8 +104,19 @@ def export_subnet(
                     f'outputs differ by {difference:.1e}. Nothing was written'
                 )
             paths = [_publish(part, out_dir) for part in parts]
-    model.train(training)
     return Exported(detector, content, *paths, difference, stock is not None)
+
+
+@contextmanager
+def _evaluating(model: nn.Module, width: float) -> Iterator[None]:
+    """Evaluation mode at a width for a while; what is built meanwhile leaves the random numbers as they were."""
+    training = model.training
+    model.eval()
+    try:
+        with use_width(model, width), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        model.train(training)
 
 
 def _stock_model(source: Mapping, model: nn.Module, narrow: nn.Module, width: float) -> dict | None:

@@ -69,7 +69,7 @@ def test_predictions_without_mmmutual_are_the_subnetworks_bit_for_bit(kind, expo
     for name, value in expected.items():
         assert torch.equal(value, stock['result'][name]), name
     assert stock['meta']['classes'] == META['classes']
-    assert sources[kind][2].difference == 0.0
+    assert sources[kind][2].difference == 0.0 and sources[kind][2].is_stock
 
 
 def test_stock_evaluation_gives_the_subnetworks_map(exported, tiny_data, tmp_path):
@@ -171,26 +171,43 @@ def test_statistics_that_are_not_there(tiny_data, tmp_path):
     assert not (tmp_path / 'out').exists()
 
 
-def test_a_layer_that_is_not_the_first_part_of_another(exported, tmp_path):
+def test_a_config_of_another_model(exported, tmp_path):
     config, model, _ = exported[2]['faster']
     config = Config(config.to_dict())
     config.model.rpn_head.feat_channels = 32
-    with pytest.raises(
-        ValueError, match=r'cannot cut rpn_head\.rpn_conv\.weight \(32, 48, 3, 3\).* has \(48, 48, 3, 3\)'
-    ):
+    text = r'rpn_head\.rpn_conv\.weight has the shape \(48, 48, 3, 3\) .* but \(32, 48, 3, 3\) by the config'
+    with pytest.raises(ValueError, match=text):
+        export_subnet(config, model, 0.5, 1.0, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ('width', 'error', 'text'),
+    [(1.5, ValueError, 'width must be above 0 and at most 1'), ('wide', TypeError, 'width must be a number')],
+)
+def test_wrong_width(width, error, text, exported, tmp_path):
+    config, model, _ = exported[2]['faster']
+    with pytest.raises(error, match=text):
+        export_subnet(config, model, width, 1.0, tmp_path)
+
+
+def test_a_model_of_several_detectors_has_no_backbone(exported, tmp_path):
+    config, model, _ = exported[2]['faster']
+    config = Config(config.to_dict())
+    config.model = dict(type='SoftTeacher', detector=config.model)
+    with pytest.raises(ValueError, match='SoftTeacher has no backbone: export the detector inside of it'):
         export_subnet(config, model, 0.5, 1.0, tmp_path)
 
 
 def test_nothing_is_written_where_outputs_differ(exported, tmp_path, monkeypatch):
     config, model, result = exported[2]['mask']
-    cut = export_module.narrow_state_dict
+    cut = export_module.narrow_
 
-    def wrong(*args):
-        state = cut(*args)
-        state['backbone.bn1.running_mean'] = state['backbone.bn1.running_mean'] + 0.1
-        return state
+    def wrong(narrow, width):
+        cut(narrow, width)
+        narrow.backbone.bn1.running_mean += 0.1
 
-    monkeypatch.setattr(export_module, 'narrow_state_dict', wrong)
+    monkeypatch.setattr(export_module, 'narrow_', wrong)
     with pytest.raises(ValueError, match='does not compute what the sub-network of width 0.5 does'):
         export_subnet(config, model, 0.5, 1.0, tmp_path)
     assert not list(tmp_path.iterdir())
@@ -209,17 +226,21 @@ def test_scaled_images_are_padded_to_the_sides_that_the_neck_needs(tiny_data, tm
     assert len(inference_detector(detector, str(image)).pred_instances) == 5
 
 
-def test_a_broken_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / 'detector.pth'
-    path.write_text('old')
+def test_a_broken_write_leaves_the_old_files(exported, tmp_path, monkeypatch):
+    config, model, _ = exported[2]['faster']
+    for name in export_module.NAMES:
+        (tmp_path / name).write_text('old')
 
-    def fail(partial):
-        partial.write_text('half')
+    def fail(content, path):
+        path.write_text('half')
         raise OSError('no space left')
 
+    monkeypatch.setattr(export_module.torch, 'save', fail)
     with pytest.raises(OSError, match='no space left'):
-        export_module.write_whole(path, fail)
-    assert path.read_text() == 'old' and [each.name for each in tmp_path.iterdir()] == ['detector.pth']
+        export_subnet(config, model, 0.5, 1.0, tmp_path)
+    assert sorted((path.name, path.read_text()) for path in tmp_path.iterdir()) == [
+        ('detector.pth', 'old'), ('detector.py', 'old')
+    ]  # fmt: skip
 
 
 def test_differences_are_seen(exported):

@@ -1,11 +1,10 @@
 import pytest
-import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from tiny import tiny_config
 
-import mmmutual
-from mmmutual.deploy import stock_config
+from mmmutual.deploy.stock_channels import narrow_backbone, narrow_configs
+from mmmutual.deploy.stock_config import stock_settings, with_model
+from mmmutual.deploy.stock_types import stock_types
 
 HEAD = dict(type='SlimBN', widths=(1.0, 0.5), requires_grad=True)
 
@@ -16,23 +15,28 @@ def base(root, name='mutual_mask_rcnn_r50') -> Config:
 
 @pytest.mark.parametrize('name', ['mutual_mask_rcnn_r50', 'mutual_faster_rcnn_r50', 'us_net_mask_rcnn_r50'])
 @pytest.mark.parametrize(('width', 'base_channels'), [(1.0, 64), (0.75, 48), (0.5, 32), (0.25, 16), (0.501, 32)])
-def test_narrow_stock_detector(name, width, base_channels, root):
-    stock = stock_config(base(root, name), width)
-    backbone, neck = stock.model.backbone, stock.model.neck
-    assert (backbone.type, backbone.base_channels, backbone.init_cfg) == ('ResNet', base_channels, None)
-    assert backbone.norm_cfg == dict(type='SyncBN', requires_grad=True)
-    assert (neck.type, neck.in_channels) == ('FPN', [base_channels * 4 * 2**i for i in range(4)])
+def test_a_narrow_stock_detector_is_the_first_candidate(name, width, base_channels, root):
+    model = next(narrow_configs(stock_types(base(root, name).model), width))
+    backbone, neck = model['backbone'], model['neck']
+    assert (backbone['type'], backbone['base_channels'], backbone['init_cfg']) == ('ResNet', base_channels, None)
+    assert backbone['norm_cfg'] == dict(type='SyncBN', requires_grad=True)
+    assert (neck['type'], neck['in_channels']) == ('FPN', [base_channels * 4 * 2**i for i in range(4)])
+    assert not any(word in str(model) for word in ('Slim', 'widths'))
+    MODELS.build(Config(dict(model=model)).model)
+
+
+def test_settings_are_those_of_a_single_network(root):
+    stock = stock_settings(base(root))
     assert [dict(loop, _scope_=None) for loop in (stock.test_cfg, stock.val_cfg)] == [
         dict(type=kind, _scope_=None) for kind in ('TestLoop', 'ValLoop')
     ]
     text = stock.pretty_text
     assert not any(word in text for word in ('mmmutual', 'Slim', 'Subnet', 'Mutual', 'widths', '_base_', 'train_pipe'))
-    MODELS.build(stock.model)
 
 
 def test_the_scale_is_in_the_pipelines(root):
     source = base(root)
-    stock = stock_config(source, 0.5, 0.6)
+    stock = stock_settings(source, 0.6)
     for loader in (stock.test_dataloader, stock.val_dataloader):
         assert [step.scale for step in loader.dataset.pipeline if step.type == 'Resize'] == [(600, 360)]
     assert stock.test_pipeline == stock.test_dataloader.dataset.pipeline
@@ -40,31 +44,22 @@ def test_the_scale_is_in_the_pipelines(root):
     assert source.model.backbone.type == 'SlimmableResNet'
 
 
-@pytest.mark.parametrize(
-    ('width', 'nearest'),
-    [
-        (0.7, '0.625 and 0.75'),
-        (0.95, '0.875 and 1'),
-        (0.3, '0.25 and 0.375'),
-        (0.05, '0.125'),
-        (0.13, '0.125 and 0.25'),
-    ],
-)
-def test_a_width_that_no_stock_resnet_has(width, nearest, root):
-    with pytest.raises(ValueError, match=rf'width {width:g} has no stock ResNet.* that can be exported are {nearest};'):
-        stock_config(base(root), width)
+def test_channels_of_backbones():
+    def narrow(width, **config):
+        return narrow_backbone(config, width)
 
-
-def test_a_deep_stem_and_group_norm_narrow_too(root):
-    config = base(root)
-    config.model.backbone.update(deep_stem=True, stem_channels=64, norm_cfg=dict(type='GN', num_groups=8))
-    backbone = stock_config(config, 0.5).model.backbone
-    assert (backbone.stem_channels, backbone.norm_cfg.type, backbone.norm_cfg.num_groups) == (32, 'GN', 4)
-    with pytest.raises(ValueError, match=r'exported are 0\.25'):  # half of the stem has 4 channels, which round to 8
-        stock_config(config, 0.125)
-    config.model.backbone.norm_cfg.num_groups = 2
-    with pytest.raises(ValueError, match=r'exported are 0\.5 and 1'):
-        stock_config(config, 0.75)
+    norm = dict(type='GN', num_groups=8)
+    deep = narrow(0.5, type='ResNet', depth=50, deep_stem=True, stem_channels=64, norm_cfg=norm)
+    assert (deep['stem_channels'], deep['base_channels'], deep['norm_cfg']['num_groups']) == (32, 32, 4)
+    resnext = narrow(0.5, type='ResNeXt', depth=50, groups=32, base_width=4)
+    assert (resnext['base_channels'], resnext['groups'], resnext['base_width']) == (32, 16, 4)
+    res2net = narrow(0.5, type='mmdet.Res2Net', depth=101, base_width=26, scales=4)
+    assert (res2net['base_channels'], res2net['base_width']) == (32, 16)
+    regnet = narrow(0.5, type='RegNet', arch='regnetx_4.0gf')
+    assert (regnet['arch']['w0'], regnet['arch']['group_w'], regnet['stem_channels']) == (48, 40, 16)
+    assert narrow(0.5, type='CSPDarknet', widen_factor=0.5)['widen_factor'] == 0.25
+    assert narrow(0.5, type='MobileNetV2')['widen_factor'] == 0.5
+    assert narrow(0.5, type='Darknet', depth=53) == dict(type='Darknet', depth=53)
 
 
 def test_slimmable_layers_elsewhere_become_stock(root):
@@ -75,50 +70,37 @@ def test_slimmable_layers_elsewhere_become_stock(root):
     config.model.neck.update(norm_cfg=dict(type='BN'), widths=(1.0, 0.5))
     config.log_processor = dict(type='SubnetLogProcessor', window_size=7)
     config.custom_imports = dict(imports=['mmmutual', 'mmdet.engine'], allow_failed_imports=False)
-    stock = stock_config(config, 0.5)
-    assert stock.model.roi_head.bbox_head.norm_cfg == dict(type='BN', requires_grad=True)
-    assert stock.model.roi_head.bbox_head.conv_cfg == dict(type='Conv2d')
-    assert stock.model.neck.norm_cfg == dict(type='BN') and 'widths' not in stock.model.neck
-    assert stock.log_processor == dict(type='LogProcessor', window_size=7)
-    assert stock.custom_imports.imports == ['mmdet.engine']
-    MODELS.build(stock.model)
+    settings, model = stock_settings(config), stock_types(config.to_dict()['model'])
+    assert model['roi_head']['bbox_head']['norm_cfg'] == dict(type='BN', requires_grad=True)
+    assert model['roi_head']['bbox_head']['conv_cfg'] == dict(type='Conv2d')
+    assert model['neck']['norm_cfg'] == dict(type='BN') and 'widths' not in model['neck']
+    assert settings.log_processor == dict(type='LogProcessor', window_size=7)
+    assert settings.custom_imports.imports == ['mmdet.engine']
+    assert with_model(settings, model, stock=True).custom_imports.imports == ['mmdet.engine']
+    imports = with_model(settings, model, stock=False).custom_imports
+    assert imports == dict(imports=['mmmutual.deploy', 'mmdet.engine'], allow_failed_imports=False)
 
 
 def test_a_part_without_stock_counterpart_is_named(root):
     config = base(root)
     config.default_hooks.timer = dict(type='MutualLearningHook', widths=(1.0, 0.5))
     with pytest.raises(
-        ValueError, match=r'default_hooks\.timer is a MutualLearningHook, which has no stock counterpart'
+        ValueError, match=r'default_hooks\.timer is a MutualLearningHook, which has no stock counterpart\. Leave it out'
     ):
-        stock_config(config, 0.5)
+        stock_settings(config)
 
 
 @pytest.mark.parametrize(
-    ('options', 'error', 'text'),
-    [
-        (dict(width=1.5), ValueError, 'width must be above 0 and at most 1'),
-        (dict(width='wide'), TypeError, 'width must be a number'),
-        (dict(width=0.5, scale=0), ValueError, 'scale must be above 0 and at most 1'),
-    ],
+    ('scale', 'error', 'text'),
+    [(0, ValueError, 'scale must be above 0 and at most 1'), ('small', TypeError, 'scale must be a number')],
 )
-def test_wrong_arguments(options, error, text, root):
+def test_wrong_scale(scale, error, text, root):
     with pytest.raises(error, match=text):
-        stock_config(base(root), **options)
+        stock_settings(base(root), scale)
 
 
 def test_no_test_data(root):
     config = base(root)
     config.test_dataloader = None
     with pytest.raises(ValueError, match='the config has no test_dataloader'):
-        stock_config(config, 0.5)
-
-
-def test_stock_and_slimmable_have_as_many_channels(tiny_data, tmp_path):
-    """The channels of a width are counted, not only derived: each level of a real forward pass."""
-    config = tiny_config(tiny_data, tmp_path)
-    slim, image = MODELS.build(config.model).backbone, torch.rand(2, 3, 64, 64)
-    slim.train()
-    for width in (0.75, 0.5, 0.25):
-        stock = MODELS.build(stock_config(config, width).model)
-        with mmmutual.use_width(slim, width):
-            assert [level.shape for level in slim(image)] == [level.shape for level in stock.backbone(image)]
+        stock_settings(config)

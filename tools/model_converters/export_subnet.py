@@ -1,4 +1,4 @@
-"""Write a sub-network as a stock mmdet detector: python .../export_subnet.py CONFIG CHECKPOINT --width 0.5."""
+"""Write a sub-network as a narrow mmdet detector: python .../export_subnet.py CONFIG CHECKPOINT --width 0.5."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from mmmutual.slimming import input_channels
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description='Write a sub-network as a stock mmdet config and checkpoint, which load where mmmutual is not '
-        'installed; on request its backbone, neck and dense head as ONNX too'
+        description='Write a sub-network as an mmdet config and checkpoint, which load where mmmutual is not installed '
+        'if a stock config has its channels; on request its backbone, neck and dense head as ONNX too'
     )
     parser.add_argument('config', help='config file, or one that a package brings along: mmdet::NAME')
     parser.add_argument('checkpoint', help='checkpoint file')
@@ -58,7 +58,9 @@ def main() -> None:
         print(f'source: {args.checkpoint}, {megabytes(Path(args.checkpoint))}')
         print(f'parameters: {parameters(exported.detector)}, of {parameters(model)} at full width')
         same = 'equal bit for bit' if exported.difference == 0 else f'differ by {exported.difference:.1e}'
-        print(f'checked: outputs of the sub-network and of the stock detector {same}')
+        print(f'checked: outputs of the sub-network and of the exported detector {same}')
+        if not exported.is_stock:
+            print(f'No stock config has the channels of width {width:g}, so detector.py needs mmmutual to load.')
         if args.format == 'onnx':
             size = tuple(args.input_size) if args.input_size else input_size(exported.config)
             path = out_dir / 'dense.onnx'
