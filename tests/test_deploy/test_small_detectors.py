@@ -1,5 +1,7 @@
 """Every backbone and neck that slims is exported: bit for bit, as a stock config where there is one, and as ONNX."""
 
+import functools
+
 import pytest
 import torch
 from deployed import trained
@@ -16,13 +18,25 @@ CASES += [(name, 'classes', 0.5) for name in ('ResNet', 'VGG', 'MobileNetV2', 'R
 CASES += [('ResNet', 'backbone', 0.3), ('CSPNeXt', 'detector', 0.3), ('ResNet', 'two stages', 0.5)]
 
 
+@pytest.fixture(scope='module')
+def exported(tmp_path_factory):
+    """A detector and its export, of a backbone, a scope and a width; each is made once."""
+
+    @functools.cache
+    def export(backbone, slim, width):
+        folder = tmp_path_factory.mktemp('exported')
+        head = 'FasterRCNN' if slim == 'two stages' else ''
+        scope = 'detector' if slim == 'two stages' else slim
+        config = detector_of(backbone, scope, classes=slim == 'classes', head=head)
+        model = trained(config, folder / 'source.pth')
+        return model, export_subnet(config, model, width, 1.0, folder)
+
+    return export
+
+
 @pytest.mark.parametrize(('backbone', 'slim', 'width'), CASES)
-def test_every_backbone_is_exported_bit_for_bit(backbone, slim, width, tmp_path):
-    head = 'FasterRCNN' if slim == 'two stages' else ''
-    scope = 'detector' if slim == 'two stages' else slim
-    config = detector_of(backbone, scope, classes=slim == 'classes', head=head)
-    model = trained(config, tmp_path / 'source.pth')
-    result = export_subnet(config, model, width, 1.0, tmp_path)
+def test_every_backbone_is_exported_bit_for_bit(backbone, slim, width, exported):
+    model, result = exported(backbone, slim, width)
     assert result.difference == 0.0
     if backbone != 'MobileNetV2':
         assert result.is_stock == (width == 0.5 and (backbone in EVERYWHERE or _slims_as_a_whole(backbone, slim)))
@@ -39,18 +53,16 @@ def _slims_as_a_whole(backbone: str, slim: str) -> bool:
     return backbone in AS_A_WHOLE and slim == 'detector'
 
 
-def test_mobilenet_v2_has_a_stock_config_as_a_class(tmp_path):
-    config = detector_of('MobileNetV2', 'backbone', classes=True)
-    result = export_subnet(config, trained(config, tmp_path / 'source.pth'), 0.5, 1.0, tmp_path)
+def test_mobilenet_v2_has_a_stock_config_as_a_class(exported):
+    result = exported('MobileNetV2', 'classes', 0.5)[1]
     assert result.is_stock and result.config.model.backbone.widen_factor == 0.5
 
 
 @pytest.mark.parametrize('backbone', BACKBONES)
 @pytest.mark.filterwarnings('ignore')
-def test_the_dense_part_is_exported_to_onnx(backbone, tmp_path):
-    config = detector_of(backbone, 'detector', classes=backbone == 'VGG')
-    result = export_subnet(config, trained(config, tmp_path / 'source.pth'), 0.5, 1.0, tmp_path)
-    assert export_onnx(result.detector, tmp_path / 'dense.onnx', (64, 64)) < 1e-4
+def test_the_dense_part_is_exported_to_onnx(backbone, exported, tmp_path):
+    detector = exported(backbone, 'classes' if backbone == 'VGG' else 'detector', 0.5)[1].detector
+    assert export_onnx(detector, tmp_path / 'dense.onnx', (32, 32)) < 1e-4
 
 
 def test_a_stock_config_of_the_same_shapes_that_computes_something_else_is_not_written(tmp_path):
