@@ -6,7 +6,7 @@ import copy
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmmutual.engine.image_sides import fit_padding
+from mmmutual.engine.pipeline_scale import nested_dicts
 from mmmutual.layers import check_ratio, use_width
 from mmmutual.models.dry_run import ERRORS
 
@@ -23,7 +24,7 @@ from .narrow import narrow_
 from .outputs import largest_difference
 from .stock_channels import narrow_configs
 from .stock_config import stock_settings, with_model
-from .stock_types import check_all_stock, narrow_detector, stock_types
+from .stock_types import narrow_detector, own_parts, stock_types
 
 TOLERANCE = 1e-5  # relative; on CPUs the outputs have been equal bit for bit
 NAMES = ('detector.py', 'detector.pth')
@@ -76,35 +77,33 @@ def export_subnet(
         TypeError: If ``width`` or ``scale`` is not a number.
         ValueError: If one of them is out of range, if a batch norm has no statistics for the width, if the pipelines
             have no size to scale, if a part outside the model has no stock counterpart, if the model is not the one
-            that the config describes or has no backbone, or if the outputs differ.
+            that the config describes or has no backbone, if building it has changed the config, or if the outputs
+            differ.
     """
     width = check_ratio(width)
     settings = stock_settings(config, scale)
-    if 'backbone' not in config['model']:
-        raise ValueError(f'{config["model"]["type"]} has no backbone: export the detector inside of it')
     narrow = copy.deepcopy(model)
     narrow_(narrow, width)
-    source = _with_padding(Config(dict(model=config['model'])).to_dict()['model'], model)
-    with _evaluating(model, width):
-        stock = _stock_model(source, model, narrow, width)
-        content = with_model(settings, stock or narrow_detector(source, width), stock is not None)
-        kept = {'dataset_meta': meta['dataset_meta']} if meta and 'dataset_meta' in meta else {}
-        checkpoint = dict(meta={**kept, 'subnet': dict(width=width, scale=scale)}, state_dict=narrow.state_dict())
-        out_dir = Path(out_dir)
-        out_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out_dir, prefix='.part_') as folder:
-            parts = [Path(folder) / name for name in NAMES]
+    source = _model_config(config, model)
+    kept = {'dataset_meta': meta['dataset_meta']} if meta and 'dataset_meta' in meta else {}
+    checkpoint = dict(meta={**kept, 'subnet': dict(width=width, scale=scale)}, state_dict=narrow.state_dict())
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with _evaluating(model, width), tempfile.TemporaryDirectory(dir=out_dir, prefix='.part_') as folder:
+        parts = [Path(folder) / name for name in NAMES]
+        torch.save(checkpoint, parts[1])
+        for model_config, is_stock in _candidates(source, shapes(narrow), width):
+            content = with_model(settings, model_config, is_stock)
             content.dump(str(parts[0]))
-            torch.save(checkpoint, parts[1])
             detector = _read(*parts)
             difference = largest_difference(model, detector)
-            if difference > TOLERANCE:
-                raise ValueError(
-                    f'the exported detector does not compute what the sub-network of width {width:g} does: their '
-                    f'outputs differ by {difference:.1e}. Nothing was written'
-                )
-            paths = [_publish(part, out_dir) for part in parts]
-    return Exported(detector, content, *paths, difference, stock is not None)
+            if difference <= TOLERANCE:
+                paths = [_publish(part, out_dir) for part in parts]
+                return Exported(detector, content, *paths, difference, is_stock)
+    raise ValueError(
+        f'the exported detector does not compute what the sub-network of width {width:g} does: their outputs differ by '
+        f'{difference:.1e}. Nothing was written'
+    )
 
 
 @contextmanager
@@ -119,24 +118,14 @@ def _evaluating(model: nn.Module, width: float) -> Iterator[None]:
         model.train(training)
 
 
-def _stock_model(source: Mapping, model: nn.Module, narrow: nn.Module, width: float) -> dict | None:
-    """The config of the stock detector that computes what the narrow one does; None if there is none."""
-    try:
-        full = stock_types(source)
-        check_all_stock(full)
-    except ValueError:
-        return None
-    for config in narrow_configs(full, width):
-        try:
-            detector = MODELS.build(Config(dict(model=config)).model)
-        except (*ERRORS, KeyError):  # channels that the class does not accept, or a class that mmdet lacks
-            continue
-        if shapes(detector) != shapes(narrow):
-            continue
-        detector.load_state_dict(narrow.state_dict())
-        if largest_difference(model, detector.eval()) <= TOLERANCE:
-            return config
-    return None
+def _candidates(source: dict, wanted: dict[str, torch.Size], width: float) -> Iterator[tuple[dict, bool]]:
+    """Configs of models whose weights have the shapes that are wanted; whether they are stock ones, which go first."""
+    full = stock_types(source)
+    for config in () if any(own_parts(full)) else narrow_configs(full, width):
+        with suppress(*ERRORS, KeyError):  # channels that a class does not accept, or a class that mmdet lacks
+            if shapes(MODELS.build(Config(dict(model=copy.deepcopy(config))).model)) == wanted:
+                yield config, True
+    yield narrow_detector(source, width), False
 
 
 def shapes(model: nn.Module) -> dict[str, torch.Size]:
@@ -166,11 +155,24 @@ def _publish(part: Path, out_dir: Path) -> Path:
     return part.rename(out_dir / part.name)
 
 
-def _with_padding(source: dict, model: nn.Module) -> dict:
-    """The model's config with padding to the sides that the model needs; images at a scale need not fit."""
+def _model_config(config: Mapping, model: nn.Module) -> dict:
+    """The model's config, with padding to the sides that the model needs: images at a scale need not fit."""
+    settings = {key: config[key] for key in ('model', 'data_preprocessor') if config.get(key) is not None}
+    settings = Config(settings).to_dict()
+    source = settings['model']
+    if 'backbone' not in source:
+        raise ValueError(f'{source["type"]} has no backbone: export the detector inside of it')
+    changed = [key for node in nested_dicts(source) for key, value in node.items() if isinstance(value, torch.Tensor)]
+    if changed:
+        raise ValueError(
+            f'building the model has changed {changed[0]} in config.model to a tensor, which cannot be written. Build '
+            'from copy.deepcopy(config.model)'
+        )
+    if 'data_preprocessor' in settings:  # as the runner does it
+        source.setdefault('data_preprocessor', settings['data_preprocessor'])
     present = getattr(model.data_preprocessor, 'pad_size_divisor', None)
     fit_padding(model)
     needed = getattr(model.data_preprocessor, 'pad_size_divisor', None)
-    if needed == present:
-        return source
-    return {**source, 'data_preprocessor': {**source['data_preprocessor'], 'pad_size_divisor': needed}}
+    if needed != present:
+        source['data_preprocessor']['pad_size_divisor'] = needed
+    return source

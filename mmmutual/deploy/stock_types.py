@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import mmdet.registry
@@ -64,26 +64,24 @@ def narrow_detector(model: Mapping, width: float) -> dict:
     return {**own, 'type': 'NarrowDetector', 'width': width}
 
 
-def check_all_stock(node: Any, path: str = '') -> None:
-    """Raise if a part of a config has a type that only mmmutual has.
+def own_parts(node: Any, path: str = '') -> Iterator[tuple[str, str]]:
+    """The parts of a config that have a type which only mmmutual has.
 
     Args:
         node: A config.
-        path: Where it is, for the message.
+        path: Where it is.
 
-    Raises:
-        ValueError: With the path and the type.
+    Yields:
+        Path and type of each.
     """
     if isinstance(node, Mapping):
         if kind(node) in _own_names():
-            raise ValueError(
-                f'{path} is a {kind(node)}, which has no stock counterpart. Leave it out of the config to export'
-            )
+            yield path, kind(node)
         for key, value in node.items():
-            check_all_stock(value, f'{path}.{key}' if path else str(key))
+            yield from own_parts(value, f'{path}.{key}' if path else str(key))
     elif isinstance(node, (list, tuple)):
         for index, value in enumerate(node):
-            check_all_stock(value, f'{path}[{index}]')
+            yield from own_parts(value, f'{path}[{index}]')
 
 
 def kind(node: Mapping) -> str:

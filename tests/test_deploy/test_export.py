@@ -191,6 +191,24 @@ def test_wrong_width(width, error, text, exported, tmp_path):
         export_subnet(config, model, width, 1.0, tmp_path)
 
 
+def test_a_config_that_building_has_changed(exported, tmp_path):
+    config, model, _ = exported[2]['faster']
+    config = Config(config.to_dict())
+    config.model.rpn_head.loss_cls.class_weight = torch.ones(2)  # as DETRHead does it
+    with pytest.raises(
+        ValueError, match=r'changed class_weight in config\.model to a tensor.*Build from copy\.deepcopy'
+    ):
+        export_subnet(config, model, 0.5, 1.0, tmp_path)
+
+
+def test_the_data_preprocessor_of_the_whole_config_goes_along(exported, tmp_path):
+    config, model, _ = exported[2]['faster']
+    config = Config(config.to_dict())
+    config.data_preprocessor = config.model.pop('data_preprocessor')
+    result = export_subnet(config, model, 0.5, 1.0, tmp_path)
+    assert result.difference == 0.0 and result.config.model.data_preprocessor.mean == config.data_preprocessor.mean
+
+
 def test_a_model_of_several_detectors_has_no_backbone(exported, tmp_path):
     config, model, _ = exported[2]['faster']
     config = Config(config.to_dict())

@@ -28,6 +28,7 @@ from mmmutual.layers import (
 )
 
 WIDTHS = (1.0, 0.5)
+UNCOUNTED = ('_known_ready', '_forwards')  # what a slimmable layer notes for itself, swapped or not
 ONE, TWO = (Segment(16),), (Segment(8, 4), Segment(8, 4))
 KINDS = {
     'conv': (lambda: nn.Conv2d(16, 16, 3), SlimConv2d, (TWO, TWO)),
@@ -99,16 +100,10 @@ def test_undo_restores_a_layer_exactly(name):
     assert type(layer) is stock
     vars(layer).pop('width' if slimmable else '', None)
     after = contents(layer)
-    if slimmable:  # its own bookkeeping may have changed as without the swap
+    if slimmable:
         before, after = ([(key, value) for key, value in each if key not in UNCOUNTED] for each in (before, after))
     assert after == before
-    assert 'an attribute of others' == layer.own
-    fresh = build()
-    layer.__delattr__('counter')
-    assert set(layer.state_dict()) == set(fresh.state_dict())
-
-
-UNCOUNTED = ('_known_ready', '_forwards')
+    assert set(layer.state_dict()) == set(build().state_dict())
 
 
 def test_each_swap_is_undone_by_itself():
