@@ -15,7 +15,8 @@ from mmmutual.layers import (
     slimmable_layers,
     to_stock_,
 )
-from mmmutual.models.dry_run import ERRORS, first_line, run_levels, run_smallest, run_whole, unchanged
+
+from .arrivals import arriving_channels
 
 OWN_ATTRIBUTES = ('_stock_class', 'arrived')  # of counterparts of blocks
 
@@ -53,17 +54,16 @@ def narrow_(model: nn.Module, width: float, trained: bool = True) -> None:
     if trained:
         for norm in norms:
             norm.check_ready()
-    layers = {layer: name for name, layer in model.named_modules() if isinstance(layer, Slimmable)}
-    arrived = {} if all(_segments(layer) for layer in layers) else _arrivals(model)
+    names = {layer: name for name, layer in model.named_modules()}
+    arriving = arriving_channels(model)
     blocks = [(block, block.narrow_values()) for block in model.modules() if hasattr(block, 'narrow_values')]
-    for layer, name in layers.items():
-        numbers = sorted(arrived.get(layer, {_channels(layer)}))
+    for layer, numbers in arriving.items():
         if len(numbers) > 1:
             raise ValueError(
-                f'{name} ({type(layer).__name__}) gets {" and ".join(map(str, numbers))} channels in one run at width '
-                f'{width:g}, so it is not one narrow layer. Use a layer for each number'
+                f'{names[layer]} ({type(layer).__name__}) gets {" and ".join(map(str, sorted(numbers)))} channels in '
+                f'one run at width {width:g}, so it is not one narrow layer. Use a layer for each number'
             )
-        _narrow_layer(layer, numbers[0], name)
+        _narrow_layer(layer, *numbers, names[layer])
     for block, values in blocks:
         _narrow_block(block, values)
 
@@ -133,46 +133,3 @@ def _narrow_block(block: nn.Module, values: dict[str, int]) -> None:
         vars(block).pop(name, None)
     for name, value in values.items():
         setattr(block, name, value)
-
-
-def _segments(layer: Slimmable) -> tuple | None:
-    """The segments of a layer's input; None if they are unknown."""
-    return layer.in_segments if isinstance(layer, DividedLayer) else getattr(layer, 'segments', None)
-
-
-def _channels(layer: Slimmable) -> int:
-    """Channels that a layer gets at its width if a run does not tell: all of them if its segments are unknown."""
-    segments = _segments(layer)
-    if segments is not None:
-        return sum(segment.active(layer.width) for segment in segments)
-    if isinstance(layer, DividedLayer):
-        return layer.sizes[0]
-    return layer.num_channels if isinstance(layer, nn.GroupNorm) else layer.num_features
-
-
-def _arrivals(model: nn.Module) -> dict[nn.Module, set[int]]:
-    """The numbers of channels that each slimmable layer gets in one run at the present width."""
-    arrived: dict[nn.Module, set[int]] = {}
-
-    def note(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-        dim = (-1 if isinstance(layer, nn.Linear) else -3) if isinstance(layer, DividedLayer) else 1
-        arrived.setdefault(layer, set()).add(args[0].size(dim))
-
-    handles = [layer.register_forward_pre_hook(note) for layer in slimmable_layers(model)]
-    reason = None
-    try:
-        with unchanged(model):
-            for run in (run_whole, run_levels):
-                arrived.clear()
-                try:
-                    run_smallest(run, model)
-                    return arrived
-                except ERRORS as error:
-                    reason = reason or error
-    finally:
-        for handle in handles:
-            handle.remove()
-    raise ValueError(
-        f'{type(model).__name__} has slimmable layers without in_segments and runs on no small image, so the channels '
-        f'that they get are unknown ({first_line(reason)}). Call divide(inputs=...) of these layers'
-    )

@@ -140,8 +140,6 @@ def test_a_parametrized_weight_is_refused():
 
 def test_other_slimmable_layers_are_refused():
     class Scale(Slimmable, nn.Module):
-        num_features = 3
-
         def forward(self, x):
             return x
 

@@ -1,0 +1,71 @@
+"""The channels that arrive at the slimmable layers of a model at its present width."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mmmutual.layers import DividedLayer, Slimmable, slimmable_layers
+from mmmutual.models.dry_run import ERRORS, first_line, run_levels, run_smallest, run_whole, unchanged
+
+
+def arriving_channels(model: nn.Module) -> dict[nn.Module, set[int]]:
+    """The numbers of channels that each slimmable layer gets at the present width.
+
+    They follow from the segments of the layers' inputs. If those of any layer are unknown, the model runs on a small
+    image; layers that do not run then, as in training only, get all channels unless their segments say otherwise.
+
+    Args:
+        model: A model with slimmable layers.
+
+    Returns:
+        For each layer one number, or several if it gets different ones in one run.
+
+    Raises:
+        ValueError: If the model has layers of unknown input segments and runs on no small image.
+    """
+    layers = slimmable_layers(model)
+    found = {} if all(_segments(layer) for layer in layers) else _of_a_run(model)
+    return {layer: found.get(layer, {_by_segments(layer)}) for layer in layers}
+
+
+def _segments(layer: Slimmable) -> tuple | None:
+    """The segments of a layer's input; None if they are unknown."""
+    return layer.in_segments if isinstance(layer, DividedLayer) else getattr(layer, 'segments', None)
+
+
+def _by_segments(layer: Slimmable) -> int:
+    """The active channels of the segments; all channels if they are unknown."""
+    segments = _segments(layer)
+    if segments is not None:
+        return sum(segment.active(layer.width) for segment in segments)
+    if isinstance(layer, DividedLayer):
+        return layer.sizes[0]
+    return getattr(layer, 'num_channels' if isinstance(layer, nn.GroupNorm) else 'num_features', 0)
+
+
+def _of_a_run(model: nn.Module) -> dict[nn.Module, set[int]]:
+    """The numbers of channels that layers get in one run; those of layers that do not run are missing."""
+    arrived: dict[nn.Module, set[int]] = {}
+
+    def note(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        dim = (-1 if isinstance(layer, nn.Linear) else -3) if isinstance(layer, DividedLayer) else 1
+        arrived.setdefault(layer, set()).add(args[0].size(dim))
+
+    handles = [layer.register_forward_pre_hook(note) for layer in slimmable_layers(model)]
+    reason = None
+    try:
+        with unchanged(model):
+            for run in (run_whole, run_levels):
+                arrived.clear()
+                try:
+                    run_smallest(run, model)
+                    return arrived
+                except ERRORS as error:
+                    reason = reason or error
+    finally:
+        for handle in handles:
+            handle.remove()
+    raise ValueError(
+        f'{type(model).__name__} has slimmable layers without in_segments and runs on no small image, so the channels '
+        f'that they get are unknown ({first_line(reason)}). Call divide(inputs=...) of these layers'
+    )
