@@ -76,8 +76,7 @@ def _narrow_layer(layer: Slimmable, channels: int, name: str) -> None:
         sizes = _narrow_batch_norm(layer, channels)
     elif isinstance(layer, SlimGroupNorm):
         groups = layer.num_groups * channels // layer.num_channels
-        values = {key: layer._parameters[key] for key in ('weight', 'bias') if layer._parameters[key] is not None}
-        _set_parameters(layer, {key: value[:channels] for key, value in values.items()})
+        _set_parameters(layer, {key: value[:channels] for key, value in layer.named_parameters(recurse=False)})
         sizes = dict(num_channels=channels, num_groups=groups)
     else:
         raise ValueError(f'{name} ({type(layer).__name__}) cannot be narrowed: it is not a layer of mmmutual')
@@ -88,7 +87,7 @@ def _narrow_layer(layer: Slimmable, channels: int, name: str) -> None:
 
 def _narrow_weights(layer: DividedLayer, channels: int, name: str) -> dict[str, int]:
     """Cut weight and bias; the attributes of the narrow layer."""
-    if 'weight' not in layer._parameters:
+    if 'weight' not in dict(layer.named_parameters(recurse=False)):
         raise ValueError(
             f'the weight of {name} ({type(layer).__name__}) is computed by a parametrization, so it cannot be cut. '
             'Remove it with torch.nn.utils.parametrize.remove_parametrizations'
@@ -114,7 +113,7 @@ def _narrow_batch_norm(norm: SlimBatchNorm2d, channels: int) -> dict[str, int]:
     _set_parameters(norm, parameters)
     for name, value in {**statistics, 'num_batches_tracked': tracked}.items():
         if value is not None:
-            norm._buffers[name] = value.clone()
+            setattr(norm, name, value.clone())
     return dict(num_features=channels)
 
 
@@ -122,8 +121,8 @@ def _set_parameters(layer: nn.Module, values: dict[str, Tensor | None]) -> None:
     """Give a layer copies of values as parameters that are trained as those before."""
     for name, value in values.items():
         if value is not None:
-            trained = layer._parameters[name].requires_grad
-            layer._parameters[name] = nn.Parameter(value.detach().clone().contiguous(), requires_grad=trained)
+            trained = getattr(layer, name).requires_grad
+            setattr(layer, name, nn.Parameter(value.detach().clone().contiguous(), requires_grad=trained))
 
 
 def _narrow_block(block: nn.Module, values: dict[str, int]) -> None:
