@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mmmutual.layers import DividedLayer, Slimmable, slimmable_layers
-from mmmutual.models.dry_run import ERRORS, first_line, run_levels, run_smallest, run_whole, unchanged
+from mmmutual.slimming.dry_run import ERRORS, first_line, run_levels, run_smallest, run_whole, unchanged
 
 
 def arriving_channels(model: nn.Module) -> dict[nn.Module, set[int]]:

@@ -18,7 +18,7 @@ from torch import nn
 from mmmutual.engine.image_sides import fit_padding
 from mmmutual.engine.pipeline_scale import nested_dicts
 from mmmutual.layers import check_ratio, use_width
-from mmmutual.models.dry_run import ERRORS
+from mmmutual.slimming.dry_run import ERRORS
 
 from .narrow import narrow_
 from .outputs import largest_difference

@@ -16,6 +16,7 @@ from torch import nn
 from mmmutual.engine import nominal_size
 from mmmutual.files import write_whole
 from mmmutual.slimming import input_channels
+from mmmutual.slimming.dry_run import ERRORS, first_line
 
 from .outputs import DenseOutputs, Size, tensor_difference
 
@@ -60,8 +61,8 @@ def export_onnx(detector: nn.Module, path: str | Path, size: Size, origin: Mappi
 
     Raises:
         ImportError: If onnx, onnxscript or onnxruntime is missing.
-        ValueError: If ``size`` is not two positive whole numbers, or if the difference is above 1e-4. Then nothing is
-            written.
+        ValueError: If ``size`` is not two positive whole numbers, if a head needs more than feature maps, as a
+            transformer's, or if the difference is above 1e-4. Then nothing is written.
     """
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise ValueError(f'the input size must be height and width in pixels, such as 608 1024, but got {size!r}')
@@ -71,8 +72,14 @@ def export_onnx(detector: nn.Module, path: str | Path, size: Size, origin: Mappi
 
     model = DenseOutputs(detector).eval()
     image = torch.randn(1, input_channels(detector), *size, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        expected = model.named(image)
+    try:
+        with torch.no_grad():
+            expected = model.named(image)
+    except ERRORS as error:
+        raise ValueError(
+            f'{type(detector).__name__} has a head that does not run on feature maps alone ({first_line(error)}), so '
+            'it has no dense part that ONNX could hold. Export with --format mmdet'
+        ) from error
     program = _trace(model, image, list(expected))
     onnx.helper.set_model_props(program, {**_preprocessing(detector), **{k: str(v) for k, v in (origin or {}).items()}})
     session = onnxruntime.InferenceSession(program.SerializeToString(), providers=['CPUExecutionProvider'])

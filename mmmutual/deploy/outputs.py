@@ -6,11 +6,13 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 
 from mmmutual.slimming import input_channels
+from mmmutual.slimming.dry_run import ERRORS
 
 DENSE_HEADS = ('rpn_head', 'bbox_head', 'mask_head')
 Size = tuple[int, int]
@@ -80,9 +82,14 @@ def tensor_difference(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) 
 def _all_outputs(detector: nn.Module, image: Tensor) -> dict[str, Tensor]:
     size = tuple(image.shape[1:])
     meta = dict(img_id=0, img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0))
+    meta['border'] = np.array([0, size[0], 0, size[1]], dtype=np.float32)  # of CenterNet and CornerNet: no padding
     batch = dict(inputs=[image], data_samples=[DetDataSample(metainfo=meta)])
     predicted = detector.test_step(copy.deepcopy(batch))[0].pred_instances
-    outputs = DenseOutputs(detector).named(detector.data_preprocessor(batch, False)['inputs'])
+    image = detector.data_preprocessor(batch, False)['inputs']
+    try:
+        outputs = DenseOutputs(detector).named(image)
+    except ERRORS:  # a head that needs more than feature maps, as a transformer's
+        outputs = dict(_flatten('neck', detector.extract_feat(image)))
     return {**outputs, **{f'predicted_{name}': value for name, value in predicted.items()}}
 
 

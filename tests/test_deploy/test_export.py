@@ -13,8 +13,8 @@ from torch import nn
 
 import mmmutual
 from mmmutual.apis import read_checkpoint
+from mmmutual.deploy import DenseOutputs, export_subnet, input_size, largest_difference
 from mmmutual.deploy import export as export_module
-from mmmutual.deploy import export_subnet, input_size, largest_difference
 from mmmutual.engine import scale_pipeline
 from mmmutual.layers import SlimBatchNorm2d
 
@@ -267,3 +267,25 @@ def test_differences_are_seen(exported):
         assert largest_difference(model, result.detector) == 0.0
     with mmmutual.use_width(model, 0.5):
         assert largest_difference(model, result.detector) > 1e-3
+
+
+def test_a_head_that_needs_more_than_feature_maps_is_compared_by_its_predictions(exported, monkeypatch):
+    _, model, result = exported[2]['retinanet']
+    metas = []
+
+    def fail(self, image):
+        raise TypeError('forward() got a tuple')
+
+    monkeypatch.setattr(DenseOutputs, 'named', fail)
+    predict = type(model).test_step
+
+    def note(self, batch):
+        metas.append(batch['data_samples'][0].metainfo)
+        return predict(self, batch)
+
+    monkeypatch.setattr(type(model), 'test_step', note)
+    with mmmutual.use_width(model.eval(), 0.75):
+        assert largest_difference(model, result.detector) == 0.0
+    with mmmutual.use_width(model, 0.5):
+        assert largest_difference(model, result.detector) > 1e-3
+    assert all(meta['border'].tolist() == [0, 128, 0, 160] for meta in metas)  # CenterNet reads it

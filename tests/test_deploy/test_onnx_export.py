@@ -77,6 +77,13 @@ def test_wrong_size(size, detector, tmp_path):
         export_onnx(detector, tmp_path / 'dense.onnx', size)
 
 
+def test_a_head_that_needs_more_than_feature_maps(detector, tmp_path, monkeypatch):
+    head = 'rpn_head' if hasattr(detector, 'rpn_head') else 'bbox_head'
+    monkeypatch.setattr(getattr(detector, head), 'forward', lambda features, queries: features)
+    with pytest.raises(ValueError, match=r'has a head that does not run on feature maps alone .*with --format mmdet'):
+        export_onnx(detector, tmp_path / 'dense.onnx', (32, 32))
+
+
 def test_missing_packages_are_named(detector, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnxscript', None)
     with pytest.raises(ImportError, match=r'needs onnx, onnxscript and onnxruntime .* -r requirements/deploy\.txt'):
