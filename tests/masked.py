@@ -93,7 +93,9 @@ def assert_narrow_is_masked(model: nn.Module, run: Run, widths: Sequence[float] 
             segments = segments_in(model.get_submodule(name)) if name else None
             dim = channels_dim(model.get_submodule(name)) if name else None
             ours = narrow[name]
-            assert len(ours) == len(theirs), f'{name} runs {len(ours)} times at {width}, but {len(theirs)} times in full'
+            assert len(ours) == len(theirs), (
+                f'{name} runs {len(ours)} times at {width}, but {len(theirs)} times in full'
+            )
             for mine, other in zip(ours, theirs):
                 if segments is not None:
                     other = other.index_select(dim, torch.tensor(active_places(segments, width)))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mmmutual.layers import DividedLayer, Slimmable, slimmable_layers
-from mmmutual.slimming.dry_run import ERRORS, first_line, run_levels, run_smallest, run_whole, unchanged
+from mmmutual.layers import DividedLayer, PooledStatistics, SlimBatchNorm2d, Slimmable, get_width, slimmable_layers
+from mmmutual.slimming.dry_run import ERRORS, first_line, run_levels, run_whole, smallest_size, untouched
 
 
 def arriving_channels(model: nn.Module) -> dict[nn.Module, set[int]]:
@@ -54,11 +54,14 @@ def _of_a_run(model: nn.Module) -> dict[nn.Module, set[int]]:
     handles = [layer.register_forward_pre_hook(note) for layer in slimmable_layers(model)]
     reason = None
     try:
-        with unchanged(model):
+        with untouched(model, get_width(model)):
+            for layer in slimmable_layers(model):
+                if isinstance(layer, SlimBatchNorm2d):
+                    layer.pooled = PooledStatistics()  # the width may have no statistics yet
             for run in (run_whole, run_levels):
                 arrived.clear()
                 try:
-                    run_smallest(run, model)
+                    smallest_size(run, model, lambda size, run=run: run(model, size))
                     return arrived
                 except ERRORS as error:
                     reason = reason or error

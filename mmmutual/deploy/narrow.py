@@ -15,10 +15,9 @@ from mmmutual.layers import (
     slimmable_layers,
     to_stock_,
 )
+from mmmutual.slimming.plan import unswap_block_
 
 from .arrivals import arriving_channels
-
-OWN_ATTRIBUTES = ('_stock_class', 'arrived')  # of counterparts of blocks
 
 
 @torch.no_grad()
@@ -56,7 +55,7 @@ def narrow_(model: nn.Module, width: float, trained: bool = True) -> None:
             norm.check_ready()
     names = {layer: name for name, layer in model.named_modules()}
     arriving = arriving_channels(model)
-    blocks = [(block, block.narrow_values()) for block in model.modules() if hasattr(block, 'narrow_values')]
+    blocks = [(block, block.narrow_values(width)) for block in model.modules() if hasattr(block, 'narrow_values')]
     for layer, numbers in arriving.items():
         if len(numbers) > 1:
             raise ValueError(
@@ -127,8 +126,9 @@ def _set_parameters(layer: nn.Module, values: dict[str, Tensor | None]) -> None:
 
 def _narrow_block(block: nn.Module, values: dict[str, int]) -> None:
     """Make the counterpart of a block stock with the narrow values, in place."""
-    block.__class__ = getattr(block, '_stock_class', type(block).__bases__[-1])
-    for name in OWN_ATTRIBUTES:
-        vars(block).pop(name, None)
+    while '_swapped' in vars(block):
+        unswap_block_(block)
+    if hasattr(block, 'narrow_values'):  # it was built as such
+        block.__class__ = type(block).__bases__[-1]
     for name, value in values.items():
         setattr(block, name, value)

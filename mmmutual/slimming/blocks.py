@@ -9,7 +9,7 @@ from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoI
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from mmmutual.layers import active_channels
+from mmmutual.layers import Segment, active_channels
 
 
 class SplitsActiveChannels:
@@ -25,15 +25,23 @@ class SplitsActiveChannels:
     def width(self, channels: int) -> None:
         self.__dict__['width'] = channels
 
+    def narrow_values(self, width: float) -> dict[str, int]:
+        """The attributes of the stock block of a width multiplier, at which the layers are."""
+        return {'width': self.width}
+
 
 class SlimBottle2neck(SplitsActiveChannels, Bottle2neck):
     """mmdet's Res2Net block, which splits the active channels."""
 
 
 class FollowsFeatures:
-    """First base of a RoI extractor; the second is mmdet's, which counts on ``out_channels`` in its features."""
+    """First base of a RoI extractor; the second is mmdet's, which counts on ``out_channels`` in its features.
 
-    arrived: int | None = None  # channels of the features of the last run
+    Attributes:
+        segments: The segments of the features; None is one run of channels.
+    """
+
+    segments: tuple[Segment, ...] | None = None
 
     def forward(self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: float | None = None) -> Tensor:
         """Pool RoI features.
@@ -47,15 +55,15 @@ class FollowsFeatures:
             (K, C, h, w).
         """
         full, self.out_channels = self.out_channels, feats[0].size(1)
-        self.arrived = self.out_channels
         try:
             return super().forward(feats, rois, roi_scale_factor)
         finally:
             self.out_channels = full
 
-    def narrow_values(self) -> dict[str, int]:
-        """The attributes of the stock extractor that it was in the last run."""
-        return {'out_channels': self.arrived or self.out_channels}
+    def narrow_values(self, width: float) -> dict[str, int]:
+        """The attributes of the stock extractor of a width multiplier."""
+        segments = self.segments or (Segment(self.out_channels),)
+        return {'out_channels': sum(segment.active(width) for segment in segments)}
 
 
 @MODELS.register_module()

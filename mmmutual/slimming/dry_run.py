@@ -124,8 +124,8 @@ def noise(like: Tensor, *shape: int) -> Tensor:
 
 
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode at width 1.0 for a while, with few boxes that can be cut out; then all is as before.
+def untouched(model: nn.Module, width: float = 1.0) -> Iterator[None]:
+    """Evaluation mode at a width for a while, with few boxes that can be cut out; then all is as before.
 
     What ``eval()`` or the run changes is restored: attributes, buffers, what is frozen, random numbers.
     """
@@ -143,7 +143,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
             proposals['max_per_img'] = min(kept, PROPOSALS)
         with (
             torch.random.fork_rng(devices=devices),
-            use_width(model, 1.0) if slimmable else nullcontext(),
+            use_width(model, width) if slimmable else nullcontext(),
             torch.no_grad(),
         ):
             yield

@@ -18,6 +18,7 @@ from .costs import count_layers
 from .dry_run import run_backbone, run_levels, run_whole
 from .roles import Role
 
+BLOCK_STATE = ('_swapped', 'segments')  # attributes of a block that a swap sets
 LISTED = 8  # reasons that the table shows
 LONG = 100  # characters of a reason in the table
 
@@ -171,8 +172,9 @@ class SlimmingPlan:
             for plan in self.layers:
                 if plan.swapped and plan.role is not Role.EXTRACTOR:  # those are blocks
                     slim_layer_(plan.layer, widths, plan.inputs, plan.outputs)
+            segments = {plan.layer: plan.inputs for plan in self.layers}
             for block, counterpart in self.blocks.items():
-                swap_block_(block, counterpart)
+                swap_block_(block, counterpart, segments.get(block))
         except Exception:
             self.undo_()
             raise
@@ -208,18 +210,29 @@ class SlimmingPlan:
         return '\n'.join([table.table, *reasons])
 
 
-def swap_block_(block: nn.Module, counterpart: type[nn.Module]) -> None:
-    """Give a block the class that counts active channels, in place; it keeps in mind what it was."""
-    block._swapped = (type(block), vars(block).get('_swapped'))
+def swap_block_(block: nn.Module, counterpart: type[nn.Module], segments: tuple[Segment, ...] | None = None) -> None:
+    """Give a block the class that counts active channels, in place; it keeps in mind what it was.
+
+    Args:
+        block: The block.
+        counterpart: The class.
+        segments: The segments of what it takes, if the class has to know them.
+    """
+    state = vars(block)
+    state['_swapped'] = (type(block), {name: state[name] for name in BLOCK_STATE if name in state})
     block.__class__ = counterpart
+    if segments is not None:
+        block.segments = segments
 
 
 def unswap_block_(block: nn.Module) -> None:
     """Undo the last :func:`swap_block_` of a block, in place; any other stays as it is."""
-    if '_swapped' in vars(block):
-        block.__class__, before = vars(block).pop('_swapped')
-        if before is not None:
-            block._swapped = before
+    state = vars(block)
+    if '_swapped' in state:
+        block.__class__, former = state['_swapped']
+        for name in BLOCK_STATE:
+            state.pop(name, None)
+        state.update(former)
 
 
 def _slims(segments: Sequence[Segment] | None) -> bool:

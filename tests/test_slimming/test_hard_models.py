@@ -308,7 +308,9 @@ def test_weights_that_are_shared():
     model = Net(lambda net, x: net.last(net.second(net.first(x))), first=conv(), second=conv(), last=conv(outputs=4))
     model.second.weight = model.first.weight
     assert slimming(model) == {'backbone', 'first', 'second'}
-    model = Net(lambda net, x: F.conv2d(net.first(x), net.last.weight) + net.last(net.first(x)), first=conv(), last=conv())
+    model = Net(
+        lambda net, x: F.conv2d(net.first(x), net.last.weight) + net.last(net.first(x)), first=conv(), last=conv()
+    )
     assert slimming(model) == {'backbone'}
 
 

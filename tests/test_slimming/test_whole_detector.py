@@ -10,12 +10,12 @@ from mmdet.models.layers.transformer.utils import ConditionalAttention
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
+from mmmutual.models.rules import COMPLETE, outputs_of
 from narrow import assert_same_gradients, carry_weights
 
 import mmmutual
 from mmmutual.layers import SlimBatchNorm2d, SlimConvTranspose2d
 from mmmutual.slimming.dry_run import PROPOSALS
-from mmmutual.models.rules import COMPLETE, outputs_of
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 CONFIGS = f'{mmdet.__path__[0]}/.mim/configs'
