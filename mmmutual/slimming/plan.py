@@ -97,7 +97,8 @@ class LayerPlan:
         """Raise ``ValueError`` if the layer is slimmable already, but slims in another way than the model needs."""
         for side, planned in (('in_segments', self.inputs), ('out_segments', self.outputs)):
             own = getattr(self.layer, side, None)
-            if own is not None and own != planned and (_slims(own) or _slims(planned)):
+            needs = _slims(planned) or (side == 'out_segments' and bool(self.reason) and _slims(own))
+            if own is not None and needs and own != planned:
                 raise ValueError(
                     f'{self.name} ({type(self.layer).__name__}) is slimmable already, with the {side} '
                     f'{_sizes(own)}, but this model needs {_sizes(planned)}: build it stock, and make the whole model '
@@ -182,7 +183,8 @@ class SlimmingPlan:
     def undo_(self) -> None:
         """Make the model stock again, in place: the network of width 1.0. What was slimmable before stays so."""
         for plan in self.layers:
-            unslim_layer_(plan.layer)
+            if plan.swapped:
+                unslim_layer_(plan.layer)
         for block in self.blocks:
             unswap_block_(block)
 

@@ -11,6 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmmutual.layers import can_slim
 
+from .blocks import SlimmableGenericRoIExtractor, SlimmableSingleRoIExtractor
+
 OPAQUE = (nn.MultiheadAttention,)  # they call no layer of their own
 
 
@@ -85,4 +87,4 @@ def _is_layer(module: nn.Module) -> bool:
     )
 
 
-EXTRACTORS = (SingleRoIExtractor, GenericRoIExtractor)
+EXTRACTORS = (SingleRoIExtractor, GenericRoIExtractor, SlimmableSingleRoIExtractor, SlimmableGenericRoIExtractor)

@@ -9,14 +9,14 @@ from mmcv.cnn.vgg import make_vgg_layer
 from mmdet.models import backbones as stock
 from mmdet.models.backbones.resnest import SplitAttentionConv2d
 from mmdet.registry import MODELS
+from masked import assert_narrow_is_masked, randomize
 from narrow import assert_same_gradients, carry_weights
 from test_resnet import GN, randomize_norms, run
 from torch import nn
 
 import mmmutual
-from mmmutual.layers import SlimConv2d
 from mmmutual.models.backbones import MobileNetV1, SlimmableVGG
-from mmmutual.models.layout import lay_out
+from mmmutual.slimming import plan_slimming
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 CSP = [[64, 128, 2, True, False], [128, 256, 1, False, True]]  # as in CSPDarknet.arch_settings, with two stages
@@ -237,15 +237,12 @@ def test_mobilenet_v1_options():
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        (
-            dict(type='SlimmableRes2Net', depth=50, base_width=32, norm_cfg=GN),
-            r'layer1.0 \(Bottle2neck\) slims with batch norms only',
-        ),
-        (dict(type='SlimmableResNeXt', depth=50, dcn=dict(type='DCN')), 'SlimmableResNeXt cannot slim dcn='),
         (dict(type='SlimmableVGG', depth=16, num_classes=10), 'backbone without classifier: leave num_classes=10 out'),
         (dict(type='SlimmableVGG', depth=16, widths=()), 'widths is empty'),
-        (dict(type='SlimmableHRNet', extra=hrnet_stages(), norm_cfg=dict(type='IN')), "cannot slim norm_cfg type 'IN'"),
-        (dict(type='SlimmableMobileNetV2', conv_cfg=dict(type='ConvWS')), "cannot slim conv_cfg type 'ConvWS'"),
+        (
+            dict(type='SlimmableMobileNetV2', conv_cfg=dict(type='ConvAWS')),
+            'SlimmableMobileNetV2 cannot slim: ConvAWS2d takes all of its channels',
+        ),
     ],
 )
 def test_options_that_cannot_slim(options, text):
@@ -253,13 +250,40 @@ def test_options_that_cannot_slim(options, text):
         MODELS.build(dict(dict(widths=WIDTHS), **options))
 
 
-def test_split_attention_is_refused():
-    block = nn.Sequential(SplitAttentionConv2d(16, 16, 3, conv_cfg=dict(type='SlimConv2d')))
-    with pytest.raises(ValueError, match=r'0 \(SplitAttentionConv2d\) cannot slim: choose ResNet'):
-        lay_out(block)
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(type='SlimmableResNeXt', depth=50, groups=8, base_width=8, norm_cfg=GN),
+        dict(type='SlimmableResNeXt', depth=50, dcn=dict(type='DCNv2', deform_groups=1), stage_with_dcn=(True,) * 4),
+        dict(type='SlimmableRes2Net', depth=50, base_width=32, norm_cfg=GN),
+        dict(type='SlimmableHRNet', extra=hrnet_stages(), norm_cfg=dict(type='IN')),
+        dict(type='SlimmableCSPDarknet', arch_ovewrite=CSP, out_indices=(0, 1, 2), norm_cfg=GN),
+    ],
+    ids=lambda options: options['type'],
+)
+def test_options_that_slim_in_part_give_narrow_levels(options):
+    """They are the full network in which the absent channels are zero."""
+    model = MODELS.build(dict(dict(widths=WIDTHS, norm_eval=False), **options)).double()
+    model.eval()
+    randomize(model)
+    images = torch.rand(2, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        full = [level.size(1) for level in model(images)]
+        assert_narrow_is_masked(model, lambda net: net(images), WIDTHS)
+        mmmutual.set_width(model, 0.5)
+        assert [level.size(1) for level in model(images)] == [channels // 2 for channels in full]
 
 
-def test_a_stock_backbone_stays_as_it_is():
-    net = stock.CSPNeXt(**SMALL_CSP)
-    lay_out(net)
-    assert not any(isinstance(layer, SlimConv2d) for layer in net.modules())
+def test_split_attention_takes_all():
+    """Its radix lies across the groups, so what it splits is complete; what it reads slims."""
+    net = stock.ResNeSt(depth=50, base_channels=16, stem_channels=32).double()
+    net.eval()
+    randomize(net)
+    plan = plan_slimming(net)
+    images = torch.rand(2, 3, 64, 64, dtype=torch.float64)
+    plan.apply_(WIDTHS)
+    assert isinstance(net.layer1[0].conv2, SplitAttentionConv2d)
+    assert_narrow_is_masked(net, lambda model: model(images), WIDTHS)
+    mmmutual.set_width(net, 0.5)
+    with torch.no_grad():
+        assert [level.size(1) for level in net(images)] == [32, 64, 128, 256]

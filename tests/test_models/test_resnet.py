@@ -114,18 +114,49 @@ def test_norms_of_existing_configs_become_slimmable(norm, kind):
     assert {type(layer) for layer in model.modules() if isinstance(layer, nn.Conv2d)} == {SlimConv2d}
 
 
+@pytest.mark.parametrize('options', [dict(norm_cfg=dict(type='IN')), dict(conv_cfg=dict(type='ConvWS'))], ids=str)
+@pytest.mark.parametrize('width', [0.75, 0.25])
+def test_other_norms_and_convolutions_slim(width, options):
+    slim = SlimmableResNet(50, WIDTHS, norm_eval=False, **options).double()
+    randomize_norms(slim)
+    mmmutual.set_width(slim, width)
+    narrow = ResNet(50, base_channels=int(64 * width), norm_eval=False, **options).double()
+    carry_weights(slim, narrow)
+    x = torch.rand(2, 3, 64, 64, dtype=torch.float64)
+    for ours, theirs in zip(run(slim, x), run(narrow, x)):
+        torch.testing.assert_close(ours, theirs)
+    assert_same_gradients(slim, narrow)
+
+
+def test_what_a_deformable_convolution_takes_is_complete():
+    """The convolution behind it slims again."""
+    options = dict(dcn=dict(type='DCNv2', deform_groups=1), stage_with_dcn=(False, True, False, True))
+    model = SlimmableResNet(50, WIDTHS, base_channels=16, norm_eval=False, **options)
+    assert not model.layer2[0].conv1.slim_out and model.layer2[0].conv3.slim_out and model.layer1[0].conv1.slim_out
+    mmmutual.set_width(model, 0.5)
+    assert [level.size(1) for level in model(torch.rand(2, 3, 64, 64))] == [32, 64, 128, 256]
+
+
+@pytest.mark.parametrize('position', ['after_conv1', 'after_conv2', 'after_conv3'])
+def test_plugins_slim(position):
+    """A context block pools over pixels, and its layer norm takes all of what is between its convolutions."""
+    plugins = [dict(cfg=dict(type='ContextBlock', ratio=1 / 4), position=position)]
+    model = SlimmableResNet(50, WIDTHS, base_channels=16, norm_eval=False, plugins=plugins)
+    blocks = [module for module in model.modules() if type(module).__name__ == 'ContextBlock']
+    assert len(blocks) == 16
+    for block in blocks:
+        first, last = block.channel_add_conv[0], block.channel_add_conv[3]
+        assert isinstance(first, SlimConv2d) and not first.slim_out and last.slim_out
+    mmmutual.set_width(model, 0.5)
+    assert [level.size(1) for level in model(torch.rand(2, 3, 64, 64))] == [32, 64, 128, 256]
+
+
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        (dict(dcn=dict(type='DCNv2')), "SlimmableResNet cannot slim dcn={'type': 'DCNv2'}"),
-        (
-            dict(plugins=[dict(cfg=dict(type='ContextBlock'), position='after_conv3')]),
-            r"cannot slim plugins \['ContextBlock'\]",
-        ),
-        (dict(conv_cfg=dict(type='ConvWS')), "cannot slim conv_cfg type 'ConvWS'"),
-        (dict(norm_cfg=dict(type='IN')), "cannot slim norm_cfg type 'IN': choose BN, SyncBN or GN"),
         (dict(widths=()), 'widths is empty'),
         (dict(widths=(2.0, 1.0)), 'each of widths must be above 0 and at most 1'),
+        (dict(conv_cfg=dict(type='ConvAWS')), 'SlimmableResNet cannot slim: ConvAWS2d takes all of its channels'),
     ],
 )
 def test_options_that_cannot_slim(options, text):
@@ -133,11 +164,18 @@ def test_options_that_cannot_slim(options, text):
         SlimmableResNet(**{'depth': 50, 'widths': WIDTHS, **options})
 
 
-def test_a_layer_that_cannot_slim_is_named():
+def test_a_layer_that_cannot_slim_takes_all():
     class WithLayerNorm(SlimmableResNet):
+        """The stem has all of its channels, and so has what is added to it."""
+
         def _make_stem_layer(self, *args):
             super()._make_stem_layer(*args)
-            self.extra = nn.LayerNorm(4)
+            self.extra = nn.LayerNorm(64)
 
-    with pytest.raises(ValueError, match=r'WithLayerNorm cannot slim its layer extra \(LayerNorm\)'):
-        WithLayerNorm(18, WIDTHS)
+        def forward(self, x):
+            x = self.relu(self.norm1(self.conv1(x)))
+            return self.layer1(self.extra(x.movedim(1, -1)).movedim(-1, 1))
+
+    model = WithLayerNorm(18, WIDTHS)
+    assert type(model.conv1) is nn.Conv2d and type(model.extra) is nn.LayerNorm
+    assert model.layer1[0].conv1.slim_out and not model.layer1[0].conv2.slim_out
