@@ -13,6 +13,7 @@ from mmpretrain.models import backbones as stock
 from mmpretrain.models.backbones.cspnet import CSPNet, DarknetBottleneck, ResNetBottleneck, ResNeXtBottleneck
 from mmpretrain.models.backbones.hrnet import ResLayer
 from mmpretrain.models.backbones.vgg import make_vgg_layer
+from masked import assert_narrow_is_masked, randomize
 from narrow import assert_same_gradients, carry_weights
 from test_backbones import PIECES, hrnet_stages, regnet
 from test_resnet import randomize_norms, run
@@ -20,6 +21,7 @@ from torch import nn
 
 import mmmutual
 from mmmutual.apis import make_mutual
+from mmmutual.slimming import plan_slimming
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 TWO_STAGES = dict(depth=50, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(0, 1))
@@ -201,27 +203,45 @@ def test_a_block_of_a_class_of_its_own_pickles():
     assert type(pickle.loads(pickle.dumps(net.layer1[0]))) is type(net.layer1[0])
 
 
-@pytest.mark.parametrize(
-    ('net', 'text'),
-    [
-        (lambda: stock.ResNeSt(50), r'layer1\.0\.conv2 \(SplitAttentionConv2d\) cannot slim: choose ResNet'),
-        (
-            lambda: stock.CSPDarkNet(53, norm_cfg=dict(type='GN', num_groups=8)),
-            r'stages\.0 \(CSPStage\) slims with batch norms only, but has SlimGroupNorm',
-        ),
-        (lambda: stock.ShuffleNetV1(), 'ShuffleNetV1 cannot slim: its blocks concatenate or shuffle'),
-        (lambda: stock.ShuffleNetV2(), 'ShuffleNetV2 cannot slim: its blocks concatenate or shuffle'),
-        (lambda: stock.DenseNet(), 'DenseNet cannot slim: its blocks concatenate or shuffle'),
-        (lambda: stock.InceptionV3(), 'InceptionV3 cannot slim: its blocks concatenate or shuffle'),
-        (lambda: stock.EfficientNet('b0'), r'EfficientNet cannot slim: its layer layers\.'),
-        (lambda: stock.SwinTransformer('tiny'), r'its layer patch_embed\.norm \(LayerNorm\) does not take'),
-        (lambda: stock.ConvNeXt('atto'), r'its layer downsample_layers\.0\.1 \(LayerNorm2d\) does not take'),
-    ],
-)
-def test_what_cannot_slim_is_named_and_as_before(net, text):
-    net = net()
+PARTS = {
+    'ResNeSt': lambda: stock.ResNeSt(50),
+    'CSPDarkNet-GN': lambda: stock.CSPDarkNet(53, norm_cfg=dict(type='GN', num_groups=8)),
+    'ShuffleNetV2': lambda: stock.ShuffleNetV2(out_indices=(0, 1, 2)),
+    'DenseNet': lambda: stock.DenseNet('121'),
+    'Swin': lambda: stock.SwinTransformer('tiny', pad_small_map=True),
+    'ConvNeXt': lambda: stock.ConvNeXt('atto'),
+    'ConvNeXt-cp': lambda: stock.ConvNeXt('atto', with_cp=True),
+}
+
+
+@pytest.mark.parametrize('case', PARTS)
+def test_what_slims_in_part_is_the_full_network_with_channels_absent(case):
+    """What concatenates, splits or normalises channels in another way than ResNet."""
+    net = PARTS[case]().double()
+    net.eval()
+    randomize(net)
+    images = torch.rand(1, 3, 64, 64, dtype=torch.float64)
+    plan = plan_slimming(net)
+    assert plan.share > 0.2, str(plan)
+    plan.apply_(WIDTHS)
+    net.eval()
+    assert_narrow_is_masked(net, lambda model: model(images), (1.0, 0.5, 0.25), tolerance=1e-5)
+
+
+@pytest.mark.parametrize('training', [False, True])
+def test_checkpointed_blocks_slim_as_others(training):
+    plans = []
+    for with_cp in (False, True):
+        net = stock.ConvNeXt('atto', with_cp=with_cp)
+        net.train(training)
+        plans.append([(layer.inputs, layer.outputs) for layer in plan_slimming(net).layers])
+    assert plans[0] == plans[1]
+
+
+def test_a_backbone_that_shuffles_all_of_its_channels_is_refused():
+    net = stock.ShuffleNetV1()
     classes = [type(module) for module in net.modules()]
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises(ValueError, match='ShuffleNetV1 cannot slim: '):
         mmmutual.make_slimmable_(net, WIDTHS)
     assert [type(module) for module in net.modules()] == classes
 
