@@ -2,8 +2,8 @@
 
 Each layer gets what it got at full width, and of what it gives the active channels go on. So all that is between two
 layers sees the narrow network, and no layer is changed. A narrow network is right if the active ones of the channels
-that a layer takes at full width arrive there, in their order and with their values: so no operation mixes channels,
-also none that torch does not show, as one of C++ or of a ``torch.autograd.Function``.
+that a layer takes at full width arrive there, in their order and with their values: so no operation mixes channels, not
+even one that torch does not show, as one of C++ or of a ``torch.autograd.Function``.
 """
 
 from __future__ import annotations

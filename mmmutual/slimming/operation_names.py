@@ -16,9 +16,9 @@ ELEMENTWISE = _names("""
     fill float floor floor_divide floordiv fmod full_like ge gelu gt half hardshrink hardsigmoid hardswish hardtanh iadd
     iand idiv imul int invert ior isfinite isinf isnan isub itruediv le leaky_relu lerp log log10 log1p log2 logical_and
     logical_not logical_or logit logsigmoid long lt masked_fill max maximum min minimum mish mod mul multiply nan_to_num
-    ne neg negative ones_like or pow prelu radd rand_like randn_like rdiv real reciprocal relu relu6 remainder rmul round
-    rpow rsqrt rsub rtruediv selu sigmoid sign silu sin softplus softshrink softsign sqrt square sub subtract tan tanh
-    tanhshrink threshold true_divide truediv trunc where xor zero zeros_like
+    ne neg negative ones_like or pow prelu radd rand_like randn_like rdiv real reciprocal relu relu6 remainder rmul
+    round rpow rsqrt rsub rtruediv selu sigmoid sign silu sin softplus softshrink softsign sqrt square sub subtract tan
+    tanh tanhshrink threshold true_divide truediv trunc where xor zero zeros_like
 """)
 FIRST_ONLY = _names('to type type_as')  # their other arguments give no values
 MOVES = _names("""

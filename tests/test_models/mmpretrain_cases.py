@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from masked import assert_narrow_is_masked, randomize
 from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from mmengine.config import Config
@@ -13,7 +14,6 @@ from mmpretrain.models import backbones as stock
 from mmpretrain.models.backbones.cspnet import CSPNet, DarknetBottleneck, ResNetBottleneck, ResNeXtBottleneck
 from mmpretrain.models.backbones.hrnet import ResLayer
 from mmpretrain.models.backbones.vgg import make_vgg_layer
-from masked import assert_narrow_is_masked, randomize
 from narrow import assert_same_gradients, carry_weights
 from test_backbones import PIECES, hrnet_stages, regnet
 from test_resnet import randomize_norms, run

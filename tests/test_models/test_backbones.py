@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
+from masked import assert_narrow_is_masked, randomize
 from mmcv.cnn import VGG, ConvModule
 from mmcv.cnn.vgg import make_vgg_layer
 from mmdet.models import backbones as stock
 from mmdet.models.backbones.resnest import SplitAttentionConv2d
 from mmdet.registry import MODELS
-from masked import assert_narrow_is_masked, randomize
 from narrow import assert_same_gradients, carry_weights
 from test_resnet import GN, randomize_norms, run
 from torch import nn

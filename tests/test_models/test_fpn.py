@@ -55,7 +55,9 @@ def test_with_slim_out_it_is_a_narrow_stock_fpn(width, extra):
 
 
 def test_batch_norms_keep_statistics_for_each_width():
-    with pytest.raises(ValueError, match='SlimmableFPN has batch norms, which keep statistics for each width: pass widths'):
+    with pytest.raises(
+        ValueError, match='SlimmableFPN has batch norms, which keep statistics for each width: pass widths'
+    ):
         SlimmableFPN(CHANNELS, 16, num_outs=4, norm_cfg=dict(type='BN'))
     neck = SlimmableFPN(CHANNELS, 16, num_outs=4, norm_cfg=dict(type='BN'), widths=(1.0, 0.5))
     norms = [layer for layer in neck.modules() if isinstance(layer, SlimBatchNorm2d)]
@@ -66,5 +68,7 @@ def test_batch_norms_keep_statistics_for_each_width():
 
 
 def test_options_that_cannot_slim():
-    with pytest.raises(ValueError, match='SlimmableFPN cannot slim behind a slimmable backbone: ModulatedDeformConv2dPack takes all'):
+    with pytest.raises(
+        ValueError, match='SlimmableFPN cannot slim behind a slimmable backbone: ModulatedDeformConv2dPack takes all'
+    ):
         SlimmableFPN(CHANNELS, 16, num_outs=4, conv_cfg=dict(type='DCNv2'))

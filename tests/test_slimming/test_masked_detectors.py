@@ -5,7 +5,6 @@ from contextlib import contextmanager
 
 import mmdet
 import pytest
-import torch
 from masked import assert_narrow_is_masked, randomize
 from mmdet.registry import MODELS
 from mmengine.config import Config

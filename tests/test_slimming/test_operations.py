@@ -28,7 +28,9 @@ class Traced:
     @property
     def kept(self) -> list[int]:
         """The channels that never slim."""
-        return [index for index in range(len(self.ids)) if self.ids.kept()[self.ids.find(torch.tensor([index]).numpy())][0]]
+        return [
+            index for index in range(len(self.ids)) if self.ids.kept()[self.ids.find(torch.tensor([index]).numpy())][0]
+        ]
 
 
 def channels(value: Tensor, dim: int = 1) -> list[int]:
@@ -125,7 +127,11 @@ def test_channels_that_move(operation, found):
 
 
 def test_channels_that_move_to_another_dimension():
-    for operation in (lambda x: x.flatten(2).transpose(1, 2), lambda x: x.permute(0, 2, 3, 1), lambda x: x.movedim(1, -1)):
+    for operation in (
+        lambda x: x.flatten(2).transpose(1, 2),
+        lambda x: x.permute(0, 2, 3, 1),
+        lambda x: x.movedim(1, -1),
+    ):
         traced = Traced()
         assert channels(traced(operation), -1) == ALL
     assert channels(Traced()(lambda x: x.flatten(2).mT), -1) == ALL

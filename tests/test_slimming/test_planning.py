@@ -140,13 +140,19 @@ def test_a_copy_of_a_slimmable_detector_undoes_and_pickles():
 @pytest.mark.parametrize(
     ('make', 'text'),
     [
-        (lambda: plan_slimming(detector(), 'head'), "slim must be 'backbone', as in the paper, or 'detector', .*'head'"),
+        (
+            lambda: plan_slimming(detector(), 'head'),
+            "slim must be 'backbone', as in the paper, or 'detector', .*'head'",
+        ),
         (
             lambda: plan_slimming(nn.ModuleDict(dict(teacher=Fails(), student=Fails()))),
             r'ModuleDict consists of several models: its backbones are teacher\.backbone, student\.backbone\. Make the',
         ),
         (lambda: plan_slimming(nn.Sequential(nn.Conv2d(3, 8, 3), nn.LSTM(8, 8))), 'Sequential runs on no plain image'),
-        (lambda: plan_slimming(nn.Sequential(nn.Conv2d(3, 8, 3))), 'Sequential cannot slim: no convolution of it slims'),
+        (
+            lambda: plan_slimming(nn.Sequential(nn.Conv2d(3, 8, 3))),
+            'Sequential cannot slim: no convolution of it slims',
+        ),
         (
             lambda: plan_neck(FPN([32, 64], 16, 2, conv_cfg=dict(type='ConvAWS')), [32, 64]),
             'FPN cannot slim behind a slimmable backbone: ConvAWS2d takes all of its channels',
@@ -166,7 +172,7 @@ def test_a_layer_that_runs_in_training_only_and_takes_all_is_refused():
     model.bbox_head.auxiliary = nn.Conv1d(32, 4, 1)
     with pytest.raises(
         ValueError,
-        match=r"RetinaNet cannot slim as a whole: its layer bbox_head\.auxiliary \(Conv1d\) runs in training only and "
+        match=r'RetinaNet cannot slim as a whole: its layer bbox_head\.auxiliary \(Conv1d\) runs in training only and '
         r"takes all of its channels\. Choose slim='backbone'",
     ):
         plan_slimming(model, 'detector')

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from graph_operations import FINE, MIXING, PAIRS
 from masked import assert_narrow_is_masked, randomize
-from random_graphs import FINE, LAYERS, MIXING, PAIRS, GraphDetector
+from random_graphs import LAYERS, GraphDetector
 
 from mmmutual.slimming import plan_slimming
 

@@ -13,7 +13,6 @@ from narrow import assert_same_gradients, carry_weights
 
 import mmmutual
 from mmmutual.layers import SlimBatchNorm2d, SlimConvTranspose2d
-from mmmutual.slimming import plan_slimming
 from mmmutual.slimming.dry_run import PROPOSALS
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
