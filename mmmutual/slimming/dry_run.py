@@ -161,6 +161,8 @@ def untouched(model: nn.Module, width: float = 1.0) -> Iterator[None]:
 
 def _state(module: nn.Module) -> list[tuple[dict, dict]]:
     """The dictionaries that a module consists of, with copies of them."""
+    if isinstance(module, torch.jit.ScriptModule):  # which keeps them elsewhere
+        return []
     own = [vars(module), *(vars(module)[name] for name in ('_parameters', '_buffers', '_modules'))]
     return [(part, dict(part)) for part in own]
 

@@ -100,7 +100,7 @@ def test_res2net_counts_its_pieces(rules):
     model = Res2Net(depth=50, scales=4, base_width=26, base_channels=32, **stage)
     plan = plan_slimming(model)
     assert set(plan.blocks.values()) == {SlimBottle2neck} and len(plan.blocks) == 3
-    assert outputs(model, 'layer1.1.conv1') == (Segment(52),) * 4
+    assert outputs(model, 'layer1.1.conv1') == (Segment(26),) * 4
     rules.clear()
     assert outputs(model, 'layer1.1.conv1')[0].is_complete
 

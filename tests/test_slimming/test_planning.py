@@ -209,3 +209,22 @@ def test_multiples_of_a_slimmable_layer_go_on():
     model.train()
     assert model[:1](torch.rand(2, 3, 16, 16)).size(1) == 48
     model(torch.rand(2, 3, 16, 16))
+
+
+def test_what_the_forward_keeps_is_forgotten():
+    """A cache that planning filled would have the size of the image that it made up."""
+
+    class Caching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 8, 3)
+            self.register_buffer('grid', None)
+
+        def forward(self, x):
+            if self.grid is None:
+                self.grid, self.size = x.new_ones(x.shape[2:]), x.shape
+            return self.two(self.one(x * self.grid))
+
+    model = Caching()
+    mmmutual.make_slimmable_(model, WIDTHS)
+    assert model.grid is None and not hasattr(model, 'size')

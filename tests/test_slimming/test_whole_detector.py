@@ -8,7 +8,6 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
-from mmmutual.models.rules import COMPLETE, outputs_of
 from narrow import assert_same_gradients, carry_weights
 
 import mmmutual
