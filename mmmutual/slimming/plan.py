@@ -12,7 +12,7 @@ from terminaltables import AsciiTable
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmmutual.layers import Segment, check_ratios, slim_layer_, unslim_layer_
+from mmmutual.layers import Segment, Slimmable, check_ratios, slim_layer_, unslim_layer_
 
 from .costs import count_layers
 from .dry_run import run_backbone, run_levels, run_whole
@@ -172,7 +172,8 @@ class SlimmingPlan:
         try:
             for plan in self.layers:
                 if plan.swapped and plan.role is not Role.EXTRACTOR:  # those are blocks
-                    slim_layer_(plan.layer, widths, plan.inputs, plan.outputs)
+                    inputs = _unless_known(plan.layer, plan.inputs, 'in_segments', 'segments')
+                    slim_layer_(plan.layer, widths, inputs, _unless_known(plan.layer, plan.outputs, 'out_segments'))
             segments = {plan.layer: plan.inputs for plan in self.layers}
             for block, counterpart in self.blocks.items():
                 swap_block_(block, counterpart, segments.get(block))
@@ -183,7 +184,7 @@ class SlimmingPlan:
     def undo_(self) -> None:
         """Make the model stock again, in place: the network of width 1.0. What was slimmable before stays so."""
         for plan in self.layers:
-            if plan.swapped:
+            if plan.swapped and plan.role is not Role.EXTRACTOR:
                 unslim_layer_(plan.layer)
         for block in self.blocks:
             unswap_block_(block)
@@ -239,6 +240,12 @@ def unswap_block_(block: nn.Module) -> None:
 
 def _slims(segments: Sequence[Segment] | None) -> bool:
     return segments is not None and any(segment.divisor < segment.channels for segment in segments)
+
+
+def _unless_known(layer: nn.Module, segments: tuple[Segment, ...] | None, *sides: str) -> tuple[Segment, ...] | None:
+    """The segments for a layer, or None for one that is slimmable already and has its own."""
+    known = isinstance(layer, Slimmable) and any(getattr(layer, side, None) is not None for side in sides)
+    return None if known else segments
 
 
 def _sizes(segments: Sequence[Segment]) -> str:

@@ -228,3 +228,14 @@ def test_what_the_forward_keeps_is_forgotten():
     model = Caching()
     mmmutual.make_slimmable_(model, WIDTHS)
     assert model.grid is None and not hasattr(model, 'size')
+
+
+def test_an_extractor_that_runs_in_training_only_undoes():
+    model = detector('faster_rcnn/faster-rcnn_r50_fpn_1x_coco')
+    model.roi_head.auxiliary_extractor = copy.deepcopy(model.roi_head.bbox_roi_extractor)
+    before = state_of(model)
+    plan = plan_slimming(model, 'detector')
+    plan.apply_(WIDTHS)
+    assert hasattr(model.roi_head.bbox_roi_extractor, '_swapped')
+    plan.undo_()
+    assert_same_state(state_of(model), before)
