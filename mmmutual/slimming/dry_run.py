@@ -131,6 +131,7 @@ def untouched(model: nn.Module, width: float = 1.0) -> Iterator[None]:
     """
     states = [_state(module) for module in model.modules()]
     trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     slimmable = any(isinstance(module, Slimmable) for module in model.modules())
     proposals = getattr(getattr(model, 'rpn_head', None), 'test_cfg', None) or {}
     kept = proposals.get('max_per_img')
@@ -155,6 +156,8 @@ def untouched(model: nn.Module, width: float = 1.0) -> Iterator[None]:
         for restored, content in (pair for state in states for pair in state):
             restored.clear()
             restored.update(content)
+        for buffer, value in buffers:
+            buffer.copy_(value)
         for parameter, requires_grad in trained:
             parameter.requires_grad_(requires_grad)
 

@@ -62,7 +62,9 @@ def plan_slimming(model: nn.Module, scope: str = 'backbone', filter_fn: FilterFn
     inside = set(backbone.modules())
     own = replace(plan, layers=tuple(layer for layer in plan.layers if layer.layer in inside))
     if not any(layer.slims_out for layer in own.layers):
-        raise ValueError(f'{type(backbone).__name__} cannot slim: {own.main_reason("no convolution of it slims")}')
+        raise ValueError(
+            f'{type(backbone).__name__} cannot slim: {own.main_reason("no layer of it can give fewer channels")}'
+        )
     return plan
 
 

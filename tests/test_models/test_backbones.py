@@ -178,6 +178,15 @@ def test_narrow_width_is_a_narrow_stock_network(case, width, training):
         torch.testing.assert_close(value, narrow.state_dict()[name], msg=lambda m, name=name: f'{name}: {m}')
 
 
+@pytest.mark.parametrize('case', CASES)
+def test_narrow_width_is_the_masked_full_network(case):
+    slim = build(case).double()
+    slim.eval()
+    randomize(slim)
+    x = torch.rand(1, 3, 64, 64, dtype=torch.float64)
+    assert_narrow_is_masked(slim, lambda net: net(x), WIDTHS)
+
+
 # not HRNet and Darknet, whose reference has a stem of its own, and VGG, which mmcv initialises without a config
 @pytest.mark.parametrize('case', [case for case in CASES if not case.startswith(('HRNet', 'Darknet', 'VGG'))])
 def test_same_seed_same_initial_weights_as_stock(case):

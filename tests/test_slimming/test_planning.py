@@ -151,7 +151,7 @@ def test_a_copy_of_a_slimmable_detector_undoes_and_pickles():
         (lambda: plan_slimming(nn.Sequential(nn.Conv2d(3, 8, 3), nn.LSTM(8, 8))), 'Sequential runs on no plain image'),
         (
             lambda: plan_slimming(nn.Sequential(nn.Conv2d(3, 8, 3))),
-            'Sequential cannot slim: no convolution of it slims',
+            'Sequential cannot slim: no layer of it can give fewer channels',
         ),
         (
             lambda: plan_neck(FPN([32, 64], 16, 2, conv_cfg=dict(type='ConvAWS')), [32, 64]),
@@ -228,6 +228,22 @@ def test_what_the_forward_keeps_is_forgotten():
     model = Caching()
     mmmutual.make_slimmable_(model, WIDTHS)
     assert model.grid is None and not hasattr(model, 'size')
+
+
+def test_buffers_that_the_forward_counts_up_are_as_before():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 8, 3)
+            self.register_buffer('calls', torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return self.two(self.one(x))
+
+    model = Counting()
+    mmmutual.make_slimmable_(model, WIDTHS)
+    assert model.calls == 0
 
 
 def test_an_extractor_that_runs_in_training_only_undoes():
