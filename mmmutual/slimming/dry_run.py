@@ -20,16 +20,7 @@ FIXED = 224  # what those of mmpretrain's backbones take that take one size only
 LARGER = (256, 512)  # for detectors that pick many features, or pool often
 PROPOSALS = 8  # of each image, in place of the 1000 that COCO configs keep: more of them show nothing new
 LIMIT = 1e3  # of the values between layers
-ERRORS = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    NotImplementedError,
-    AssertionError,
-    IndexError,
-    KeyError,
-)
+ERRORS = (AssertionError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError)
 Run = Callable[[nn.Module, int], object]
 
 
