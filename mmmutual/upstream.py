@@ -108,3 +108,18 @@ def set_coco_reader(reader: type) -> None:
         dataset.COCOAPI = reader
     for module in (coco_metric, ov_coco_metric):
         module.COCO = reader
+
+
+def module_state(module: nn.Module) -> list[tuple[dict, dict]]:
+    """The dictionaries that a module consists of, each with a copy: to restore what a run sets.
+
+    Args:
+        module: Any module.
+
+    Returns:
+        Pairs of a dictionary and its copy; none for a scripted module, which keeps them elsewhere.
+    """
+    if isinstance(module, torch.jit.ScriptModule):
+        return []
+    own = [vars(module), *(vars(module)[name] for name in ('_parameters', '_buffers', '_modules'))]
+    return [(part, dict(part)) for part in own]

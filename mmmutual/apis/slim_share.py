@@ -23,7 +23,7 @@ def format_share(plan: SlimmingPlan) -> str:
         A line; if the share is below a half, a second line that warns, with the largest reasons and the way out.
     """
     if not plan.multiply_adds:
-        return 'the share of the multiply-adds that slims is not known: the detector accepts one image size only'
+        return 'the share of the multiply-adds that slims is not known: the detector runs on no plain image'
     line = f'slims {percent(plan.share)} of the multiply-adds of the detector (scope {plan.scope})'
     if plan.share >= HALF:
         return line

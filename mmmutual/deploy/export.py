@@ -122,7 +122,7 @@ def _candidates(source: dict, wanted: dict[str, torch.Size], width: float) -> It
     """Configs of models whose weights have the shapes that are wanted; whether they are stock ones, which go first."""
     full = stock_types(source)
     for config in () if any(own_parts(full)) else narrow_configs(full, width):
-        with suppress(*ERRORS, KeyError):  # channels that a class does not accept, or a class that mmdet lacks
+        with suppress(*ERRORS):  # channels that a class does not accept, or a class that mmdet lacks
             if shapes(MODELS.build(Config(dict(model=copy.deepcopy(config))).model)) == wanted:
                 yield config, True
     yield narrow_detector(source, width), False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
+import numpy as np
 import torch
 from mmdet.models.roi_heads.roi_extractors.base_roi_extractor import BaseRoIExtractor
 from mmdet.structures import DetDataSample
@@ -12,6 +14,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmmutual.layers import Slimmable, use_width
+from mmmutual.upstream import module_state
 
 from .input_channels import input_channels
 
@@ -20,7 +23,16 @@ FIXED = 224  # what those of mmpretrain's backbones take that take one size only
 LARGER = (256, 512)  # for detectors that pick many features, or pool often
 PROPOSALS = 8  # of each image, in place of the 1000 that COCO configs keep: more of them show nothing new
 LIMIT = 1e3  # of the values between layers
-ERRORS = (AssertionError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError)
+ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 Run = Callable[[nn.Module, int], object]
 
 
@@ -118,11 +130,12 @@ def noise(like: Tensor, *shape: int) -> Tensor:
 def untouched(model: nn.Module, width: float = 1.0) -> Iterator[None]:
     """Evaluation mode at a width for a while, with few boxes that can be cut out; then all is as before.
 
-    What ``eval()`` or the run changes is restored: attributes, buffers, what is frozen, random numbers.
+    What ``eval()`` or the run changes is restored: attributes that are set, buffers, what is frozen, random numbers.
     """
-    states = [_state(module) for module in model.modules()]
+    states = [module_state(module) for module in model.modules()]
     trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers() if not buffer.is_inference()]
+    python, numbers = random.getstate(), np.random.get_state()
     slimmable = any(isinstance(module, Slimmable) for module in model.modules())
     proposals = getattr(getattr(model, 'rpn_head', None), 'test_cfg', None) or {}
     kept = proposals.get('max_per_img')
@@ -149,37 +162,36 @@ def untouched(model: nn.Module, width: float = 1.0) -> Iterator[None]:
             restored.update(content)
         for buffer, value in buffers:
             buffer.copy_(value)
+        random.setstate(python)
+        np.random.set_state(numbers)
         for parameter, requires_grad in trained:
             parameter.requires_grad_(requires_grad)
 
 
-def _state(module: nn.Module) -> list[tuple[dict, dict]]:
-    """The dictionaries that a module consists of, with copies of them."""
-    if isinstance(module, torch.jit.ScriptModule):  # which keeps them elsewhere
-        return []
-    own = [vars(module), *(vars(module)[name] for name in ('_parameters', '_buffers', '_modules'))]
-    return [(part, dict(part)) for part in own]
-
-
 def bounded(output: object) -> object:
-    """What a layer gives, as small numbers: without weights that fit each other a deep model's grow beyond all bounds.
+    """What a layer gives, as numbers that tell channels apart, whatever the weights are.
+
+    Without weights that fit each other those of a deep model grow beyond all bounds; weights of zero give only zeros.
 
     Args:
         output: What the layer gives.
 
     Returns:
-        A tensor divided by its largest value if that is above ``LIMIT``; anything else as it is.
+        A tensor divided by its largest value if that is above ``LIMIT``, noise for zeros; anything else as it is.
     """
     if not isinstance(output, Tensor) or not output.is_floating_point() or output.is_meta or not output.numel():
         return output
-    if output.abs().max() <= LIMIT:
+    largest = output.abs().max()
+    if largest == 0:
+        return noise(output, *output.shape)
+    if largest <= LIMIT:
         return output
     output = output.nan_to_num()
     return output / output.abs().max()
 
 
 def _images(model: nn.Module, size: int) -> Tensor:
-    parameter = next(model.parameters())
+    parameter = next(model.parameters(), torch.empty(0))
     return noise(parameter, 1, input_channels(model), size, size)
 
 

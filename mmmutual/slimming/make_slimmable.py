@@ -56,4 +56,7 @@ def undo_slimmable_(model: nn.Module) -> None:
         model: A model after :func:`make_slimmable_`; any other stays as it is.
     """
     for module in model.modules():
-        unslim_layer_(module) if isinstance(module, Slimmable) else unswap_block_(module)
+        if isinstance(module, Slimmable):
+            unslim_layer_(module)
+        else:
+            unswap_block_(module)

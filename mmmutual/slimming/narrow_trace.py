@@ -58,6 +58,10 @@ class NarrowTrace(Trace):
                 self.wrong += [(ids, reason) for ids in [NONE, *self.recent]]
         else:
             self._check_results()
+            if self.calls != Counter({layer: len(calls) for layer, calls in self.full.values.items()}):
+                self.wrong.append((NONE, 'a narrow network would run other layers'))
+            elif len(self.results) != len(self.full.results):
+                self.wrong.append((NONE, 'a narrow network would give another number of outputs'))
         return self.wrong
 
     def take(self, layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
@@ -103,13 +107,13 @@ class NarrowTrace(Trace):
             self._note(layer, expected)
 
     def _note(self, layer: nn.Module, expected: np.ndarray | None) -> None:
-        reason = f'{type(layer).__name__} would get others in a narrow network'
+        reason = f'{type(layer).__name__} would get other values in a narrow network than at full width'
         self.wrong.append((NONE if expected is None else expected, reason))
         self.wrong += [(ids, 'a narrow network mixes them') for ids in self.recent]
 
     def _check_results(self) -> None:
         """Whether the model gives the active part of what it gives at full width."""
-        reason = 'the outputs of a narrow network are others'
+        reason = 'a narrow network would give other outputs'
         for value, whole in zip(self.results, self.full.results):
             ids, dim, vector = ids_of(whole), 0, NONE
             if ids is not None and compact(ids).numel() == max(compact(ids).shape):

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from textwrap import shorten
 from typing import NamedTuple
 
 from terminaltables import AsciiTable
@@ -116,6 +117,7 @@ class SlimmingPlan:
         layers: All layers of the model.
         groups: The channels that slim together.
         blocks: Blocks that count channels themselves, with the classes that count the active ones.
+        applied: The layers and blocks that are swapped now, in the order in which that was done.
     """
 
     model: nn.Module
@@ -123,6 +125,7 @@ class SlimmingPlan:
     layers: tuple[LayerPlan, ...]
     groups: tuple[ChannelGroup, ...]
     blocks: Mapping[nn.Module, type[nn.Module]]
+    applied: list[nn.Module] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def share(self) -> float:
@@ -169,25 +172,32 @@ class SlimmingPlan:
             ValueError: If a width is out of range.
         """
         widths = check_ratios(widths)
+        before = len(self.applied)
+        segments = {plan.layer: plan.inputs for plan in self.layers}
         try:
             for plan in self.layers:
                 if plan.swapped and plan.role is not Role.EXTRACTOR:  # those are blocks
                     inputs = _unless_known(plan.layer, plan.inputs, 'in_segments', 'segments')
                     slim_layer_(plan.layer, widths, inputs, _unless_known(plan.layer, plan.outputs, 'out_segments'))
-            segments = {plan.layer: plan.inputs for plan in self.layers}
+                    self.applied.append(plan.layer)
             for block, counterpart in self.blocks.items():
                 swap_block_(block, counterpart, segments.get(block))
+                self.applied.append(block)
         except Exception:
-            self.undo_()
+            self._undo(before)
             raise
 
     def undo_(self) -> None:
-        """Make the model stock again, in place: the network of width 1.0. What was slimmable before stays so."""
-        for plan in self.layers:
-            if plan.swapped and plan.role is not Role.EXTRACTOR:
-                unslim_layer_(plan.layer)
-        for block in self.blocks:
-            unswap_block_(block)
+        """Undo what :meth:`apply_` did, nothing else, in place: the network of width 1.0, if it was stock before."""
+        self._undo(0)
+
+    def _undo(self, first: int) -> None:
+        while len(self.applied) > first:
+            module = self.applied.pop()
+            if module in self.blocks:
+                unswap_block_(module)
+            else:
+                unslim_layer_(module)
 
     def __str__(self) -> str:
         """The table: what slims in each part, and what does not, with the reasons."""
@@ -207,7 +217,7 @@ class SlimmingPlan:
         table = AsciiTable(rows, f'{type(self.model).__name__}, scope {self.scope}')
         table.justify_columns = dict.fromkeys(range(1, 5), 'right')
         reasons = [
-            f'{share:6.1%} of multiply-adds kept: {reason[:LONG]}'
+            f'{share:6.1%} of multiply-adds kept: {shorten(reason, LONG)}'
             for reason, share in list(self.reasons.items())[:LISTED]
         ]
         return '\n'.join([table.table, *reasons])
@@ -239,7 +249,7 @@ def unswap_block_(block: nn.Module) -> None:
 
 
 def _slims(segments: Sequence[Segment] | None) -> bool:
-    return segments is not None and any(segment.divisor < segment.channels for segment in segments)
+    return segments is not None and not all(segment.is_complete for segment in segments)
 
 
 def _unless_known(layer: nn.Module, segments: tuple[Segment, ...] | None, *sides: str) -> tuple[Segment, ...] | None:

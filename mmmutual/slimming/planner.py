@@ -37,7 +37,7 @@ class Planner:
     """
 
     def __init__(self, model: nn.Module, inside: Collection[nn.Module], filter_fn: FilterFn | None) -> None:
-        self.model = model
+        self.model, self.inside = model, inside
         self.names = {module: name for name, module in model.named_modules()}
         self.roles = layers_of(model)
         self.rules = rules_of(model)
@@ -86,11 +86,6 @@ class Planner:
         kept = self.ids.kept()
         return any((roots >= 0).any() and not kept[roots].all() for roots in map(self.ids.find, self.full.ends))
 
-    @property
-    def levels(self) -> list[np.ndarray]:
-        """The ids of what was fed to a neck."""
-        return [vector for source, vector in self.full.outputs.items() if not isinstance(source, nn.Module)]
-
     def settle(self, feed: Feed, keep_ends: str) -> None:
         """Find the groups, and keep channels until narrow networks are right.
 
@@ -105,6 +100,9 @@ class Planner:
             before = self.ids.version
             self.groups = Groups(self.ids, [*self.full.inputs.values(), *self.full.outputs.values(), *self.full.ends])
             self._require_multiples()
+            for members, divisor in zip(self.groups.members, self.groups.divisors):
+                if divisor >= len(members):
+                    self.ids.keep(members, 'no run of them is long enough to be cut')
             if self.ids.version == before:
                 self._check_narrow(feed)
             if self.ids.version == before:
@@ -116,7 +114,7 @@ class Planner:
             read[self.ids.find(vector)] = True
         for layer, vector in self.full.outputs.items():
             if isinstance(layer, nn.Module):
-                self.ids.keep(vector[~read[self.ids.find(vector)]], 'no layer reads them: they are predictions')
+                self.ids.keep(vector[~read[self.ids.find(vector)]], 'no layer reads them, as predictions')
 
     def _require_multiples(self) -> None:
         """Let runs of channels be multiples: of 8, of whole groups, and as rules and slimmable layers say."""
@@ -168,18 +166,21 @@ class Planner:
         name, ran = self.names[layer], layer in self.full.ran
         plan = LayerPlan(name, layer, role)
         if role is Role.STOCK:
-            takes_features = 'weight' in layer._parameters and not isinstance(layer, nn.Embedding)
+            takes_features = hasattr(layer, 'weight') and not isinstance(layer, nn.Embedding)
             if not ran and scope == 'detector' and takes_features and not is_teacher(name):
                 raise ValueError(
                     f'{type(self.model).__name__} cannot slim as a whole: its layer {name} ({type(layer).__name__}) '
                     "runs in training only and takes all of its channels. Choose slim='backbone'"
                 )
-            return replace(plan, reason=f'{type(layer).__name__} takes all of its channels')
+            return replace(
+                plan, reason=f'{type(layer).__name__} takes all of its channels' if layer in self.inside else ''
+            )
         if not ran:
             swapped = may_get_fewer(self.model, name, scope) or (isinstance(layer, _BatchNorm) and not is_teacher(name))
             outputs = (Segment.complete(channels_out(layer)),) if role is Role.WRITER else None
             return replace(plan, swapped=swapped, outputs=outputs)
-        taken, given = self.full.inputs[layer], self.full.written(layer)
+        taken = self.full.inputs[layer]
+        given = taken if role in (Role.NORM, Role.EXTRACTOR) else self.full.outputs.get(layer)
         plan = replace(
             plan,
             inputs=self.groups.segments(taken),

@@ -63,7 +63,8 @@ def plan_slimming(model: nn.Module, scope: str = 'backbone', filter_fn: FilterFn
     own = replace(plan, layers=tuple(layer for layer in plan.layers if layer.layer in inside))
     if not any(layer.slims_out for layer in own.layers):
         raise ValueError(
-            f'{type(backbone).__name__} cannot slim: {own.main_reason("no layer of it can give fewer channels")}'
+            f'{type(backbone).__name__} cannot slim: {own.main_reason("no layer of it can give fewer channels")}. '
+            'Choose another backbone, for example ResNet, RegNet or MobileNetV2'
         )
     return plan
 
@@ -100,7 +101,8 @@ def plan_neck(neck: nn.Module, in_channels: Sequence[int], slim_out: bool = Fals
             else:
                 break
         planner.settle(lambda trace: feed(trace, order), keep_ends='' if slim_out else 'they leave the neck')
-    for vector in planner.levels:
+    levels = [vector for source, vector in planner.full.outputs.items() if not isinstance(source, nn.Module)]
+    for vector in levels:
         reason = planner.ids.reason(vector)
         if reason:
             raise ValueError(f'{type(neck).__name__} cannot slim behind a slimmable backbone: {reason}')

@@ -59,14 +59,6 @@ def channel_dim(layer: nn.Module) -> int:
     return 1 if isinstance(layer, (_BatchNorm, nn.GroupNorm)) or type(layer) in EXTRACTORS else -3
 
 
-def channels_in(layer: nn.Module) -> int:
-    """The channels that a layer takes at full width."""
-    for name in ('in_channels', 'in_features', 'num_features', 'num_channels'):
-        if hasattr(layer, name):
-            return getattr(layer, name)
-    return layer.out_channels  # of an extractor
-
-
 def channels_out(layer: nn.Module) -> int:
     """The channels that a layer gives at full width."""
     for name in ('out_channels', 'out_features', 'num_features', 'num_channels'):
@@ -79,9 +71,9 @@ def _is_layer(module: nn.Module) -> bool:
     """Whether a module has weights, or statistics, of its own and uses them itself."""
     if type(module).forward is nn.Module.forward:  # as a ParameterList
         return False
-    own = any(value is not None and value.numel() > 1 for value in module._parameters.values())
+    own = any(weight.numel() > 1 for weight in module.parameters(recurse=False))
     leaf = not any(True for _ in module.children())
-    has_kernel = isinstance(module._parameters.get('weight'), nn.Parameter)  # a deformable one has its offsets inside
+    has_kernel = isinstance(getattr(module, 'weight', None), nn.Parameter)  # a deformable one has its offsets inside
     return (
         isinstance(module, OPAQUE) or (own and (leaf or has_kernel)) or isinstance(module, (_BatchNorm, nn.GroupNorm))
     )

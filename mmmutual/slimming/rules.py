@@ -49,7 +49,7 @@ RULES: dict[type[nn.Module], Rule] = {}
 
 
 def block_rule(*kinds: type[nn.Module]) -> Callable[[Rule], Rule]:
-    """Register a rule for classes of blocks; it holds for their subclasses too.
+    """Register a rule for classes of blocks; it holds for their subclasses too, unless it has a counterpart.
 
     Args:
         *kinds: The classes.

@@ -1,10 +1,12 @@
 """Follows channels through one run of a model: what each layer takes and gives, by the ids of the channels.
 
-Hooks see the layers, a ``TorchFunctionMode`` the operations between them. The model computes what it always does.
+Hooks see the layers, a ``TorchFunctionMode`` the operations between them. The model computes what it always does, but
+for outputs of layers that are large, which are scaled down, and for those that are all zero, which become noise.
 """
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -49,6 +51,7 @@ class Trace(TorchFunctionMode):
         self.ran: dict[nn.Module, None] = {}
         self.values: defaultdict[nn.Module, list[list[Tensor]]] = defaultdict(list)
         self.results: list[Tensor] = []
+        self._devices = {weight.device for layer in layers for weight in layer.parameters() if weight.is_cuda}
         self._open: list[nn.Module] = []
         self._recent: list[Tensor] = []
 
@@ -61,14 +64,18 @@ class Trace(TorchFunctionMode):
         Returns:
             What that gives.
         """
-        torch.manual_seed(0)
+        random.seed(0)
+        np.random.seed(0)
+        torch.default_generator.manual_seed(0)  # not torch.manual_seed, which is for all devices
+        for device in self._devices:
+            torch.cuda.default_generators[device.index].manual_seed(0)
         with ExitStack() as stack:
             for layer in self.layers:
-                for handle in (
-                    layer.register_forward_pre_hook(self._enter, with_kwargs=True),
-                    layer.register_forward_hook(self._leave, with_kwargs=True, prepend=True),  # others' see active ones
-                ):
-                    stack.callback(handle.remove)
+                enter = layer.register_forward_pre_hook(self._enter, with_kwargs=True)
+                options = dict(with_kwargs=True, always_call=True, prepend=True)  # others' hooks see active channels
+                leave = layer.register_forward_hook(self._leave, **options)
+                stack.callback(enter.remove)
+                stack.callback(leave.remove)
             stack.enter_context(torch.no_grad())
             with self:
                 result = function()
@@ -132,6 +139,8 @@ class Trace(TorchFunctionMode):
                 known = self.inputs.setdefault(layer, row)
                 if len(known) == len(row):
                     self.ids.join(known, row)
+                else:
+                    self.ids.keep(np.append(known, row), f'{type(layer).__name__} gets different numbers of them')
         if self.layers[layer] is Role.WRITER:
             self.read.append(self.inputs[layer])
         return None

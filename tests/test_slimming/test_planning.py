@@ -151,7 +151,7 @@ def test_a_copy_of_a_slimmable_detector_undoes_and_pickles():
         (lambda: plan_slimming(nn.Sequential(nn.Conv2d(3, 8, 3), nn.LSTM(8, 8))), 'Sequential runs on no plain image'),
         (
             lambda: plan_slimming(nn.Sequential(nn.Conv2d(3, 8, 3))),
-            'Sequential cannot slim: no layer of it can give fewer channels',
+            'Sequential cannot slim: no run of them is long enough to be cut',
         ),
         (
             lambda: plan_neck(FPN([32, 64], 16, 2, conv_cfg=dict(type='ConvAWS')), [32, 64]),
