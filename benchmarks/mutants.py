@@ -23,26 +23,27 @@ RESCALE = ('tests/test_engine/test_rescale.py', 'tests/test_properties.py')
 SAMPLING = ('tests/test_engine/test_sampling.py', 'tests/test_properties.py')
 LOOPS = ('tests/test_engine/test_subnet_loops.py',)
 SCALE = ('tests/test_engine/test_pipeline_scale.py',)
+PLAN = tuple(f'tests/test_slimming/test_{name}.py' for name in ('operations', 'groups', 'operations_between_layers'))
+PLAN += ('tests/test_slimming/test_plan_again.py', 'tests/test_slimming/test_planning.py')
 RESUME = ('tests/test_engine/test_resume.py',)
 
 MUTANTS = (
     # file below mmmutual/, text, replacement, tests
     ('layers/channels.py', 'int(target + divisor / 2)', 'int(target)', LAYERS),
     ('layers/channels.py', 'rounded < 0.9 * target', 'rounded < 0.5 * target', LAYERS),
-    ('layers/conv.py', 'weight[:, :channels_in]', 'weight[:, -channels_in:]', LAYERS),
-    ('layers/conv.py', 'self.weight[:channels], None', 'self.weight[-channels:], None', LAYERS),
+    ('layers/divided.py', 'narrow(self.in_dim, 0, channels)', 'narrow(self.in_dim, full - channels, channels)', LAYERS),
+    ('layers/divided.py', 'return weight[:rows], None', 'return weight[-rows:], None', LAYERS),
     ('layers/width.py', 'layer.width = former', 'layer.width = 1.0', LAYERS),
     ('layers/width.py', '        layer.check_width(width)\n', '        pass\n', LAYERS),
     ('layers/batch_norm.py', 'momentum = self.momentum\n', 'momentum = 0.5\n', LAYERS),
     ('layers/batch_norm.py', 'self.statistics(self.width)\n', 'self.statistics(1.0)\n', LAYERS),
     ('layers/batch_norm.py', 'tracked.item() > 0', 'tracked.item() >= 0', LAYERS + CALIBRATION),
-    ('layers/batch_norm.py', "1 if 'running_var' in key else 0", '1', LAYERS + CALIBRATION),
+    ('layers/batch_norm.py', "1 if 'running_var' in name else 0", '1', LAYERS + CALIBRATION),
     ('layers/statistics.py', 'delta.square() * self.count * count / total', '0', CALIBRATION),
     ('layers/statistics.py', '(total - 1).clamp(min=1)', 'total', CALIBRATION),
     ('engine/calibration.py', 'scales[index % len(scales)]', 'scales[0]', CALIBRATION),
     ('engine/calibration.py', 'norm.pooled = None', 'pass', CALIBRATION),
     ('engine/calibration.py', 'model.train(was_training)', 'pass', CALIBRATION),
-    ('engine/hooks/calibration_hook.py', 'runner.epoch + 1 == runner.max_epochs', 'runner.epoch == 0', CALIBRATION),
     ('engine/sampling.py', '(self.seed, iteration)', '(0, iteration)', SAMPLING),
     ('engine/sampling.py', 'replace=False', 'replace=True', SAMPLING),
     ('engine/sampling.py', 'float(rng.choice(self.scales))', 'self.scales[0]', SAMPLING),
@@ -51,7 +52,6 @@ MUTANTS = (
     ('engine/rescale.py', 'boxes = boxes.clone()', 'boxes = boxes', RESCALE),
     ('engine/rescale.py', "mode='nearest'", "mode='bilinear'", RESCALE),
     ('engine/rescale.py', 'return max(height, 1), max(width, 1)', 'return height, width', RESCALE),
-    ('engine/hooks/mutual_learning_hook.py', 'self._own_counts * passes', 'self._own_counts', HOOK),
     ('engine/hooks/mutual_learning_hook.py', 'return gradient * ctx.factor', 'return gradient', HOOK),
     ('engine/hooks/mutual_learning_hook.py', 'self._subnet = subnet', 'pass', HOOK),
     ('engine/hooks/mutual_learning_hook.py', 'self._teacher is None', 'True', HOOK),
@@ -66,6 +66,13 @@ MUTANTS = (
     ('engine/loops/subnet_loops.py', 'for width in reversed(self.widths)', 'for width in self.widths', LOOPS),
     ('engine/loops/evaluators.py', 'copy.deepcopy(evaluator', 'copy.copy(evaluator) or (evaluator', LOOPS),
     ('engine/pipeline_scale.py', 'copy.deepcopy(config)', 'config', SCALE),
+    ('slimming/operations.py', 'if any(ids.size(dim) > 1 for dim in dims):', 'if False:', PLAN),
+    ('slimming/operations.py', 'if not is_wide:', 'if False:', PLAN),
+    ('slimming/groups.py', 'np.where(same, runs[1:], END)', 'runs[1:]', PLAN),
+    ('slimming/planner.py', 'self.groups.require(vector, layer.num_channels // layer.num_groups)', 'pass', PLAN),
+    ('slimming/planner.py', '                self._check_narrow(feed)\n', '                pass\n', PLAN),
+    ('slimming/narrow_trace.py', 'if not _is_close(value, whole):', 'if False:', PLAN),
+    ('slimming/dry_run.py', 'return noise(output, *output.shape)', 'return output', PLAN),
 )  # fmt: skip
 
 
