@@ -68,7 +68,6 @@ MUTANTS = (
     ('engine/pipeline_scale.py', 'copy.deepcopy(config)', 'config', SCALE),
     ('slimming/operations.py', 'if any(ids.size(dim) > 1 for dim in dims):', 'if False:', PLAN),
     ('slimming/operations.py', 'if not is_wide:', 'if False:', PLAN),
-    ('slimming/groups.py', 'np.where(same, runs[1:], END)', 'runs[1:]', PLAN),
     ('slimming/planner.py', 'self.groups.require(vector, layer.num_channels // layer.num_groups)', 'pass', PLAN),
     ('slimming/planner.py', '                self._check_narrow(feed)\n', '                pass\n', PLAN),
     ('slimming/narrow_trace.py', 'if not _is_close(value, whole):', 'if False:', PLAN),

@@ -59,6 +59,43 @@ def test_a_narrow_network_that_runs_less_is_no_narrow_network(outputs):
         plan_slimming(Branching(outputs))
 
 
+def test_outputs_that_depend_on_the_number_of_channels():
+    class Counting(Between):
+        def forward(self, x):
+            return self.operation(self.b(self.a(x)))
+
+    plan = plan_slimming(Counting(lambda y: y / y.size(1)))
+    assert slim_out(plan) == {'a'}
+    assert plan.reasons == {'a narrow network would give other outputs': 0}
+
+
+def test_a_run_ends_where_channels_stand_more_often():
+    class Repeating(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c, self.d = (
+                nn.Conv2d(3, 32, 1),
+                nn.Conv2d(3, 32, 1),
+                nn.Conv2d(64, 16, 1),
+                nn.Conv2d(96, 16, 1),
+            )
+
+        def forward(self, x):
+            a, b = self.a(x), self.b(x)
+            return self.c(torch.cat((a, b), 1)), self.d(torch.cat((a.repeat_interleave(2, 1), b), 1))
+
+    plans = {layer.name: layer for layer in plan_slimming(Repeating()).layers}
+    assert [tuple(segment) for segment in plans['c'].inputs] == [(32, 8), (32, 8)]
+    assert [tuple(segment) for segment in plans['d'].inputs] == [(64, 16), (32, 8)]
+
+
+def test_channels_before_a_group_norm_are_whole_groups():
+    model = Between(nn.Identity())
+    model.a, model.operation, model.b = nn.Conv2d(3, 96, 1), nn.GroupNorm(8, 96), nn.Conv2d(96, 64, 1)
+    plans = {layer.name: layer for layer in plan_slimming(model).layers}
+    assert [tuple(segment) for segment in plans['a'].outputs] == [(96, 24)]
+
+
 def test_channels_in_another_order_have_a_reason():
     plan = plan_slimming(Between(lambda y: y.reshape(1, 2, 32, 8 * 8, -1).transpose(1, 2).reshape(1, 64, *y.shape[2:])))
     assert slim_out(plan) == {'b', 'c'}
