@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 
 from torch import Tensor, nn
 
-from .dry_run import ERRORS, PROPOSALS, Run, bounded, smallest_size, untouched
+from .dry_run import ERRORS, Run, bounded, smallest_size, untouched
 from .operations import tensors_in
 
 PIXELS = 800 * 1333  # of a test image in mmdet's COCO configs
@@ -29,42 +29,49 @@ def count_layers(model: nn.Module, layers: Iterable[nn.Module], runs: Sequence[R
     Returns:
         The numbers, without those of what has no weight, as in attention; none if nothing runs.
     """
-    rois = {module: _rois(model, name) for name, module in model.named_modules()}
+    limits = {module: _most_rois(model, name) for name, module in model.named_modules()}
     with untouched(model):
         for run in runs:
             with suppress(*ERRORS):
-                return _counted(model, list(layers), run, rois)
+                return _counted(model, list(layers), run, limits)
     return {}
 
 
 def _counted(
-    model: nn.Module, layers: Sequence[nn.Module], run: Run, rois: Mapping[nn.Module, float]
+    model: nn.Module, layers: Sequence[nn.Module], run: Run, limits: Mapping[nn.Module, int]
 ) -> dict[nn.Module, int]:
     size = smallest_size(run, model, lambda size: run(model, size))
-    small = large = _count(layers, lambda: run(model, size))
+    small, rows = _count(layers, lambda: run(model, size))
+    large = small
     with suppress(*ERRORS):  # some take images of one size only
-        large = _count(layers, lambda: run(model, size + STEP))
+        large, _ = _count(layers, lambda: run(model, size + STEP))
     found = {}
     for layer, count in small.items():
         growth = (large[layer] - count) / ((size + STEP) ** 2 - size**2)  # for each pixel
-        found[layer] = round(count + growth * (PIXELS - size**2)) if growth else round(count * rois[layer])
+        if limits[layer] and (rows[layer] > 1 or growth <= 0):
+            found[layer] = count * limits[layer] // rows[layer]
+        else:
+            found[layer] = round(count + max(growth, 0) * (PIXELS - size**2))
     return found
 
 
-def _count(layers: Iterable[nn.Module], run: Callable[[], object]) -> Counter[nn.Module]:
-    """Multiply-adds of each layer in a run."""
+def _count(layers: Iterable[nn.Module], run: Callable[[], object]) -> tuple[Counter[nn.Module], Counter[nn.Module]]:
+    """Multiply-adds of each layer in a run on one image, and how many rows it takes at once: in a RoI head the RoIs."""
     counts: Counter[nn.Module] = Counter()
+    rows: Counter[nn.Module] = Counter()
 
     def note(layer: nn.Module, args: tuple, output: object) -> object:
         given = next(tensors_in(output))
-        counts[layer] += multiply_adds(layer, next(tensors_in(args), given), given)
+        taken = next(tensors_in(args), given)
+        counts[layer] += multiply_adds(layer, taken, given)
+        rows[layer] = max(rows[layer], 1, *taken.shape[:1])
         return bounded(output)
 
     with ExitStack() as stack:
         for layer in layers:
             stack.callback(layer.register_forward_hook(note).remove)
         run()
-    return counts
+    return counts, rows
 
 
 def multiply_adds(layer: nn.Module, taken: Tensor, given: Tensor) -> int:
@@ -87,10 +94,9 @@ def multiply_adds(layer: nn.Module, taken: Tensor, given: Tensor) -> int:
     return given.numel() // outputs * sum(weight.numel() for weight in kernels)
 
 
-def _rois(model: nn.Module, name: str) -> float:
-    """On how many RoIs a layer of a RoI head runs, for each one that it has run on."""
+def _most_rois(model: nn.Module, name: str) -> int:
+    """On how many RoIs a layer of a RoI head runs at most, as ``test_cfg`` has it; 0 for any other layer."""
     if not name.startswith('roi_head') or getattr(model, 'rpn_head', None) is None:
-        return 1
+        return 0
     test_cfg = getattr(model, 'test_cfg', None) or {}
-    stage = test_cfg.get('rcnn' if 'mask' in name else 'rpn') or {}
-    return max(1, stage.get('max_per_img', PROPOSALS) / PROPOSALS)
+    return (test_cfg.get('rcnn' if 'mask' in name else 'rpn') or {}).get('max_per_img', 0)

@@ -1,0 +1,47 @@
+"""Multiply-adds of layers, extrapolated from small images, against those counted at full size."""
+
+import mmdet
+import pytest
+from mmdet.registry import MODELS
+from mmengine.config import Config
+
+import mmmutual
+from mmmutual.slimming import plan_slimming
+
+CONFIGS = f'{mmdet.__path__[0]}/.mim/configs'
+PARTS = ('backbone', 'neck', 'rpn_head', 'bbox_head', 'mask_head')
+
+
+def test_parts_of_a_detector_cost_what_is_counted_at_full_size():
+    config = Config.fromfile(f'{CONFIGS}/mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py').model
+    config.backbone.update(depth=18, init_cfg=None)
+    config.neck.in_channels = [64, 128, 256, 512]
+    model = MODELS.build(config)
+    plan = plan_slimming(model)
+    counted = mmmutual.count_multiply_adds(model, (800, 1344))
+    found = dict.fromkeys(PARTS, 0)
+    for layer in plan.layers:
+        part = next(part for part in PARTS if part in layer.name or part in layer.name.replace('roi_extractor', 'head'))
+        found[part] += plan.multiply_adds[layer.layer] if layer.layer in plan.multiply_adds else 0
+    assert found == {part: pytest.approx(counted[part], rel=0.02) for part in PARTS}
+    share = (found['backbone'] + sum(plan.multiply_adds[conv.conv] for conv in model.neck.lateral_convs)) / sum(
+        found.values()
+    )
+    assert plan.share == pytest.approx(share)
+
+
+def test_a_roi_head_that_gets_fewer_rois_on_the_larger_image(monkeypatch):
+    """Their number depends on the scores; it must not be taken for a growth with the image."""
+    config = Config.fromfile(f'{CONFIGS}/faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py').model
+    config.backbone.update(depth=18, init_cfg=None)
+    config.neck.in_channels = [64, 128, 256, 512]
+    model = MODELS.build(config)
+    forward = model.roi_head.forward
+
+    def fewer(features, proposals, *args):
+        kept = [each[: 8 if features[0].size(-1) == 16 else 5] for each in proposals]
+        return forward(features, kept, *args)
+
+    monkeypatch.setattr(model.roi_head, 'forward', fewer)
+    costs = plan_slimming(model).multiply_adds
+    assert costs[model.roi_head.bbox_head.shared_fcs[0]] == 1000 * 256 * 49 * 1024
