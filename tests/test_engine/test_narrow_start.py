@@ -22,7 +22,7 @@ def weights(tiny_data, tmp_path_factory):
     slimmable = MODELS.build(config)
     for layer in slimmable.modules():
         for width in layer.widths[1:] if isinstance(layer, SlimBatchNorm2d) else ():
-            layer.set_statistics(width, torch.zeros(8), torch.ones(8))
+            layer.set_statistics(width, torch.zeros(layer.num_features), torch.ones(layer.num_features))
     config.backbone.pop('widths')
     config.backbone.type, config.neck.type = 'ResNet', 'FPN'
     files = {}
