@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from mmmutual.analysis.meta import meta_copy, run_on_meta
 from mmmutual.engine.pipeline_scale import nested_dicts
 from mmmutual.layers import Slimmable, use_width
 from mmmutual.slimming import input_channels
+from mmmutual.slimming.operations import tensors_in
 
 SIZE = (128, 128)  # pixels; nothing is computed
 
@@ -39,7 +39,7 @@ def check_channels(model: nn.Module) -> None:
     def run(part: str, function, *args):
         result = function(*args)
         if part == 'backbone':
-            levels.extend(level.size(1) for level in _tensors(result) if level.dim() == 4)
+            levels.extend(level.size(1) for level in tensors_in(result) if level.dim() == 4)
         return result
 
     try:
@@ -127,11 +127,3 @@ def _comparable(name: str) -> tuple[type[nn.Module], ...]:
     """Kinds of layers whose inputs do not change with the image's size: behind RoIs linear layers as well."""
     convolutions = (nn.Conv2d, nn.ConvTranspose2d)
     return (*convolutions, nn.Linear) if name.startswith('roi_head') else convolutions
-
-
-def _tensors(node: Any) -> Iterator[Tensor]:
-    if isinstance(node, Tensor):
-        yield node
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _tensors(value)

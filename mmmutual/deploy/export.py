@@ -136,6 +136,7 @@ def shapes(model: nn.Module) -> dict[str, torch.Size]:
 def _read(config_path: Path, checkpoint_path: Path) -> nn.Module:
     """The detector that the written files give."""
     detector = MODELS.build(Config.fromfile(config_path).model)
+    # This process has just written the file, with whatever the data set's meta holds: so it is read as it is.
     state = torch.load(checkpoint_path, map_location='cpu', weights_only=False)['state_dict']
     built = shapes(detector)
     for name, value in state.items():
