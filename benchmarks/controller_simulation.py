@@ -15,7 +15,8 @@ from statistics import fmean
 import numpy as np
 from matplotlib.figure import Figure
 
-from mmmutual.analysis import Cell, LatencyController
+from mmmutual.evaluation import Cell
+from mmmutual.inference import LatencyController
 
 PHASES = ((1.0, 200), (1.8, 200), (1.0, 200), (1.35, 200), (1.8, 200), (1.0, 200))  # load, frames
 TARGET_MS = 60.0

@@ -21,7 +21,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 
 import mmmutual
-from mmmutual.apis import read_checkpoint
+from mmmutual.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / 'tests'))

@@ -22,8 +22,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from mmmutual.analysis import QueryTable, format_table
-from mmmutual.apis import read_checkpoint
+from mmmutual.checkpoint import read_checkpoint
+from mmmutual.evaluation import QueryTable, format_table
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / 'tests'))

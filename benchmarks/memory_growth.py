@@ -17,7 +17,7 @@ import psutil
 from mmdet.utils import register_all_modules
 from mmengine.hooks import Hook
 
-from mmmutual.apis import AdaptiveInferencer
+from mmmutual.inference import AdaptiveInferencer
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / 'tests'))

@@ -15,9 +15,9 @@ from evidence.tables import Rows, best_of, format_fronts, format_subnets, format
 from evidence.trainings import ABLATIONS, CLAIMS, DETECTORS, METHODS, QUARTER, SHAPES, TRAININGS, WHOLE
 from tqdm import tqdm
 
-from mmmutual.analysis import plot_fronts
-from mmmutual.apis import clear_errors
 from mmmutual.datasets import draw_shapes
+from mmmutual.engine import clear_errors
+from mmmutual.evaluation.plotting import plot_fronts
 
 GROUPS = dict(
     claims=CLAIMS,

@@ -19,7 +19,7 @@ from speed import calibration, counting, evaluation, inference, memory, startup,
 from speed.options import CONFIGS, Options
 from speed.table import Row, as_markdown, as_text
 
-from mmmutual.analysis.latency import device_name
+from mmmutual.evaluation import device_name
 
 SIZES = dict(cpu=(320, 512), cuda=(608, 1024))
 ROUNDS = dict(cpu=11, cuda=50)

@@ -20,8 +20,8 @@ from speed.options import CONFIGS
 from speed.table import Row, as_markdown, as_text
 from speed.timing import ratios, take_turns
 
-from mmmutual.analysis.latency import device_name
 from mmmutual.deploy import largest_difference
+from mmmutual.evaluation import device_name
 from mmmutual.layers import set_width
 
 KINDS = {'backbone': 'mutual_mask_rcnn_r50', 'detector': 'mutual_mask_rcnn_r50_whole'}

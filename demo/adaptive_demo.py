@@ -9,9 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmmutual.analysis import class_colors, draw_instances
-from mmmutual.apis import AdaptiveInferencer, clear_errors, find_images, latest_checkpoint
-from mmmutual.apis.image_files import IMG_EXTENSIONS
+from mmmutual.checkpoint import latest_checkpoint
+from mmmutual.engine import clear_errors
+from mmmutual.evaluation.plotting import class_colors, draw_instances
+from mmmutual.inference import AdaptiveInferencer, find_images
+from mmmutual.inference.image_folder import IMG_EXTENSIONS
 from mmmutual.progress import Progress
 
 CONFIG = 'configs/mutual_mask_rcnn_r18_shapes.py'

@@ -9,8 +9,8 @@ from statistics import median
 import numpy as np
 from adaptive_demo import IMG_EXTENSIONS, detect, read_image
 
-from mmmutual.analysis import QueryTable
-from mmmutual.apis import AdaptiveInferencer
+from mmmutual.evaluation import QueryTable
+from mmmutual.inference import AdaptiveInferencer
 
 INTRODUCTION = """# One detector, many budgets
 **1.** Pick an image below, or upload your own. **2.** Move the slider to the budget of one image. The best sub-network

@@ -10,8 +10,8 @@ from .environment import check_stack, register_safe_globals
 check_stack()
 register_safe_globals()
 
-from .analysis import count_multiply_adds  # noqa: E402  (the stack is checked first)
 from .engine import calibrate  # noqa: E402
+from .evaluation import count_multiply_adds  # noqa: E402  (the stack is checked first)
 from .layers import get_width, set_width, use_width  # noqa: E402
 from .models import SlimmableFPN, SlimmableResNet  # noqa: E402
 from .slimming import SlimmingPlan, make_slimmable_, plan_slimming, undo_slimmable_  # noqa: E402

@@ -13,8 +13,8 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS
 
 import mmmutual
-from mmmutual.analysis import count_multiply_adds
 from mmmutual.deploy import export_subnet
+from mmmutual.evaluation import count_multiply_adds
 
 ROOT = os.path.dirname(os.path.dirname(__file__))
 NAMES = sorted(name for name in os.listdir(f'{ROOT}/configs') if name.endswith('.py'))

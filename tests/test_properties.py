@@ -11,8 +11,8 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.structures import InstanceData
 
-from mmmutual.analysis import Cell, QueryTable
 from mmmutual.engine import SandwichSampler, rescale_batch
+from mmmutual.evaluation import Cell, QueryTable
 from mmmutual.layers.channels import active_channels
 
 RATIOS = st.floats(0.01, 1.0, allow_nan=False)

@@ -14,20 +14,9 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
-from mmmutual.apis import (
-    build_model,
-    check_architecture,
-    check_model,
-    check_mutual,
-    clear_errors,
-    config_name,
-    join_processes,
-    load_config,
-    prepare,
-    read_checkpoint,
-    require,
-    warn_of_other_classes,
-)
+from mmmutual.checkpoint import check_architecture, check_mutual, read_checkpoint, warn_of_other_classes
+from mmmutual.config import build_model, config_name, load_config, require
+from mmmutual.engine import check_model, clear_errors, join_processes, prepare
 from mmmutual.engine.norm_check import check_statistics
 
 

@@ -13,24 +13,10 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmmutual.apis import (
-    check_model,
-    check_mutual,
-    check_scope,
-    clear_errors,
-    config_name,
-    format_changes,
-    format_share,
-    join_processes,
-    latest_checkpoint,
-    load_config,
-    make_mutual_with_plan,
-    override,
-    prepare,
-    read_checkpoint,
-    require,
-)
-from mmmutual.slimming import SCOPES
+from mmmutual.checkpoint import check_mutual, check_scope, latest_checkpoint, read_checkpoint
+from mmmutual.config import config_name, format_changes, load_config, make_mutual_with_plan, override, require
+from mmmutual.engine import check_model, clear_errors, join_processes, prepare
+from mmmutual.slimming import SCOPES, format_share
 
 
 def parse_args() -> argparse.Namespace:

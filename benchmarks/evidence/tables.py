@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mmmutual.analysis import budgets_of, fronts
+from mmmutual.evaluation.plotting import budgets_of, fronts
 
 METRICS = ('box mAP', 'mask mAP')
 Rows = list[dict[str, float]]  # the sub-networks of one run

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmmutual import calibrate
-from mmmutual.analysis import count_multiply_adds
+from mmmutual.evaluation import count_multiply_adds
 from mmmutual.layers import use_width
 
 from .batches import drawn_config, quiet

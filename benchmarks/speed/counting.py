@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmmutual.analysis import count_grid
+from mmmutual.evaluation import count_grid
 
 from .networks import slimmable
 from .options import Options

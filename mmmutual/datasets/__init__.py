@@ -1,7 +1,8 @@
 """The embedded shapes data set, and checks of the data a config names."""
 
 from .check import check_data
+from .palette import drawable_meta
 from .shapes import draw_shapes
 from .shapes_options import CLASSES
 
-__all__ = ['CLASSES', 'check_data', 'draw_shapes']
+__all__ = ['CLASSES', 'check_data', 'draw_shapes', 'drawable_meta']

@@ -13,8 +13,8 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from mmmutual.engine import nominal_size
-from mmmutual.files import write_whole
+from mmmutual.checkpoint.atomic_write import write_whole
+from mmmutual.config import nominal_size
 from mmmutual.slimming import input_channels
 from mmmutual.slimming.dry_run import ERRORS, first_line
 

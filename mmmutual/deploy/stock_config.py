@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 
-from mmmutual.engine import scale_pipeline
+from mmmutual.config import scale_pipeline
 from mmmutual.layers import check_ratio
 
 from .stock_types import own_parts, stock_types

@@ -1,13 +1,18 @@
 """Training and evaluation of sub-networks: hooks, loops, sampling, rescaling, calibration, logs."""
 
+from mmmutual.moved_names import moved
+
 from .calibration import calibrate
 from .distillation import Distillation, PearsonDistillation, SoftLabelDistillation
 from .hooks import AtomicCheckpointHook, BNCalibrationHook, IterationSeedHook, MutualLearningHook
+from .launch import clear_errors, join_processes, prepare
 from .log_processor import SubnetLogProcessor
 from .loops import SubnetTestLoop, SubnetValLoop
-from .pipeline_scale import nominal_size, scale_pipeline
 from .rescale import rescale_batch
 from .sampling import SandwichSampler, Subnet
+from .start_check import check_model
+
+__getattr__ = moved(__name__, {'mmmutual.config': 'nominal_size scale_pipeline'})
 
 __all__ = [
     'AtomicCheckpointHook',
@@ -23,7 +28,9 @@ __all__ = [
     'SubnetTestLoop',
     'SubnetValLoop',
     'calibrate',
-    'nominal_size',
+    'check_model',
+    'clear_errors',
+    'join_processes',
+    'prepare',
     'rescale_batch',
-    'scale_pipeline',
 ]

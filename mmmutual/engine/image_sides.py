@@ -12,8 +12,8 @@ from mmengine.model import BaseTTAModel
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmmutual.analysis.meta import meta_copy
 from mmmutual.slimming import input_channels
+from mmmutual.slimming.meta_run import meta_copy
 
 LARGEST = 128  # the largest divisor that is tried
 SMALLEST_IMAGE = 96  # pixels; smaller ones have no deep levels

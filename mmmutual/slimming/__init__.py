@@ -6,6 +6,7 @@ from .plan import ChannelGroup, LayerPlan, SlimmingPlan
 from .planning import plan_neck, plan_slimming
 from .rules import BlockRule, block_rule
 from .scope import SCOPES, check_scope
+from .slim_share import format_share
 
 __all__ = [
     'SCOPES',
@@ -15,6 +16,7 @@ __all__ = [
     'SlimmingPlan',
     'block_rule',
     'check_scope',
+    'format_share',
     'input_channels',
     'make_slimmable_',
     'plan_neck',

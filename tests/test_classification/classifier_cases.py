@@ -16,9 +16,9 @@ from tiny import build_runner, draw_tiny, run_training, tiny_config
 from torch import nn
 
 import mmmutual
-from mmmutual.analysis import count_multiply_adds
 from mmmutual.classification import DigitsDataset
 from mmmutual.engine import Subnet
+from mmmutual.evaluation import count_multiply_adds, subnet_rows
 from mmmutual.layers import SlimBatchNorm2d, set_width, use_width
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
@@ -232,7 +232,7 @@ def test_the_test_loop_calibrates_for_each_scale_and_restores(tmp_path):
         for width in (1.0, 0.25):
             prefix = '' if (width, scale) == (1.0, 1.0) else f'{Subnet(width, scale)}/'
             assert loop.results[Subnet(width, scale)]['accuracy/top1'] == metrics[f'{prefix}accuracy/top1']
-    assert list(runner.test_loop.rows()[0]) == ['width', 'scale', 'multiply_adds', 'top-1 (%)']
+    assert list(subnet_rows(runner.test_loop)[0]) == ['width', 'scale', 'multiply_adds', 'top-1 (%)']
 
 
 @pytest.mark.parametrize(

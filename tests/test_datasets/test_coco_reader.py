@@ -61,7 +61,7 @@ def test_metrics_read_with_it(kind, tmp_path):
 def test_an_import_leaves_the_stock_reader(root):
     """Programs that call no tool read as mmdet does."""
     code = (
-        'import mmmutual, mmmutual.apis\n'
+        'import mmmutual, mmmutual.engine\n'
         'from mmdet.datasets import CocoDataset\n'
         'from mmdet.datasets.api_wrappers import COCO\n'
         'from mmdet.evaluation.metrics import coco_metric\n'

@@ -18,11 +18,11 @@ from mmdet.datasets.transforms import LoadAnnotations
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
-from mmmutual.analysis import class_colors
 from mmmutual.datasets import shapes, shapes_image, shapes_options
 from mmmutual.datasets.shapes import draw_shapes
 from mmmutual.datasets.shapes_image import draw_image
 from mmmutual.datasets.shapes_options import ShapesOptions
+from mmmutual.evaluation.plotting import class_colors
 
 REPOSITORY = Path(__file__).parents[2]
 SMALL = dict(num_train=4, num_val=2, image_size=64, progress=False)

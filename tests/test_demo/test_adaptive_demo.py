@@ -15,8 +15,8 @@ import torch
 from mmdet.registry import MODELS
 from tiny import build_runner, tiny_config
 
-from mmmutual.analysis import Cell, QueryTable
 from mmmutual.engine import calibrate
+from mmmutual.evaluation import Cell, QueryTable
 
 WIDTHS = (1.0, 0.25)
 

@@ -12,10 +12,10 @@ from tiny import build_runner
 from torch import nn
 
 import mmmutual
-from mmmutual.apis import read_checkpoint
+from mmmutual.checkpoint import read_checkpoint
+from mmmutual.config import scale_pipeline
 from mmmutual.deploy import DenseOutputs, export_subnet, input_size, largest_difference
 from mmmutual.deploy import export as export_module
-from mmmutual.engine import scale_pipeline
 from mmmutual.layers import SlimBatchNorm2d
 
 KINDS = {'mask': (0.5, 0.5), 'faster': (0.25, 1.0), 'retinanet': (0.75, 1.0), 'full': (1.0, 1.0)}

@@ -10,8 +10,8 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 import mmmutual
-from mmmutual.analysis import count_parameters
 from mmmutual.deploy import export_subnet
+from mmmutual.evaluation import count_parameters
 
 
 @pytest.fixture(scope='module')

@@ -6,7 +6,7 @@ import pytest
 from mmengine.fileio import get_file_backend
 from tiny import build_runner, tiny_config, without_validation
 
-from mmmutual.apis import read_checkpoint
+from mmmutual.checkpoint import read_checkpoint
 from mmmutual.engine import AtomicCheckpointHook
 from mmmutual.engine.hooks.atomic_checkpoint_hook import AtomicBackend
 

@@ -13,11 +13,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import mmmutual
-from mmmutual.apis import read_checkpoint
+from mmmutual.checkpoint import read_checkpoint
 from mmmutual.engine import BNCalibrationHook
 from mmmutual.engine.calibration_data import calibration_loader
 from mmmutual.engine.hooks import calibration_hook
 from mmmutual.engine.rescale import rescale_batch
+from mmmutual.evaluation import subnet_rows
 from mmmutual.layers import SlimBatchNorm2d
 
 
@@ -246,7 +247,7 @@ def test_a_validation_may_come_before_the_first_checkpoint_and_the_first_pass_of
     config.custom_hooks.append(dict(type='BNCalibrationHook', num_batches=1))
     config.default_hooks.checkpoint.interval = 5
     config.val_cfg.widths = (1.0, 0.5)
-    assert len(run_training(config).val_loop.rows()) == 2
+    assert len(subnet_rows(run_training(config).val_loop)) == 2
 
 
 def test_the_data_set_is_not_built_again(tiny_data, tmp_path, monkeypatch):

@@ -10,9 +10,9 @@ from mmengine.config import Config
 from mmengine.model import ImgDataPreprocessor
 from torch import nn
 
-from mmmutual.analysis import count_multiply_adds
 from mmmutual.engine import image_sides
 from mmmutual.engine.image_sides import fit_padding
+from mmmutual.evaluation import count_multiply_adds
 
 
 def rtmdet(**preprocessor) -> nn.Module:

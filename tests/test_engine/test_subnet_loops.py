@@ -12,6 +12,7 @@ from tiny import build_runner, run_training, tiny_config
 import mmmutual
 from mmmutual.engine import Subnet
 from mmmutual.engine.loops.evaluators import fill_missing
+from mmmutual.evaluation import subnet_rows
 from mmmutual.layers import SlimBatchNorm2d, get_width
 
 WIDTHS = (1.0, 0.5, 0.25)
@@ -181,7 +182,7 @@ def test_the_best_checkpoint_is_saved_though_the_widest_network_detects_nothing(
     runner.val_loop.evaluator.evaluate = lambda size: {}
     runner.train()
     assert (tmp_path / 'best_seen_score_epoch_1.pth').exists()
-    rows = runner.val_loop.rows()
+    rows = subnet_rows(runner.val_loop)
     assert rows[0]['seen/score'] == 0 < rows[1]['seen/score']
 
 

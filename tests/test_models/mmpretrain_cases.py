@@ -20,7 +20,7 @@ from test_resnet import randomize_norms, run
 from torch import nn
 
 import mmmutual
-from mmmutual.apis import make_mutual
+from mmmutual.config import make_mutual
 from mmmutual.slimming import plan_slimming
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)

@@ -15,7 +15,8 @@ from mmengine.dataset import pseudo_collate
 from tiny import tiny_config
 
 import mmmutual
-from mmmutual.apis import join_processes, read_checkpoint
+from mmmutual.checkpoint import read_checkpoint
+from mmmutual.engine import join_processes
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason='torch was built without gloo')
 
@@ -142,7 +143,7 @@ def test_other_launchers_are_left_to_mmengine(launcher):
 )
 def test_without_a_gpu_gloo_joins_the_processes(options, wrapper, monkeypatch):
     joined = []
-    monkeypatch.setattr('mmmutual.apis.launch.get_device', lambda: 'cpu')
+    monkeypatch.setattr('mmmutual.engine.launch.get_device', lambda: 'cpu')
     monkeypatch.setattr(torch.distributed, 'init_process_group', lambda *args, **kwargs: joined.append((args, kwargs)))
     config = Config(dict(launcher='pytorch', env_cfg=dict(dist_cfg=dict(backend='nccl', timeout=60)), **options))
     join_processes(config)
@@ -151,7 +152,7 @@ def test_without_a_gpu_gloo_joins_the_processes(options, wrapper, monkeypatch):
 
 
 def test_gpus_are_left_to_mmengine(monkeypatch):
-    monkeypatch.setattr('mmmutual.apis.launch.get_device', lambda: 'cuda')
+    monkeypatch.setattr('mmmutual.engine.launch.get_device', lambda: 'cuda')
     config = Config(dict(launcher='pytorch'))
     join_processes(config)
     assert config.to_dict() == dict(launcher='pytorch')

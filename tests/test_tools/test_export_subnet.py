@@ -10,7 +10,7 @@ import torch
 from deployed import WITHOUT_MMMUTUAL, detector_config, run_without_mmmutual, trained
 from mmengine.config import Config
 
-from mmmutual.apis import read_checkpoint
+from mmmutual.checkpoint import read_checkpoint
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'model_converters' / 'export_subnet.py'
 

@@ -10,7 +10,10 @@ import torch
 from mmengine.config import Config
 from tiny import tiny_config
 
-from mmmutual.apis import AdaptiveInferencer, fill_query_table, prepare, read_checkpoint
+from mmmutual.checkpoint import read_checkpoint
+from mmmutual.engine import prepare
+from mmmutual.evaluation import fill_query_table
+from mmmutual.inference import AdaptiveInferencer
 
 REFUSED = 'cannot be read: it is cut short, damaged or holds objects other than weights and numbers'
 

@@ -14,7 +14,7 @@ from mmdet.registry import MODELS
 from published_reference import PublishedReference
 
 import mmmutual
-from mmmutual.apis import convert_published, read_checkpoint
+from mmmutual.checkpoint import convert_published, read_checkpoint
 from mmmutual.layers import SlimBatchNorm2d, SwitchableBatchNorm2d
 
 QUARTERS = (0.25, 0.5, 0.75, 1.0)

@@ -17,9 +17,10 @@ from mmengine.runner import Runner, save_checkpoint
 from tiny import tiny_config
 
 import mmmutual
-from mmmutual.analysis import Cell, Latency, QueryTable, count_multiply_adds, count_parameters
-from mmmutual.apis import fill_query_table, query_table, read_checkpoint
-from mmmutual.engine import scale_pipeline
+from mmmutual.checkpoint import read_checkpoint
+from mmmutual.config import scale_pipeline
+from mmmutual.evaluation import Cell, Latency, QueryTable, count_multiply_adds, count_parameters, fill_query_table
+from mmmutual.evaluation.query_table import fill as query_table
 from mmmutual.layers import SlimBatchNorm2d, get_width
 
 WIDTHS, SCALES = (1.0, 0.5), (1.0, 0.5)

@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from tiny import tiny_config
 
-from mmmutual.apis import read_checkpoint
+from mmmutual.checkpoint import read_checkpoint
 
 
 @pytest.fixture(scope='module')

@@ -6,8 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from mmmutual.analysis import plot_fronts
-from mmmutual.apis import clear_errors
+from mmmutual.engine import clear_errors
+from mmmutual.evaluation.plotting import plot_fronts
 
 HELP = 'a name for the legend and a subnets.json of tools/test.py, or a folder: the newest one in it'
 

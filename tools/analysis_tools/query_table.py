@@ -7,8 +7,10 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from mmmutual.analysis import QueryTable, format_table, write_query_report
-from mmmutual.apis import clear_errors, config_name, fill_query_table, load_config
+from mmmutual.config import config_name, load_config
+from mmmutual.engine import clear_errors
+from mmmutual.evaluation import QueryTable, fill_query_table, format_table
+from mmmutual.evaluation.query_table.report import write_query_report
 
 NAMES = {'multiply_adds': 'multiply-adds', 'latency_ms': 'ms'}
 

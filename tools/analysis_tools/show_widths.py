@@ -12,10 +12,12 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 from torch import nn
 
-from mmmutual.analysis import count_multiply_adds, format_count
-from mmmutual.apis import clear_errors, config_name, load_config, load_model, prepare, show_widths
-from mmmutual.engine import Subnet, nominal_size, scale_pipeline
+from mmmutual.checkpoint import load_model
+from mmmutual.config import config_name, load_config, nominal_size, scale_pipeline
+from mmmutual.engine import Subnet, clear_errors, prepare
 from mmmutual.engine.image_sides import fit_padding
+from mmmutual.evaluation import count_multiply_adds, format_count
+from mmmutual.evaluation.plotting import show_widths
 from mmmutual.layers import check_ratios, use_width
 
 

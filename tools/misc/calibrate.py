@@ -11,7 +11,9 @@ from mmengine.config import DictAction
 from mmengine.runner import Runner, save_checkpoint
 
 import mmmutual
-from mmmutual.apis import clear_errors, load_config, load_model, prepare, require
+from mmmutual.checkpoint import load_model
+from mmmutual.config import load_config, require
+from mmmutual.engine import clear_errors, prepare
 from mmmutual.progress import Progress
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from mmdet.utils import register_all_modules
 
-from mmmutual.apis.config_survey import families, outcome, write_table
 from mmmutual.slimming import SCOPES
+from mmmutual.testing.config_survey import families, outcome, write_table
 
 
 def parse_args() -> argparse.Namespace:

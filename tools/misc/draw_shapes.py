@@ -11,9 +11,9 @@ import torch
 from mmengine.structures import InstanceData
 from pycocotools.coco import COCO
 
-from mmmutual.analysis import class_colors, draw_instances
 from mmmutual.datasets.shapes import draw_shapes
 from mmmutual.datasets.shapes_options import SHAPES, TEXTURES, ShapesOptions
+from mmmutual.evaluation.plotting import class_colors, draw_instances
 
 ROWS, COLS, TILE, GAP = 4, 6, 384, 6  # the preview: images, and pixels about one image
 

@@ -5,15 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mmmutual.apis import (
-    clear_errors,
-    format_changes,
-    format_share,
-    load_config,
-    make_mutual_with_plan,
-    write_mutual,
-)
-from mmmutual.apis.mutual_config import SCALES, WIDTHS
+from mmmutual.config import format_changes, load_config, make_mutual_with_plan, write_mutual
+from mmmutual.config.make_mutual import SCALES, WIDTHS
+from mmmutual.engine import clear_errors
+from mmmutual.slimming import format_share
 
 
 def parse_args() -> argparse.Namespace:

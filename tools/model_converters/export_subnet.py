@@ -8,10 +8,11 @@ from pathlib import Path
 from mmengine.config import DictAction
 from torch import nn
 
-from mmmutual.apis import clear_errors, config_name, load_config, load_model
+from mmmutual.checkpoint import load_model
+from mmmutual.config import config_name, load_config
 from mmmutual.deploy import export_onnx, export_subnet, input_size
 from mmmutual.deploy.onnx_export import check_onnx
-from mmmutual.engine import Subnet
+from mmmutual.engine import Subnet, clear_errors
 from mmmutual.layers import check_ratio
 from mmmutual.slimming import input_channels
 

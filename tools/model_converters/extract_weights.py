@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from mmmutual.apis import clear_errors
-from mmmutual.apis.extract_weights import write_weights
+from mmmutual.checkpoint.extract_weights import write_weights
+from mmmutual.engine import clear_errors
 
 
 def parse_args() -> argparse.Namespace:

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 import torch
 from mmdet.utils import register_all_modules
 
-from mmmutual.apis import clear_errors, convert_published
-from mmmutual.files import write_whole
+from mmmutual.checkpoint import convert_published
+from mmmutual.checkpoint.atomic_write import write_whole
+from mmmutual.engine import clear_errors
 
 WHY = {
     'reset': 'the file has reset them',

@@ -10,7 +10,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 
-from mmmutual.files import write_whole
+from mmmutual.checkpoint.atomic_write import write_whole
 
 
 class AtomicBackend(LocalBackend):

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
-from torch import nn
 
 from mmmutual.layers import check_ratios
 
@@ -16,6 +14,7 @@ from ..averaging import averaged_models, swap_statistics
 from ..calibration import calibrate, norms_with_statistics
 from ..calibration_data import calibration_loader
 from ..randomness import kept_randomness
+from ..unwrapped import unwrapped
 
 
 @HOOKS.register_module()
@@ -62,11 +61,11 @@ class BNCalibrationHook(Hook):
 
     def before_train(self, runner) -> None:
         """Look whether there is anything to calibrate."""
-        self._training = bool(norms_with_statistics(_unwrapped(runner)))
+        self._training = bool(norms_with_statistics(unwrapped(runner.model)))
         if not self._training:
             runner.logger.info(
-                f'BNCalibrationHook has nothing to calibrate: {type(_unwrapped(runner)).__name__} has no slimmable '
-                'batch norm that keeps statistics'
+                f'BNCalibrationHook has nothing to calibrate: {type(unwrapped(runner.model)).__name__} has no '
+                'slimmable batch norm that keeps statistics'
             )
 
     def after_train_epoch(self, runner) -> None:
@@ -125,15 +124,11 @@ class BNCalibrationHook(Hook):
             return
         self._calibrated = iterations
         runner.logger.info(f'Calibrating batch norms on {self.num_batches} batches')
-        models = [_unwrapped(runner), *(average.module for average in averaged_models(runner.hooks))]
+        models = [unwrapped(runner.model), *(average.module for average in averaged_models(runner.hooks))]
         with kept_randomness():
             for model in models:
                 calibrate(model, islice(calibration_loader(runner), self.num_batches), self.widths, self.scales)
 
     def _swap(self, runner) -> None:
         for average in averaged_models(runner.hooks):
-            swap_statistics(_unwrapped(runner), average)
-
-
-def _unwrapped(runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+            swap_statistics(unwrapped(runner.model), average)

@@ -7,16 +7,15 @@ from contextlib import nullcontext
 from itertools import islice
 
 import torch
-from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
-from mmengine.model import is_model_wrapper
 from mmengine.registry import LOOPS
 from mmengine.runner import Runner, TestLoop, ValLoop
 from mmengine.runner.amp import autocast
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from mmmutual.analysis import count_grid, drawable_meta, format_table, main_metrics, write_report
+from mmmutual.config import nominal_size, scale_pipeline
+from mmmutual.datasets import drawable_meta
 from mmmutual.layers import check_ratios, use_width
 from mmmutual.upstream import parse_losses, update_losses
 
@@ -25,9 +24,11 @@ from ..calibration_data import rebuilt_loader
 from ..image_sides import fit_padding
 from ..norm_check import check_statistics
 from ..pass_errors import describe_pass, note_pass
-from ..pipeline_scale import nominal_size, scale_pipeline
 from ..sampling import Subnet
+from ..unwrapped import unwrapped
 from .evaluators import evaluator_for, fill_missing, quiet
+
+REPORT = 'SubnetReportHook'  # by its registered name: evaluation imports this room, not the other way round
 
 
 class _SubnetLoop:
@@ -79,8 +80,9 @@ class _SubnetLoop:
         self._evaluators = {subnet: evaluator_for(self.evaluator, subnet) for subnet in subnets[1:]}
         self._evaluators = {self.reference: self.evaluator, **self._evaluators}
         self.results: dict[Subnet, dict[str, float]] = {}
-        self._multiply_adds: dict[Subnet, int] | None = None
         self._training_data: Dataset | None = None
+        if not any(type(hook).__name__ == REPORT for hook in runner.hooks):
+            runner.register_hook(dict(type=REPORT))
 
     def run(self) -> dict[str, float]:
         """Evaluate all sub-networks: one pass over the data for each scale, all widths on each loaded batch.
@@ -107,37 +109,12 @@ class _SubnetLoop:
             metrics = self._evaluate()
         self._call_hook('after_{}_epoch', metrics=metrics)
         self._call_hook('after_{}')
-        self.runner.logger.info('Sub-networks:\n' + format_table(self.rows()))
         return metrics
 
     def check_widths(self) -> None:
         """Raise ``ValueError`` now, not after an hour, for a width that the model cannot be evaluated at."""
         if not self.calibration_batches:
             check_statistics(self._model, self.widths)
-
-    def rows(self) -> list[dict[str, float]]:
-        """The evaluated sub-networks as rows of a table: width, scale, multiply-adds and main metrics."""
-        if self._multiply_adds is None:
-            self._multiply_adds = self._count()
-        rows = []
-        for subnet, metrics in self.results.items():
-            row = dict(width=subnet.width, scale=subnet.scale)
-            if subnet in self._multiply_adds:
-                row['multiply_adds'] = self._multiply_adds[subnet]
-            rows.append({**row, **main_metrics(metrics)})
-        return rows
-
-    def _count(self) -> dict[Subnet, int]:
-        """Multiply-adds of each sub-network at the nominal test size; none if they cannot be counted."""
-        if self.size is None:
-            return {}
-        sizes = {scale: tuple(round(side * scale) for side in self.size) for scale in self.scales}
-        try:
-            counts = count_grid(self._model, self.widths, set(sizes.values()))
-        except ValueError as error:
-            self.runner.logger.warning(f'The table has no multiply-adds: {error}')
-            return {}
-        return {Subnet(width, scale): counts[width, sizes[scale]] for width in self.widths for scale in self.scales}
 
     @property
     def _losses(self) -> dict:
@@ -146,7 +123,7 @@ class _SubnetLoop:
 
     @property
     def _model(self) -> nn.Module:
-        return self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
+        return unwrapped(self.runner.model)
 
     def _calibrate(self, scale: float) -> None:
         if self.calibration_batches and norms_with_statistics(self._model):
@@ -214,7 +191,7 @@ class SubnetTestLoop(_SubnetLoop, TestLoop):
 
     Args:
         *args: As the base class.
-        report: Whether to write the table (JSON) and the plot beside the log.
+        report: Whether ``SubnetReportHook`` writes the table (JSON) and the plot next to the log.
         **kwargs: As the base class.
     """
 
@@ -223,11 +200,3 @@ class SubnetTestLoop(_SubnetLoop, TestLoop):
     def __init__(self, *args, report: bool = True, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.report = report
-
-    def run(self) -> dict[str, float]:
-        """Evaluate all sub-networks, and report."""
-        metrics = super().run()
-        if self.report and is_main_process():
-            for kind, path in write_report(self.rows(), self.runner.log_dir).items():
-                self.runner.logger.info(f'{kind}: {path}')
-        return metrics

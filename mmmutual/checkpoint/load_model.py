@@ -1,0 +1,43 @@
+"""A model with the weights of a checkpoint, both checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmdet.models import BaseDetector
+from mmengine.config import Config
+from torch import nn
+
+from mmmutual.config import build_model
+
+from .reading import check_architecture, read_checkpoint
+from .trained_config import check_mutual
+
+
+def load_model(config: Config, checkpoint: str | Path, needs_detector: str = '') -> tuple[nn.Module, dict]:
+    """Build a config's model on the CPU and load a checkpoint into it.
+
+    Args:
+        config: Config of a detector or a classifier; its ``default_scope`` becomes the active one.
+        checkpoint: File of the checkpoint.
+        needs_detector: What is only possible with a detector, as the subject of a message, if it has to be one.
+
+    Returns:
+        The model, and the checkpoint's content.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        TypeError: As :func:`build_model`.
+        ValueError: If the file is damaged or of another architecture, if it is of a mutual training and the config is
+            not, if the model is no detector but has to be, or as :func:`build_model`.
+    """
+    content = read_checkpoint(checkpoint)
+    model = build_model(config)
+    if needs_detector and not isinstance(model, BaseDetector):
+        raise ValueError(
+            f'{needs_detector} needs a detector, but {config.filename} is the config of {type(model).__name__}'
+        )
+    check_mutual(model, content, checkpoint, config.filename)
+    check_architecture(model, content, checkpoint)
+    model.load_state_dict(content['state_dict'], strict=False)
+    return model, content

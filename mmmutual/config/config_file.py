@@ -1,0 +1,135 @@
+"""Configs by name: the one way in which all tools read them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.config.utils import ConfigParsingError
+
+from .override import override
+from .registered_names import plain_config
+
+EXAMPLE = 'mmdet::yolox/yolox_s_8xb8-300e_coco.py'
+
+
+def load_config(name: str | os.PathLike, options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config.
+
+    Modules of the current folder can be named in its ``custom_imports``. A config in pure Python (``read_base()``) is
+    returned with the registered names of its classes.
+
+    Args:
+        name: A path, or a config that a package brings along, as ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
+        options: Settings that replace those of the file, as ``--cfg-options`` has them: :func:`override`.
+
+    Returns:
+        The config; its ``filename`` ends in its own name.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+        ValueError: If the file is not a config, or for an option without effect.
+    """
+    name = os.fspath(name)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # python TOOL puts the folder of the tool there, not the user's
+    config = plain_config(_read(name))
+    override(config, options or {})
+    return config
+
+
+def _read(name: str) -> Config:
+    if '::' not in name:
+        if not Path(name).is_file():
+            raise FileNotFoundError(
+                f'there is no config file {name} on this machine. A config of a package has a name such as {EXAMPLE}'
+            )
+        if Path(name).suffix not in ('.py', '.json', '.yaml', '.yml'):
+            raise ValueError(f'{name} is not a config: its name has to end in .py, .json, .yaml or .yml')
+        return _from_file(name)
+    path = _packaged(name)
+    inherited = inheriting(name)
+    if inherited is None:
+        return _from_file(path)
+    # MMEngine calls it after a temporary file; a run leaves its config in the work dir under its name.
+    return Config(inherited.to_dict(), cfg_text=inherited.text, filename=str(path))
+
+
+def _from_file(path: str | Path) -> Config:
+    """Read a file; MMEngine's errors do not name the config that inherits from a missing or damaged one."""
+    try:
+        return Config.fromfile(path)
+    except SyntaxError as error:
+        raise ValueError(
+            f'the config {path} cannot be read: it, or a config in its _base_, is not valid Python '
+            f'({error.msg}, line {error.lineno}: {(error.text or "").strip()})'
+        ) from error
+    except (FileNotFoundError, ConfigParsingError) as error:
+        missing = getattr(error, 'filename', None)
+        reason = f'there is no file {os.path.normpath(missing)}' if missing else error
+        raise FileNotFoundError(f'the config {path} cannot be read: {reason}. Correct _base_ or read_base()') from error
+    except ValueError as error:
+        if '_get_package_and_cfg_path' not in str(error):
+            raise
+        raise ValueError(
+            f'the config {path} cannot be read: a name with :: in its _base_ is not that of a config, as {EXAMPLE}'
+        ) from error
+
+
+def _packaged(name: str) -> Path:
+    """The file of a config that a package brings along."""
+    package, _, path = name.rpartition('::')
+    spec = find_spec(package) if package.isidentifier() else None
+    if spec is None:
+        raise FileNotFoundError(f'there is no config {name}: the package {package} is missing. An example is {EXAMPLE}')
+    folder = Path(spec.origin).parent / '.mim' / 'configs'
+    if not (folder / path).is_file():
+        names = {file.name: file for file in folder.rglob('*.py')}
+        near = get_close_matches(Path(path).name, names, 1, cutoff=0.75)
+        meant = f'Did you mean {package}::{names[near[0]].relative_to(folder).as_posix()}?' if near else None
+        raise FileNotFoundError(f'there is no config {name}. {meant or f"An example is {EXAMPLE}"}')
+    return folder / path
+
+
+def require(config: Mapping, *names: str) -> None:
+    """Check that a config has the settings that a command needs.
+
+    Args:
+        config: A config.
+        *names: Of settings, for example ``'train_dataloader'``.
+
+    Raises:
+        ValueError: With the names of those that are not there, or None.
+    """
+    lacking = [name for name in names if not config.get(name)]
+    if lacking:
+        raise ValueError(
+            f'the config {getattr(config, "filename", None) or ""} does not set {", ".join(lacking)}: give a whole '
+            f'config, as {EXAMPLE}, rather than a part that others inherit from'
+        )
+
+
+def inheriting(name: str) -> Config | None:
+    """A config that inherits from another one.
+
+    Args:
+        name: An absolute path, or a name such as ``mmdet::...``.
+
+    Returns:
+        The config; None if MMEngine cannot inherit: from a name with a folder such as gn+ws, or from pure Python.
+    """
+    try:
+        return Config.fromstring(f'_base_ = {name!r}', '.py')
+    except (ValueError, RuntimeError):
+        return None
+
+
+def config_name(name: str | os.PathLike) -> str:
+    """The bare name of a config, as work dirs are called: of ``mmdet::yolox/yolox_s.py`` it is ``yolox_s``."""
+    return Path(os.fspath(name).split('::')[-1]).stem

@@ -1,0 +1,220 @@
+"""An MMDetection config, made mutual: what a person would write by hand."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from mmmutual.layers import check_ratios
+from mmmutual.slimming import SlimmingPlan, check_scope, plan_slimming
+from mmmutual.slimming.dry_run import first_line
+
+from .scaled_pipeline import scale_pipeline
+
+WIDTHS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
+SCALES = (1.0, 0.8, 0.6, 0.4)
+CLIP = dict(max_norm=35, norm_type=2)
+EVALUATED = 4  # of the trained widths
+STOCK_LOOPS = {'val_cfg': ('ValLoop', 'SubnetValLoop'), 'test_cfg': ('TestLoop', 'SubnetTestLoop')}
+
+
+def make_mutual(
+    config: Config,
+    widths: Sequence[float] = WIDTHS,
+    scales: Sequence[float] = SCALES,
+    slim: str = 'backbone',
+) -> Config:
+    """Make a config mutual: the detector inside ``SlimmableDetector``, hooks and loops added, all else kept.
+
+    Args:
+        config: A config of a detector.
+        widths: Width multipliers above 0 and at most 1 to train, in any order.
+        scales: Input scales above 0 and at most 1, in any order.
+        slim: What slims: the ``'backbone'``, as in the paper, or the whole ``'detector'``.
+
+    Returns:
+        A new config; the one given does not change.
+
+    Raises:
+        ImportError: If the detector needs a package that is not there.
+        TypeError: If ``widths`` or ``scales`` are no numbers.
+        ValueError: If they are out of range, or if the detector cannot be made mutual, with the module's name.
+    """
+    return make_mutual_with_plan(config, widths, scales, slim)[0]
+
+
+def make_mutual_with_plan(
+    config: Config,
+    widths: Sequence[float] = WIDTHS,
+    scales: Sequence[float] = SCALES,
+    slim: str = 'backbone',
+) -> tuple[Config, SlimmingPlan]:
+    """As :func:`make_mutual`, with the plan that says which layers of the detector slim.
+
+    Args:
+        config: A config of a detector.
+        widths: Width multipliers above 0 and at most 1 to train, in any order.
+        scales: Input scales above 0 and at most 1, in any order.
+        slim: What slims: the ``'backbone'`` or the whole ``'detector'``.
+
+    Returns:
+        A new config, and the plan of a detector that was built from it; the plan prints as a table.
+
+    Raises:
+        ImportError: As :func:`make_mutual`.
+        TypeError: As :func:`make_mutual`.
+        ValueError: As :func:`make_mutual`.
+    """
+    widths, scales = check_ratios(widths, 'widths'), check_ratios(scales, 'scales')
+    if not isinstance(config.get('model'), Mapping):
+        raise ValueError('the config has no model, so there is nothing to make mutual')
+    hooks = list(config.get('custom_hooks') or [])
+    if any(_kind(hook) == 'MutualLearningHook' for hook in hooks):
+        raise ValueError('the config is mutual already: it has a MutualLearningHook. Use it as it is')
+    mutual = copy.deepcopy(config)
+    plan = _wrap_model(mutual, widths, check_scope(slim))
+    seeds = [] if any(_kind(hook) == 'IterationSeedHook' for hook in hooks) else [dict(type='IterationSeedHook')]
+    mutual.custom_hooks = [
+        *hooks,
+        *seeds,
+        dict(type='MutualLearningHook', widths=widths, scales=scales),
+        dict(type='BNCalibrationHook', num_batches=100),
+    ]
+    _make_resumable(mutual)
+    for name, (stock, subnets) in STOCK_LOOPS.items():
+        if mutual.get(name) and mutual[name].get('type', stock) == stock:
+            mutual[name].update(type=subnets, widths=_spread(widths))
+    if mutual.get('test_cfg') and mutual.test_cfg.type == 'SubnetTestLoop' and _scalable(mutual, scales):
+        mutual.test_cfg.scales = scales
+    if mutual.get('optim_wrapper') and not mutual.optim_wrapper.get('clip_grad'):
+        mutual.optim_wrapper.clip_grad = CLIP  # the gradient is the sum over the passes
+    if _kind(mutual.get('log_processor') or {}) in ('', 'LogProcessor'):
+        mutual.log_processor = {**(mutual.get('log_processor') or {}), 'type': 'SubnetLogProcessor'}
+    imports = mutual.get('custom_imports') or dict(imports=[], allow_failed_imports=False)
+    names = [imports['imports']] if isinstance(imports['imports'], str) else list(imports['imports'])
+    mutual.custom_imports = {**imports, 'imports': [*names, *({'mmmutual'} - set(names))]}
+    return mutual, plan
+
+
+def _wrap_model(config: Config, widths: tuple[float, ...], slim: str) -> SlimmingPlan:
+    """Let ``SlimmableDetector`` build the detector; which layers of it slim."""
+    model = config.model
+    init_default_scope(config.get('default_scope') or 'mmdet')
+    if not isinstance(model.get('backbone'), Mapping):
+        parts = [name for name, part in model.items() if isinstance(part, Mapping) and 'backbone' in part]
+        several = f', but several models ({", ".join(parts)})' if parts else ''
+        raise ValueError(f'{_kind(model)} has no backbone of its own{several}: it cannot be made mutual')
+    for part in (model.backbone, (model.get('roi_head') or {}).get('shared_head')):
+        if part:
+            _thaw(part)
+    _use_torch_norm(model)
+    plan = _plan(_build(model), widths, slim)
+    stock = dict(model)
+    whole = dict(slim=slim) if slim == 'detector' else {}
+    config.model = dict(type='SlimmableDetector', detector=stock.pop('type'), widths=widths, **whole, **stock)
+    return plan
+
+
+def _build(model: Mapping) -> nn.Module:
+    """Build a model, which changes a config; whatever a constructor raises is one sentence with the module's name."""
+    try:
+        return MODELS.build(copy.deepcopy(model))
+    except ImportError:
+        raise
+    except Exception as error:
+        reason = first_line(error).strip('\'"')
+        raise ValueError(
+            f'{_kind(model)} with the backbone {_kind(model["backbone"])} cannot be made mutual, since it cannot be '
+            f'built here ({type(error).__name__}: {reason})'
+        ) from error
+
+
+def _plan(detector: nn.Module, widths: tuple[float, ...], slim: str) -> SlimmingPlan:
+    """Plan what slims of a detector, and try it; whatever fails is one sentence with the module's name."""
+    try:
+        plan = plan_slimming(detector, slim)
+        plan.apply_(widths)
+        plan.undo_()
+    except Exception as error:
+        known = isinstance(error, ValueError)
+        reason = first_line(error) if known else f'{type(error).__name__}: {first_line(error)}'
+        backbone = type(detector.backbone).__name__
+        raise ValueError(
+            f'{type(detector).__name__} with the backbone {backbone} cannot be made mutual: {reason}'
+        ) from error
+    return plan
+
+
+def _make_resumable(config: Config) -> None:
+    """Keep checkpoints whole whenever a run is killed, and draw the same augmentations after a resume."""
+    checkpoint = (config.get('default_hooks') or {}).get('checkpoint')
+    remote = checkpoint and any(checkpoint.get(name) for name in ('backend_args', 'file_client_args'))
+    if checkpoint and _kind(checkpoint) == 'CheckpointHook' and not remote:
+        checkpoint.type = 'AtomicCheckpointHook'
+    loader = config.get('train_dataloader')
+    if loader and loader.get('persistent_workers'):
+        loader.persistent_workers = False  # a resume cannot restore the random states of workers that live on
+
+
+def _use_torch_norm(node: Any) -> None:
+    """Let torch's synchronised batch norm, which slims, stand for mmcv's."""
+    if isinstance(node, Mapping):
+        if node.get('type') == 'MMSyncBN':
+            node['type'] = 'SyncBN'
+        for value in node.values():
+            _use_torch_norm(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            _use_torch_norm(value)
+
+
+def _thaw(part: Mapping) -> None:
+    """Train norms and stem: frozen ones have neither statistics nor weights that suit narrow networks."""
+    kind = MODELS.get(part['type']) if isinstance(part['type'], str) else part['type']
+    options = _options(kind) if kind else {}
+    if 'norm_eval' in options:
+        part['norm_eval'] = False
+    if 'frozen_stages' in options and 'frozen_stages' in part:
+        default = options['frozen_stages']
+        part['frozen_stages'] = default if default in (-1, 0) else -1  # EfficientNet counts from 0
+
+
+def _options(kind: type) -> dict[str, Any]:
+    """The arguments that a class accepts, with their defaults; those of its base as far as it passes them on."""
+    options: dict[str, Any] = {}
+    for base in inspect.getmro(kind):
+        if '__init__' not in vars(base):
+            continue
+        parameters = inspect.signature(base.__init__).parameters.values()
+        options = {**{parameter.name: parameter.default for parameter in parameters}, **options}
+        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return options
+
+
+def _spread(widths: tuple[float, ...]) -> tuple[float, ...]:
+    """A few of the widths, evenly spread, the widest and the narrowest among them."""
+    if len(widths) <= EVALUATED:
+        return widths
+    return tuple(widths[round(index * (len(widths) - 1) / (EVALUATED - 1))] for index in range(EVALUATED))
+
+
+def _scalable(config: Config, scales: tuple[float, ...]) -> bool:
+    """Whether the test pipeline can be scaled."""
+    try:
+        scale_pipeline(config.get('test_dataloader'), min(scales))
+    except ValueError:
+        return False
+    return True
+
+
+def _kind(node: Mapping) -> str:
+    kind = node.get('type', '')
+    return (kind if isinstance(kind, str) else kind.__name__).split('.')[-1]

@@ -1,0 +1,134 @@
+"""What the command-line tools do before they hand over to MMEngine's runner."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+
+from mmmutual.checkpoint.reading import read_data
+from mmmutual.config.head_classes import check_head_classes
+from mmmutual.config.mask_heads import check_mask_heads
+from mmmutual.datasets import check_data
+from mmmutual.datasets.completed_coco import read_completed
+
+PACKAGE = Path(__file__).parents[1]
+TIMEOUT = 1800  # seconds that processes wait for each other; MMEngine's default
+
+
+@contextmanager
+def clear_errors(only_own: bool = False) -> Iterator[None]:
+    """End the program with one sentence instead of a traceback where the user's input is at fault.
+
+    Args:
+        only_own: Whether errors that mmmutual did not raise itself pass through: in a training they are defects, of the
+            user's own classes perhaps, and their traceback is needed.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        SystemExit: With status 1, on an error that names the user's input.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, FileNotFoundError, ImportError, FloatingPointError) as error:
+        if not _is_own(error) and (only_own or isinstance(error, FloatingPointError)):
+            raise
+        sys.stdout.flush()  # in one file with the log, the error is the last thing in it
+        print(f'error: {_reason(error)}', file=sys.stderr)
+        raise SystemExit(1) from error
+
+
+def _is_own(error: Exception) -> bool:
+    """Whether it was raised in mmmutual, not somewhere below."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return PACKAGE in Path(last.filename).parents
+
+
+def _reason(error: Exception) -> Exception:
+    """The error behind MMEngine's, which says of a module in ``custom_imports`` only that it does not import."""
+    while str(error).startswith('Failed to import') and isinstance(error.__context__, ImportError):
+        error = error.__context__
+    return error
+
+
+def prepare(config: Mapping, splits: tuple[str, ...]) -> None:
+    """Check what a run needs before a model is built; in a distributed run the first process checks.
+
+    From then on, COCO annotations are completed as they are read: ``CompletedCOCO``.
+
+    Args:
+        config: An MMDetection config.
+        splits: Which of ``'train'``, ``'val'``, ``'test'`` the run uses.
+
+    Raises:
+        FileNotFoundError: If data is missing.
+        ValueError: If the heads do not fit the classes, pipelines or metrics; if an annotation file or a file of
+            initial weights is damaged; or if the weights hold code.
+        ImportError: If the initial weights come from torchvision, which is not there.
+    """
+    read_completed()
+    if int(os.environ.get('RANK', 0)) > 0:
+        return
+    check_head_classes(config, splits)
+    check_mask_heads(config, splits)
+    check_data(config, splits)
+    if 'train' in splits:  # even if a checkpoint replaces the initial weights: MMEngine loads both
+        _check_torchvision(config)
+        for path in _initial_weights(config['model']):
+            read_data(path)
+
+
+def join_processes(config: Config) -> None:
+    """Let the processes of a distributed run find each other where there is no GPU, in place.
+
+    MMEngine's own start, which takes over everywhere else, needs GPUs. How long processes wait for each other is
+    ``env_cfg.dist_cfg.timeout`` of the config, in seconds.
+
+    Args:
+        config: An MMDetection config with a ``launcher``; its ``model_wrapper_cfg`` is changed.
+    """
+    if config.launcher != 'pytorch' or get_device() != 'cpu':
+        return
+    timeout = config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', TIMEOUT)
+    torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
+    stock = dict(broadcast_buffers=False, find_unused_parameters=config.get('find_unused_parameters', False))
+    wrapper = config.get('model_wrapper_cfg') or dict(type='MMDistributedDataParallel', **stock)
+    config.model_wrapper_cfg = {**wrapper, 'device_ids': None}
+
+
+def _check_torchvision(config: Mapping) -> None:
+    init_cfg = config['model'].get('backbone', {}).get('init_cfg')
+    checkpoint = init_cfg.get('checkpoint') if isinstance(init_cfg, Mapping) else None
+    if not str(checkpoint).startswith('torchvision://'):
+        return
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError) as error:
+        raise ImportError(
+            f'the initial weights {checkpoint} need torchvision, which does not import here ({error}). Install the '
+            'torchvision that belongs to your torch, give a file with --cfg-options '
+            'model.backbone.init_cfg.checkpoint=FILE, or do without them (from a checkpoint or random weights) with '
+            '--cfg-options model.backbone.init_cfg=None'
+        ) from error
+
+
+def _initial_weights(node: object) -> Iterator[str]:
+    """Local files that the parts of a model start from; MMEngine's own reader would run code in them."""
+    if isinstance(node, Mapping):
+        checkpoint = node.get('checkpoint')
+        if node.get('type') == 'Pretrained' and isinstance(checkpoint, str) and Path(checkpoint).is_file():
+            yield checkpoint
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _initial_weights(value)

@@ -1,0 +1,103 @@
+"""Checks of model, hooks and loops before MMEngine makes a folder or a log."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+
+from mmengine.config import Config
+from mmengine.registry import HOOKS
+from torch import Tensor, nn
+
+from mmmutual.config import build_model
+from mmmutual.config.channel_check import check_colors
+from mmmutual.config.scaled_pipeline import nested_dicts
+from mmmutual.layers import check_ratios, use_width
+
+from .hooks.calibration_hook import BNCalibrationHook
+from .hooks.mutual_learning_hook import MutualLearningHook
+from .norm_check import check_frozen_norms, check_statistics
+
+
+def check_model(
+    config: Config | Mapping, splits: tuple[str, ...], checkpoint: Mapping | None = None
+) -> nn.Module | None:
+    """Build the model once before a run makes folders and logs; in a distributed run the first process does.
+
+    Args:
+        config: As :func:`build_model`.
+        splits: Which of ``'train'``, ``'val'``, ``'test'`` the run uses: images must have the channels of the model.
+        checkpoint: What training starts from, as :func:`read_checkpoint` returns it, if it starts from a local file.
+
+    Returns:
+        The model; None in the other processes of a distributed run.
+
+    Raises:
+        TypeError: As :func:`build_model`, or if widths or scales are not numbers.
+        ValueError: As :func:`build_model`, or if images have other channels than the model, or for widths or scales
+            that the model cannot be trained or evaluated at, the reason of a hook among them.
+    """
+    if int(os.environ.get('RANK', 0)) > 0:
+        return None
+    _check_loops(config, splits)
+    model = build_model(config)
+    check_colors(config, model, splits)
+    if checkpoint:
+        _load_fitting(model, checkpoint['state_dict'])  # it may have widths that the config does not name
+    if 'train' in splits:
+        _check_hooks(config, model, known=bool(checkpoint) or not _starts_from_weights(config))
+    return model
+
+
+def _check_hooks(config: Config | Mapping, model: nn.Module, known: bool) -> None:
+    """Check what the hooks of this project say themselves; MMEngine builds them after the log.
+
+    What depends on weights is checked if the model has those that training starts from: ``known``.
+    """
+    hooks = [HOOKS.build(copy.deepcopy(settings)) for settings in config.get('custom_hooks') or [] if _is_own(settings)]
+    mutual = next((hook for hook in hooks if isinstance(hook, MutualLearningHook)), None)
+    if mutual is None:
+        return
+    mutual.check(model, config)
+    if not known:
+        return
+    check_frozen_norms(model, mutual.sampler.widths)
+    loop = config.get('val_cfg') or {}
+    if loop.get('type') != 'SubnetValLoop' or loop.get('calibration_batches'):
+        return
+    calibrated = any(isinstance(hook, BNCalibrationHook) for hook in hooks)
+    for width in loop.get('widths', ()):
+        with use_width(model, width):  # or the run would end after its first epoch
+            pass
+        if not calibrated and width not in mutual.sampler.widths:
+            check_statistics(model, [width])
+
+
+def _check_loops(config: Config | Mapping, splits: tuple[str, ...]) -> None:
+    """Check the widths and scales that are evaluated."""
+    for name in [f'{split}_cfg' for split in splits]:
+        loop = config.get(name) or {}
+        if loop.get('type') in ('SubnetValLoop', 'SubnetTestLoop'):
+            check_ratios(loop.get('widths', ()), f'widths of {name}')
+            check_ratios(loop.get('scales', (1.0,)), f'scales of {name}')
+
+
+def _is_own(settings: Mapping) -> bool:
+    """Whether a hook is one of this project."""
+    kind = HOOKS.get(settings['type']) if isinstance(settings.get('type'), str) else settings.get('type')
+    return kind is not None and kind.__module__.split('.')[0] == 'mmmutual'
+
+
+def _starts_from_weights(config: Config | Mapping) -> bool:
+    """Whether a checkpoint is loaded when training starts that is not read here."""
+    parts = nested_dicts(config['model'])
+    pretrained = any(part.get('type') == 'Pretrained' or part.get('pretrained') for part in parts)
+    return bool(config.get('load_from')) or pretrained
+
+
+def _load_fitting(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load the weights that fit; a run from the weights of other classes has some that do not."""
+    own = model.state_dict()
+    fitting = {name: value for name, value in state.items() if name not in own or own[name].shape == value.shape}
+    model.load_state_dict(fitting, strict=False)

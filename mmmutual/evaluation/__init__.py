@@ -1,0 +1,26 @@
+"""Costs and accuracy of sub-networks: counting, latency, the query table; plots are in ``evaluation.plotting``."""
+
+from .latency import Latency, device_name, measure_latency
+from .multiply_adds import count_grid, count_multiply_adds
+from .parameter_counts import count_parameters
+from .query_table import Cell, QueryTable, fill_query_table
+from .subnet_report import SubnetReportHook, subnet_rows, write_report
+from .subnet_table import format_count, format_table, main_metrics
+
+__all__ = [
+    'Cell',
+    'Latency',
+    'QueryTable',
+    'SubnetReportHook',
+    'count_grid',
+    'count_multiply_adds',
+    'count_parameters',
+    'device_name',
+    'fill_query_table',
+    'format_count',
+    'format_table',
+    'main_metrics',
+    'measure_latency',
+    'subnet_rows',
+    'write_report',
+]

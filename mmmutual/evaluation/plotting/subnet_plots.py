@@ -1,0 +1,159 @@
+"""Plots of sub-networks: each metric over a cost, one line for each input scale, and the Pareto front."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.transforms import Bbox
+
+from ..query_table.table import QueryTable
+
+MARKER = 3  # half the size of a point that no label may cover, pixels
+NO_METRICS = ('width', 'scale', 'multiply_adds', 'parameters', 'latency_ms', 'latency_p90_ms')
+
+
+def metrics_of(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """The metrics that any of the rows has; where nothing was detected at all there is none."""
+    return [key for key in dict.fromkeys(key for row in rows for key in row) if key not in NO_METRICS]
+
+
+def plot_subnets(rows: Sequence[Mapping[str, float]], path: str | Path, title: str = '') -> Path:
+    """Plot each metric of a table of sub-networks over multiply-adds.
+
+    Args:
+        rows: Sub-networks with ``width``, ``scale``, ``multiply_adds`` and metrics, as
+            :func:`~mmmutual.evaluation.format_table` takes them.
+        path: Where the picture goes; its suffix chooses the format.
+        title: Printed above the plot.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: If there is no row, or no metric.
+    """
+    if not metrics_of(rows):
+        raise ValueError('there is no sub-network with a metric to plot')
+    figure, axes = _panels(rows, title)
+    for metric, axis in axes.items():
+        _draw_scales(axis, rows, 'multiply_adds', metric, marker='o')
+        _label_widths(axis, rows, metric)
+        axis.margins(x=0.08, y=0.12)  # room for the labels
+        axis.legend(loc='lower right')
+    return _save(figure, path)
+
+
+def plot_front(table: QueryTable, cost: str, path: str | Path) -> Path:
+    """Plot each metric of a query table over a cost, with the Pareto front drawn out.
+
+    The front is a staircase: its height over a budget is what one gets for it. Its cells are labelled with their width
+    where there is room.
+
+    Args:
+        table: The table.
+        cost: One of ``table.costs``.
+        path: Where the picture goes; its suffix chooses the format.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: If the table has no such cost.
+    """
+    context = table.context
+    title = f'{context["checkpoint"]} of {context["config"]}'
+    if cost == 'latency_ms':
+        threads = f'{context["threads"]} thread{"s" * (context["threads"] != 1)}'
+        title += f'\n{context["device"]}, {threads}, batch of {context["batch_size"]}'
+    figure, axes = _panels(table.rows(), title)
+    for metric, axis in axes.items():
+        _draw_front(axis, table, cost, metric)
+        _draw_scales(axis, table.rows(), cost, metric, marker='o', markersize=5, linewidth=0.8, alpha=0.9)
+        axis.margins(x=0.09, y=0.1)
+        axis.legend(loc='lower right', framealpha=0.9)
+    figure.draw_without_rendering()  # fixes the layout that the labels are placed in
+    for metric, axis in axes.items():
+        _label_front(axis, table, cost, metric)
+    return _save(figure, path)
+
+
+def _panels(rows: Sequence[Mapping[str, float]], title: str) -> tuple[Figure, dict[str, Axes]]:
+    """A figure with a panel for each metric."""
+    metrics = metrics_of(rows)
+    figure = Figure(figsize=(5.2 * len(metrics), 4.2), layout='constrained')
+    axes = figure.subplots(1, len(metrics), squeeze=False)[0]
+    figure.suptitle(title, fontsize=10)
+    return figure, dict(zip(metrics, axes))
+
+
+def _unit(rows: Sequence[Mapping[str, float]], cost: str) -> tuple[float, str]:
+    """What a cost is divided by, and the label of the axis."""
+    if cost == 'latency_ms':
+        return 1, 'latency (ms)'
+    return (1e9, 'multiply-adds (G)') if max(row[cost] for row in rows) >= 1e9 else (1e6, 'multiply-adds (M)')
+
+
+def _draw_scales(axis: Axes, rows: Sequence[Mapping[str, float]], cost: str, metric: str, **style) -> None:
+    """A line for each scale, through its widths in order of their cost."""
+    unit, label = _unit(rows, cost)
+    for scale in sorted({row['scale'] for row in rows}, reverse=True):
+        line = sorted((row for row in rows if row['scale'] == scale), key=lambda row: row[cost])
+        costs = [row[cost] / unit for row in line]
+        axis.plot(costs, [row.get(metric, float('nan')) for row in line], label=f'scale {scale:g}', **style)
+    axis.set(xlabel=label, ylabel=metric)
+    axis.grid(alpha=0.3)
+
+
+def _label_widths(axis: Axes, rows: Sequence[Mapping[str, float]], metric: str) -> None:
+    """Write the width beside the points of the largest scale."""
+    largest, unit = max(row['scale'] for row in rows), _unit(rows, 'multiply_adds')[0]
+    for row in rows:
+        if row['scale'] == largest and metric in row:
+            point = (row['multiply_adds'] / unit, row[metric])
+            axis.annotate(f'x{row["width"]:g}', point, textcoords='offset points', xytext=(0, 7), ha='center')
+
+
+def _draw_front(axis: Axes, table: QueryTable, cost: str, metric: str) -> None:
+    unit = _unit(table.rows(), cost)[0]
+    front = table.front(cost, metric)
+    costs = [getattr(cell, cost) / unit for cell in front]
+    values = [cell.metrics[metric] for cell in front]
+    most = max(getattr(cell, cost) for cell in table.cells) / unit
+    style = dict(color='0.15', linewidth=2.2, zorder=1, label='front, with widths')
+    axis.step([*costs, most], [*values, values[-1]], where='post', **style)
+
+
+def _label_front(axis: Axes, table: QueryTable, cost: str, metric: str) -> None:
+    """Name the front's cells where there is room: above the step, else below it, else not at all."""
+    unit = _unit(table.rows(), cost)[0]
+    pixels = axis.transData.transform([(getattr(cell, cost) / unit, cell.metrics[metric]) for cell in table.cells])
+    taken = [Bbox.from_extents(*(point - MARKER), *(point + MARKER)) for point in pixels]
+    taken.append(axis.get_legend().get_window_extent())
+    outline = [withStroke(linewidth=2.5, foreground='white')]
+    for cell in reversed(table.front(cost, metric)):
+        for offset, side in (((-4, 5), 'right'), ((5, -12), 'left'), ((-4, -12), 'right'), ((5, 5), 'left')):
+            text = axis.annotate(
+                f'{cell.width:g}',
+                (getattr(cell, cost) / unit, cell.metrics[metric]),
+                textcoords='offset points',
+                xytext=offset,
+                ha=side,
+                fontsize=8,
+                path_effects=outline,
+            )
+            box = text.get_window_extent()
+            if not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            text.remove()
+
+
+def _save(figure: Figure, path: str | Path) -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    return path

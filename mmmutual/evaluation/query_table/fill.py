@@ -1,0 +1,247 @@
+"""Fill a query table: evaluate, count and time each sub-network of a grid, going on where a killed run stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmengine.runner.amp import autocast
+from torch import nn
+
+from mmmutual.checkpoint import check_architecture, check_mutual, read_checkpoint, warn_of_other_classes
+from mmmutual.checkpoint.fingerprint import check_identity, identity
+from mmmutual.config import build_model, nominal_size, scale_pipeline
+from mmmutual.engine import Subnet, SubnetTestLoop, check_model, prepare
+from mmmutual.engine.image_sides import fit_padding
+from mmmutual.engine.loops.evaluators import quiet
+from mmmutual.layers import check_ratios, get_width, set_width, use_width
+from mmmutual.progress import Progress
+
+from ..latency import device_name, measure_latency
+from ..multiply_adds import count_multiply_adds
+from ..parameter_counts import count_parameters
+from ..subnet_table import main_metrics
+from .table import Cell, QueryTable
+
+IMAGES = 5  # test images that latency is measured on; the warm-up sees each of them
+BAR = '{desc} {percentage:3.0f}%|{bar}| {elapsed} passed, {remaining} left'
+
+
+def fill_query_table(
+    config: Config,
+    checkpoint: str | Path,
+    path: str | Path,
+    widths: Sequence[float] | None = None,
+    scales: Sequence[float] | None = None,
+    repeats: int = 30,
+    force: bool = False,
+    remeasure: bool = False,
+) -> QueryTable:
+    """Write the query table of a grid of sub-networks; what the file already holds is not evaluated again.
+
+    The table is saved after each scale, so that a killed run loses at most one pass over the data. Cells that the file
+    holds beyond the grid stay in it. Latency is measured at the end, of all cells in turn.
+
+    Args:
+        config: An MMDetection config with a ``work_dir``.
+        checkpoint: The trained weights.
+        path: The JSON file.
+        widths: Width multipliers; None for those of ``test_cfg``.
+        scales: Input scales; None for those of ``test_cfg``, or 1.0.
+        repeats: Timed calls of each sub-network.
+        force: Start anew, whatever the file holds.
+        remeasure: Measure the latency again, for example on another device.
+
+    Returns:
+        The table, complete.
+
+    Raises:
+        FileNotFoundError: If the checkpoint or the data is missing.
+        TypeError: If widths or scales are not numbers.
+        ValueError: If the file is damaged or belongs to another checkpoint, config or data; if widths or scales are
+            out of range or unknown to the model; if its multiply-adds cannot be counted; if ``repeats`` is below 1; or
+            if ``path`` does not end in .json.
+    """
+    if repeats < 1:
+        raise ValueError(f'repeats must be at least 1, but got {repeats}')
+    if Path(path).suffix != '.json':  # a slip must not overwrite some other file
+        raise ValueError(f'the query table is a JSON file: give a path that ends in .json, not {path}')
+    widths = widths or config.test_cfg.get('widths')
+    if not widths:
+        check_mutual(build_model(config), read_checkpoint(checkpoint), checkpoint, config.filename)
+        raise ValueError('no widths: give --widths, since test_cfg of the config has none')
+    widths = check_ratios(widths)
+    scales = check_ratios(scales or config.test_cfg.get('scales') or (1.0,), 'scales')
+    expected = identity(config, checkpoint)
+    table, cells = None, ()
+    if not force and Path(path).exists():
+        table = QueryTable.load(path)
+        check_identity(table.context, expected, path)
+        cells = table.cells
+    there = {Subnet(cell.width, cell.scale) for cell in cells}
+    lacking = {scale: [width for width in widths if Subnet(width, scale) not in there] for scale in scales}
+    lacking = {scale: some for scale, some in lacking.items() if some}
+    if table is not None and table.complete and not lacking and not remeasure:
+        return table
+
+    runner = _runner(config, checkpoint, lacking)
+    context = {**expected, **_context(config, checkpoint, runner.model, repeats)}
+    for found in _evaluate(runner, context['size'], lacking):
+        cells = (*cells, *found)
+        if any(cell.metrics for cell in cells):
+            cells = _same_metrics(cells)
+            QueryTable(cells, context, complete=False).save(path)
+    cells = _same_metrics(cells)
+    table = QueryTable(_time(runner.model, config, cells, repeats), context)
+    table.save(path)
+    return table
+
+
+def _runner(config: Config, checkpoint: str | Path, lacking: dict[float, list[float]]) -> Runner:
+    """A runner that is ready to test; its own test loop is the first pass, if any."""
+    content = read_checkpoint(checkpoint)
+    prepare(config, splits=('test',))
+    model = check_model(config, splits=('test',))
+    check_mutual(model, content, checkpoint, config.filename)
+    check_architecture(model, content, checkpoint)
+    warn_of_other_classes(config, content, checkpoint)
+    config = config.copy()
+    config.load_from, config.resume = str(checkpoint), False
+    config.log_level = 'WARNING'  # the terminal belongs to the progress bar
+    if lacking:
+        config.test_cfg = _pass(config.test_cfg, *next(iter(lacking.items())))
+    with quiet():
+        runner = Runner.from_cfg(config)
+        runner.call_hook('before_run')
+        runner.load_or_resume()
+    fit_padding(runner.model)
+    return runner
+
+
+def _pass(test_cfg: Mapping, scale: float, widths: Sequence[float]) -> dict:
+    """Config of the loop that evaluates some widths at one scale."""
+    options = {name: test_cfg[name] for name in ('fp16', 'calibration_batches') if name in test_cfg}
+    return dict(type='SubnetTestLoop', widths=widths, scales=(scale,), report=False, **options)
+
+
+def _context(config: Config, checkpoint: str | Path, model: nn.Module, repeats: int) -> dict:
+    size = nominal_size(config.test_dataloader)
+    if size is None:
+        raise ValueError(
+            'a query table needs the size of the test images, but the test pipeline has no Resize with a scale. Add '
+            "dict(type='Resize', scale=(width, height), keep_ratio=True) to it"
+        )
+    return dict(
+        config=Path(config.filename or config.work_dir).name,
+        checkpoint=Path(checkpoint).name,
+        size=list(size),
+        device=device_name(next(model.parameters()).device),
+        threads=torch.get_num_threads(),
+        batch_size=1,
+        latency=dict(images=IMAGES, warmup=IMAGES, repeats=repeats),
+        versions={name: import_module(name).__version__ for name in ('torch', 'mmdet', 'mmmutual')},
+        created=datetime.now(timezone.utc).isoformat(timespec='seconds'),
+    )
+
+
+class _ProgressHook(Hook):
+    """Advances a bar by the multiply-adds of each batch: batches of small scales take less time."""
+
+    def __init__(self, bar: Progress) -> None:
+        self.bar, self.step = bar, 0
+
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        self.bar.update(self.step)
+
+
+def _evaluate(runner: Runner, size: Sequence[int], lacking: dict[float, list[float]]) -> Iterator[list[Cell]]:
+    """Cells without latency, one scale after the other; each is one pass over the data."""
+    if not lacking:
+        return
+    first, *others = lacking
+    with quiet():
+        loops: dict[float, SubnetTestLoop] = {first: runner.test_loop}
+        for scale in others:
+            loops[scale] = runner.build_test_loop(_pass(runner.cfg.test_cfg, scale, lacking[scale]))
+    for loop in loops.values():
+        loop.check_widths()
+    counts = {
+        scale: {width: _count(runner.model, width, scale, size) for width in widths}
+        for scale, widths in lacking.items()
+    }
+    steps = {scale: sum(count for count, _ in counts[scale].values()) for scale in lacking}
+    total = sum(steps[scale] * len(loop.dataloader) for scale, loop in loops.items())
+    with Progress(total=total, bar_format=BAR, smoothing=0.05) as bar:
+        progress = _ProgressHook(bar)
+        runner.register_hook(progress)
+        for scale, loop in loops.items():
+            bar.set_description(f'scale {scale:g}, {len(lacking[scale])} widths')
+            progress.step = steps[scale]
+            with quiet():
+                loop.run()
+            yield [
+                Cell(width, scale, *counts[scale][width], main_metrics(loop.results[Subnet(width, scale)]))
+                for width in lacking[scale]
+            ]
+
+
+def _count(model: nn.Module, width: float, scale: float, size: Sequence[int]) -> tuple[int, int]:
+    """Multiply-adds and parameters."""
+    height, width_px = (round(side * scale) for side in size)
+    with use_width(model, width):
+        return count_multiply_adds(model, (height, width_px))['total'], count_parameters(model)
+
+
+def _same_metrics(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """Cells in order, with 0 for a metric that some have and others lack: those detected nothing."""
+    names = dict.fromkeys(name for cell in cells for name in cell.metrics)
+    if not names:
+        raise ValueError('no sub-network detected anything, so there is no metric. Is the checkpoint trained?')
+    filled = (replace(cell, metrics={name: cell.metrics.get(name, 0.0) for name in names}) for cell in cells)
+    return tuple(sorted(filled, key=lambda cell: (-cell.scale, -cell.width)))
+
+
+@torch.no_grad()
+def _time(model: nn.Module, config: Config, cells: Sequence[Cell], repeats: int) -> tuple[Cell, ...]:
+    """The cells with their latency: one image from the loaded batch to the detections, masks pasted."""
+    with quiet():
+        samples = {scale: _samples(config, scale) for scale in {cell.scale for cell in cells}}
+    subnets = [Subnet(cell.width, cell.scale) for cell in cells]
+    fp16 = config.test_cfg.get('fp16', False)
+
+    def detect(subnet: Subnet, turn: int) -> None:
+        batches = samples[subnet.scale]
+        with autocast(enabled=fp16):
+            model.test_step(batches[turn % len(batches)])
+
+    model.eval()
+    calls = len(subnets) * (IMAGES + repeats)
+    with use_width(model, get_width(model)), Progress(desc='latency', total=calls, bar_format=BAR) as bar:
+        latencies = measure_latency(
+            detect,
+            subnets,
+            warmup=IMAGES,
+            repeats=repeats,
+            prepare=lambda subnet: set_width(model, subnet.width),
+            on_call=lambda subnet: bar.update(),
+        )
+    return tuple(
+        replace(cell, latency_ms=round(latency.median_ms, 3), latency_p90_ms=round(latency.p90_ms, 3))
+        for cell, latency in zip(cells, latencies.values())
+    )
+
+
+def _samples(config: Config, scale: float) -> list[dict]:
+    """Batches of one test image each, spread over the data."""
+    loader = Runner.build_dataloader(scale_pipeline(config.test_dataloader, scale))
+    last = len(loader.dataset) - 1
+    indices = sorted({round(index) for index in np.linspace(0, last, IMAGES)})
+    return [loader.collate_fn([loader.dataset[index]]) for index in indices]

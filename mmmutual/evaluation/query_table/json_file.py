@@ -1,0 +1,151 @@
+"""The file of a query table: JSON with a schema name and a version, checked by hand before anything believes it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmmutual.checkpoint.atomic_write import write_whole
+
+SCHEMA = 'mmmutual.query_table'
+VERSION = 1
+
+
+def write_atomically(path: str | Path, complete: bool, context: Mapping, cells: Sequence[Mapping]) -> None:
+    """Write a table so that a reader, or a run killed meanwhile, never leaves or sees a part of it.
+
+    Args:
+        path: Where it goes; the folder is made.
+        complete: Whether the evaluation had come to its end.
+        context: What the numbers hold for.
+        cells: One mapping for each sub-network.
+
+    Raises:
+        ValueError: If a number is not finite.
+    """
+    content = dict(schema=SCHEMA, version=VERSION, complete=complete, context=dict(context), cells=list(cells))
+    text = json.dumps(content, indent=1, allow_nan=False)
+    write_whole(path, lambda part: part.write_text(text))
+
+
+def read_table(path: str | Path) -> dict[str, Any]:
+    """Read the file of a table and check each of its values.
+
+    Args:
+        path: A JSON file.
+
+    Returns:
+        Its content: ``complete``, ``context`` and ``cells``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not JSON, no query table, of another version, or holds a wrong value.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'there is no query table {path}. Write one with tools/analysis_tools/query_table.py CONFIG CHECKPOINT'
+        )
+    try:
+        content = json.loads(path.read_bytes(), parse_constant=_refuse)
+    except ValueError as error:
+        raise ValueError(
+            f'the query table {path} is damaged: it is no JSON text ({error}). Write it anew with '
+            'tools/analysis_tools/query_table.py --force'
+        ) from error
+    if not isinstance(content, dict) or content.get('schema') != SCHEMA:
+        found = content.get('schema') if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f'{path} is no query table: its "schema" should be {SCHEMA!r}, but is {found!r}')
+    if content.get('version') != VERSION:
+        raise ValueError(
+            f'the query table {path} has version {content.get("version")!r}, but this mmmutual reads version '
+            f'{VERSION}. Write it anew, or use the mmmutual that wrote it'
+        )
+    try:
+        _check(content, CONTENT, '')
+        _check(content['context'], CONTEXT, 'context.')
+        for index, cell in enumerate(content['cells']):
+            _check(cell, CELL, f'cells[{index}].')
+            _check_cell(cell, f'cells[{index}].')
+    except ValueError as error:
+        raise ValueError(f'the query table {path} is damaged: {error}') from error
+    return content
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_ratio(value: object) -> bool:
+    return _is_number(value) and 0 < value <= 1
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_latency(value: object) -> bool:
+    return value is None or (_is_number(value) and value > 0)
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(_is_count(side) and side for side in value)
+
+
+def _is_numbers_by_name(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_is_number, value.values()))
+
+
+Check = tuple[Callable[[object], bool], str]
+CONTENT: dict[str, Check] = {
+    'complete': (lambda value: isinstance(value, bool), 'true or false'),
+    'context': (lambda value: isinstance(value, dict), 'an object'),
+    'cells': (lambda value: isinstance(value, list), 'a list'),
+}
+CONTEXT: dict[str, Check] = {
+    'config': (_is_text, 'a text'),
+    'checkpoint': (_is_text, 'a text'),
+    'checkpoint_sha256': (_is_text, 'a text'),
+    'size': (_is_size, 'height and width in pixels'),
+    'device': (_is_text, 'a text'),
+    'threads': (_is_count, 'a whole number'),
+    'batch_size': (_is_count, 'a whole number'),
+    'versions': (lambda value: isinstance(value, dict) and all(map(_is_text, value.values())), 'texts by name'),
+    'created': (_is_text, 'a text'),
+}
+CELL: dict[str, Check] = {
+    'width': (_is_ratio, 'a number above 0 and at most 1'),
+    'scale': (_is_ratio, 'a number above 0 and at most 1'),
+    'multiply_adds': (_is_count, 'a whole number'),
+    'parameters': (_is_count, 'a whole number'),
+    'metrics': (_is_numbers_by_name, 'numbers by name'),
+    'latency_ms': (_is_latency, 'null or milliseconds above 0'),
+    'latency_p90_ms': (_is_latency, 'null or milliseconds above 0'),
+}
+
+
+def _check(values: object, checks: Mapping[str, Check], where: str) -> None:
+    if not isinstance(values, dict):
+        raise ValueError(f'"{where.rstrip(".")}" should be an object, but is {values!r}')
+    for name, (is_right, wanted) in checks.items():
+        if name not in values:
+            raise ValueError(f'"{where}{name}" is missing')
+        if not is_right(values[name]):
+            raise ValueError(f'"{where}{name}" should be {wanted}, but is {values[name]!r}')
+
+
+def _check_cell(cell: Mapping, where: str) -> None:
+    unknown = sorted(set(cell) - set(CELL))
+    if unknown:
+        raise ValueError(f'"{where}{unknown[0]}" is unknown')
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f'{constant} is no number of JSON')

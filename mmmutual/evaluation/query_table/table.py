@@ -1,0 +1,243 @@
+"""The query table: what each sub-network costs and reaches, and which one fits a budget.
+
+MutualNet deploys one network by such a table (arXiv 1909.12978): for each budget, the width and the input
+scale that do best within it. The file's format is described in docs/query_table.md.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from numbers import Real
+from operator import attrgetter
+from pathlib import Path
+
+from mmmutual.layers import check_ratio
+
+from ..subnet_table import format_count
+from .json_file import read_table, write_atomically
+
+COSTS = ('multiply_adds', 'latency_ms')
+PREFERRED = ('mask mAP', 'box mAP')
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One sub-network of a query table.
+
+    Attributes:
+        width: Width multiplier in (0, 1].
+        scale: Input scale in (0, 1].
+        multiply_adds: For one image of the nominal size times the scale.
+        parameters: Number of active parameters.
+        metrics: Such as ``{'box mAP': 0.41, 'mask mAP': 0.43}``.
+        latency_ms: Median time of one batch in milliseconds, None if it was not measured.
+        latency_p90_ms: Its 90th percentile.
+    """
+
+    width: float
+    scale: float
+    multiply_adds: int
+    parameters: int
+    metrics: dict[str, float]
+    latency_ms: float | None = None
+    latency_p90_ms: float | None = None
+
+    def __str__(self) -> str:
+        """Such as ``'width 0.5 at scale 1: 297.3 M multiply-adds, 29.8 ms, box mAP 0.389, mask mAP 0.418'``."""
+        facts = [format_cost(cost, getattr(self, cost)) for cost in COSTS if getattr(self, cost) is not None]
+        facts += [f'{name} {value:.3f}' for name, value in self.metrics.items()]
+        return f'width {self.width:g} at scale {self.scale:g}: {", ".join(facts)}'
+
+
+@dataclass(frozen=True)
+class QueryTable:
+    """Sub-networks with their costs and metrics.
+
+    Attributes:
+        cells: The sub-networks, at least one, each width and scale once.
+        context: What the numbers hold for: ``config``, ``checkpoint`` (file names), ``checkpoint_sha256``, ``size``
+            (nominal height and width in pixels), ``device``, ``threads``, ``batch_size``, ``versions``, ``created`` and
+            more; docs/query_table.md lists them.
+        complete: Whether the evaluation that wrote the table had come to its end.
+
+    Raises:
+        ValueError: If there is no cell, if one occurs twice, or if two have different metrics.
+    """
+
+    cells: tuple[Cell, ...]
+    context: dict
+    complete: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.cells:
+            raise ValueError('a query table needs at least one cell')
+        seen = set()
+        for cell in self.cells:
+            if (cell.width, cell.scale) in seen:
+                raise ValueError(f'width {cell.width:g} at scale {cell.scale:g} occurs more than once')
+            seen.add((cell.width, cell.scale))
+            if set(cell.metrics) != set(self.cells[0].metrics) or not cell.metrics:
+                raise ValueError(
+                    f'each cell needs the same metrics, at least one, but width {cell.width:g} at scale '
+                    f'{cell.scale:g} has {list(cell.metrics)} and the first cell {list(self.cells[0].metrics)}'
+                )
+
+    @classmethod
+    def load(cls, path: str | Path) -> QueryTable:
+        """Read a table.
+
+        Args:
+            path: A JSON file as :meth:`save` writes it.
+
+        Returns:
+            The table; a partial one has ``complete=False``.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is damaged, something else, or of another version.
+        """
+        content = read_table(path)
+        try:
+            return cls(tuple(Cell(**cell) for cell in content['cells']), content['context'], content['complete'])
+        except ValueError as error:
+            raise ValueError(f'the query table {path} is damaged: {error}') from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the table as JSON; a reader sees the former file or this one, never a part."""
+        write_atomically(path, self.complete, self.context, [asdict(cell) for cell in self.cells])
+
+    def write_csv(self, path: str | Path) -> None:
+        """Write the cells as CSV: a column for each number, the metrics last."""
+        rows = self.rows()
+        with open(path, 'w', newline='') as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def rows(self) -> list[dict[str, float | None]]:
+        """The cells as flat rows, the metrics under their names."""
+        rows = [asdict(cell) for cell in self.cells]
+        return [{**row, **metrics} for row in rows for metrics in [row.pop('metrics')]]
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """Names of the costs that every cell has: ``'multiply_adds'`` and, if measured, ``'latency_ms'``."""
+        return tuple(name for name in COSTS if all(getattr(cell, name) is not None for cell in self.cells))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that every cell has."""
+        return tuple(self.cells[0].metrics)
+
+    def cell(self, width: float, scale: float) -> Cell:
+        """The cell of a width and scale.
+
+        Args:
+            width: Width multiplier.
+            scale: Input scale.
+
+        Returns:
+            The cell.
+
+        Raises:
+            ValueError: If the table has no such cell, with those that it has.
+        """
+        width, scale = check_ratio(width), check_ratio(scale, 'scale')
+        for cell in self.cells:
+            if (cell.width, cell.scale) == (width, scale):
+                return cell
+        there = ', '.join(f'{cell.width:g} at {cell.scale:g}' for cell in self.cells)
+        raise ValueError(f'the query table has no width {width:g} at scale {scale:g}; it has {there}')
+
+    def front(self, cost: str = 'multiply_adds', metric: str | None = None) -> list[Cell]:
+        """The Pareto front: cells that no other cell beats at the same or a lower cost.
+
+        Args:
+            cost: One of ``costs``.
+            metric: One of ``metrics``; None for mask mAP, else box mAP, else the first.
+
+        Returns:
+            The cells in order of rising cost, each with a higher metric than the one before.
+
+        Raises:
+            ValueError: If the table has no such cost or metric.
+        """
+        self._check_cost(cost)
+        metric = self._metric(metric)
+        front: list[Cell] = []
+        for cell in sorted(self.cells, key=lambda cell: (getattr(cell, cost), -cell.metrics[metric])):
+            if not front or cell.metrics[metric] > front[-1].metrics[metric]:
+                front.append(cell)
+        return front
+
+    def best(
+        self, budget_flops: float | None = None, budget_ms: float | None = None, metric: str | None = None
+    ) -> Cell:
+        """The cell with the highest metric among those within all given budgets; of equals, the cheapest.
+
+        Args:
+            budget_flops: Most multiply-adds for one image.
+            budget_ms: Highest median latency in milliseconds.
+            metric: One of ``metrics``; None for mask mAP, else box mAP, else the first.
+
+        Returns:
+            The cell.
+
+        Raises:
+            TypeError: If a budget is not a number.
+            ValueError: If no cell fits, with the cheapest one; or if the table has no such metric or no latency.
+        """
+        metric = self._metric(metric)
+        given = {'multiply_adds': ('budget_flops', budget_flops), 'latency_ms': ('budget_ms', budget_ms)}
+        budgets = {cost: _check_budget(*budget) for cost, budget in given.items() if budget[1] is not None}
+        for cost in budgets:
+            self._check_cost(cost)
+        fitting = [cell for cell in self.cells if all(getattr(cell, cost) <= most for cost, most in budgets.items())]
+        if not fitting:
+            raise ValueError(self._nothing_fits(budgets))
+        costs = tuple(budgets) or ('multiply_adds',)
+        return max(fitting, key=lambda cell: (cell.metrics[metric], *(-getattr(cell, cost) for cost in costs)))
+
+    def _nothing_fits(self, budgets: Mapping[str, float]) -> str:
+        asked = ' and '.join(format_cost(cost, most) for cost, most in budgets.items())
+        cheapest = []
+        for cost in budgets:
+            cell = min(self.cells, key=attrgetter(cost))
+            cheapest.append(
+                f'width {cell.width:g} at scale {cell.scale:g} with {format_cost(cost, getattr(cell, cost))}'
+            )
+        return f'no sub-network fits a budget of {asked}: the cheapest is {" and ".join(cheapest)}'
+
+    def _metric(self, metric: str | None) -> str:
+        if metric is None:
+            wanted = (name for end in PREFERRED for name in self.metrics if name.endswith(end))  # of the first data set
+            return next(wanted, self.metrics[0])
+        if metric not in self.metrics:
+            raise ValueError(f'the query table has no metric {metric!r}; it has {list(self.metrics)}')
+        return metric
+
+    def _check_cost(self, cost: str) -> None:
+        if cost not in COSTS:
+            raise ValueError(f'cost must be one of {list(COSTS)}, but got {cost!r}')
+        if cost not in self.costs:
+            raise ValueError(
+                'the query table has no latencies: let tools/analysis_tools/query_table.py measure them, or use '
+                'multiply-adds'
+            )
+
+
+def format_cost(cost: str, value: float) -> str:
+    """A cost as people read it, such as ``'180.60 G multiply-adds'`` or ``'31.2 ms'``."""
+    if cost == 'latency_ms':
+        return f'{value:.1f} ms'
+    return f'{format_count(value)} multiply-adds'
+
+
+def _check_budget(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f'{name} must be a number above 0, but got {value!r}')
+    if not value > 0:
+        raise ValueError(f'{name} must be above 0, but got {value!r}')
+    return float(value)

@@ -1,0 +1,109 @@
+"""The report of an evaluation of many sub-networks: a table in the log, and files next to the log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from mmmutual.engine import Subnet, SubnetTestLoop, SubnetValLoop
+from mmmutual.engine.unwrapped import unwrapped
+
+from .multiply_adds import count_grid
+from .subnet_table import format_table, main_metrics
+
+SubnetLoop = SubnetValLoop | SubnetTestLoop
+
+
+def subnet_rows(loop: SubnetLoop, counts: Mapping[Subnet, int] | None = None) -> list[dict[str, float]]:
+    """The sub-networks that a loop evaluated, as rows of a table: width, scale, multiply-adds and main metrics.
+
+    Args:
+        loop: A loop that has run.
+        counts: Multiply-adds of each sub-network; None to count them.
+
+    Returns:
+        A row for each sub-network; without multiply-adds if they cannot be counted.
+    """
+    counts = count_subnets(loop) if counts is None else counts
+    rows = []
+    for subnet, metrics in loop.results.items():
+        row = dict(width=subnet.width, scale=subnet.scale)
+        if subnet in counts:
+            row['multiply_adds'] = counts[subnet]
+        rows.append({**row, **main_metrics(metrics)})
+    return rows
+
+
+def count_subnets(loop: SubnetLoop) -> dict[Subnet, int]:
+    """Multiply-adds of each sub-network of a loop at the nominal test size; empty, with a warning, if not countable."""
+    if loop.size is None:
+        return {}
+    sizes = {scale: tuple(round(side * scale) for side in loop.size) for scale in loop.scales}
+    try:
+        counts = count_grid(unwrapped(loop.runner.model), loop.widths, set(sizes.values()))
+    except ValueError as error:
+        loop.runner.logger.warning(f'The table has no multiply-adds: {error}')
+        return {}
+    return {Subnet(width, scale): counts[width, sizes[scale]] for width in loop.widths for scale in loop.scales}
+
+
+def write_report(rows: Sequence[Mapping[str, float]], folder: str | Path) -> dict[str, Path]:
+    """Write ``subnets.json`` and, if multiply-adds and a metric are known, ``subnets.png``.
+
+    Args:
+        rows: Sub-networks as :func:`~mmmutual.evaluation.format_table` accepts them.
+        folder: The folder of the files.
+
+    Returns:
+        The paths under ``'table'`` and ``'plot'``.
+    """
+    from .plotting.subnet_plots import metrics_of, plot_subnets  # here, so that training imports no matplotlib
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {'table': folder / 'subnets.json'}
+    paths['table'].write_text(json.dumps(list(map(dict, rows)), indent=1))
+    if metrics_of(rows) and 'multiply_adds' in rows[0]:
+        paths['plot'] = plot_subnets(rows, folder / 'subnets.png')
+    return paths
+
+
+@HOOKS.register_module()
+class SubnetReportHook(Hook):
+    """Logs the table of sub-networks after each evaluation; after a test it writes the table and a plot.
+
+    ``SubnetValLoop`` and ``SubnetTestLoop`` register it, so a config need not name it.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(self) -> None:
+        self._counts: dict[Subnet, int] | None = None
+
+    def after_val(self, runner: Runner) -> None:
+        """Log the table."""
+        if isinstance(runner.val_loop, SubnetValLoop):
+            if self._counts is None:  # a training validates many times
+                self._counts = count_subnets(runner.val_loop)
+            _log_table(runner, subnet_rows(runner.val_loop, self._counts))
+
+    def after_test(self, runner: Runner) -> None:
+        """Log the table; write the files if the loop's ``report`` is set."""
+        loop = runner.test_loop
+        if not isinstance(loop, SubnetTestLoop):
+            return
+        rows = subnet_rows(loop)
+        _log_table(runner, rows)
+        if loop.report and is_main_process():
+            for kind, path in write_report(rows, runner.log_dir).items():
+                runner.logger.info(f'{kind}: {path}')
+
+
+def _log_table(runner: Runner, rows: Sequence[Mapping[str, float]]) -> None:
+    runner.logger.info('Sub-networks:\n' + format_table(rows))

@@ -1,0 +1,242 @@
+"""Inference within a budget: mmdet's inferencer, which runs the sub-network that fits each call."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import mmcv
+import numpy as np
+import torch
+from mmdet.apis import DetInferencer
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
+from torch import nn
+
+from mmmutual.checkpoint import check_architecture, check_mutual, read_checkpoint, warn_of_other_classes
+from mmmutual.checkpoint.fingerprint import sha256
+from mmmutual.config import load_config, scale_pipeline
+from mmmutual.config.channel_check import check_channels
+from mmmutual.config.registered_names import plain_config
+from mmmutual.datasets import drawable_meta
+from mmmutual.engine import Subnet
+from mmmutual.engine.image_sides import fit_padding
+from mmmutual.evaluation import QueryTable
+from mmmutual.layers import check_ratio, set_width
+from mmmutual.slimming import input_channels
+
+from .image_folder import find_images
+from .latency_controller import LatencyController
+
+WAYS = 'width and scale, budget_flops and budget_ms, or target_ms'
+
+
+class AdaptiveInferencer(DetInferencer):
+    """mmdet's ``DetInferencer`` for all sub-networks of one checkpoint.
+
+    An inferencer runs one sub-network at a time: the width is a state of its model. Calls from several threads wait
+    for each other; to run at the same time, make an inferencer for each thread.
+
+    Args:
+        model: Config file, config or name of a config such as ``mmdet::...``.
+        weights: Checkpoint file; it is loaded without executing anything in it.
+        device: Such as ``'cuda:0'``; None for a GPU if there is one.
+        scope: As ``DetInferencer``.
+        palette: As ``DetInferencer``.
+        show_progress: As ``DetInferencer``; a single image has no progress bar.
+        table: Query table of the checkpoint, or its file, written by tools/analysis_tools/query_table.py. Needed for
+            budgets and targets.
+
+    Attributes:
+        subnet: The sub-network that the next batch would run at.
+        table: The query table or None.
+        controller: What adapts to ``target_ms``; None before the first such call.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If the checkpoint or the table is damaged or does not fit the config, or if the checkpoint is of a
+            mutual training and the config is not.
+
+    Example:
+        >>> inferencer = AdaptiveInferencer(config, checkpoint, table='table.json')
+        >>> inferencer('image.jpg', budget_ms=30)['cells']
+        [{'width': 0.5, 'scale': 0.8, 'latency_ms': 27.9}]
+    """
+
+    clock = staticmethod(time.perf_counter)  # seconds
+
+    def __init__(
+        self,
+        model: str | Path | Config | ConfigDict,
+        weights: str | Path,
+        device: str | None = None,
+        scope: str | None = 'mmdet',
+        palette: str = 'none',
+        show_progress: bool = True,
+        table: str | Path | QueryTable | None = None,
+    ) -> None:
+        if isinstance(model, (str, Path)):
+            model = load_config(model)
+        elif isinstance(model, Config):
+            model = plain_config(model)
+        if not isinstance(model, (Config, ConfigDict)):
+            raise TypeError(f'model must be a config or its file, but got {model!r}')
+        self.table = QueryTable.load(table) if isinstance(table, (str, Path)) else table
+        self.controller: LatencyController | None = None
+        self._lock = threading.RLock()
+        super().__init__(model, str(weights), device, scope, palette, show_progress)
+        self._show_progress = show_progress
+        if self.table is not None and self.table.context['checkpoint_sha256'] != sha256([weights]):
+            print_log(
+                f'the query table was made for another checkpoint ({self.table.context["checkpoint"]}) than {weights}: '
+                'its metrics are not those of this one',
+                logger='current',
+                level=logging.WARNING,
+            )
+        self._switch(Subnet(1.0, 1.0))
+
+    def __call__(
+        self,
+        inputs: str | Path | np.ndarray | Sequence,
+        *args: Any,
+        width: float | None = None,
+        scale: float | None = None,
+        budget_flops: float | None = None,
+        budget_ms: float | None = None,
+        target_ms: float | None = None,
+        **kwargs: Any,
+    ) -> dict:
+        """Detect objects with the sub-network that was asked for, without any wish with the widest at full scale.
+
+        Args:
+            inputs: A path, URL, folder (its images in the order of names, whatever the case of their endings) or array
+                (H, W, 3) in BGR or (H, W) in grey, or a list of them.
+            *args: As ``DetInferencer``.
+            width: Width multiplier; 1.0 if only ``scale`` is given.
+            scale: Input scale; 1.0 if only ``width`` is given.
+            budget_flops: Most multiply-adds for one image.
+            budget_ms: Highest latency in the query table, in milliseconds.
+            target_ms: The measured latency to hold, in milliseconds: a controller watches the batches, of this call
+                and of later ones with a target, and may change the sub-network after each.
+            **kwargs: As ``DetInferencer``, for example ``batch_size``, ``out_dir`` or ``return_vis``.
+
+        Returns:
+            The result of ``DetInferencer`` with one more list, ``'cells'``. It has a dict for each prediction: the
+            ``width`` and ``scale`` that made it, and ``latency_ms``, the measured time of its batch in the model.
+
+        Raises:
+            TypeError: If one of the numbers is none.
+            ValueError: If wishes of different kinds are given, if a number is out of range, if no sub-network fits the
+                budget, if the model does not know the width, if there is no query table to choose from, or if a folder
+                has no image.
+        """
+        with self._lock:
+            kinds = ((width, scale), (budget_flops, budget_ms), (target_ms,))
+            if sum(any(value is not None for value in kind) for kind in kinds) > 1:
+                raise ValueError(
+                    f'give wishes of one kind only, {WAYS}, but got {width=}, {scale=}, {budget_flops=}, '
+                    f'{budget_ms=}, {target_ms=}'
+                )
+            self._adapting = target_ms is not None
+            if target_ms is not None:
+                self._switch(self._follow(target_ms))
+            elif budget_flops is not None or budget_ms is not None:
+                cell = self._table().best(budget_flops=budget_flops, budget_ms=budget_ms)
+                self._switch(Subnet(cell.width, cell.scale))
+            else:
+                width = 1.0 if width is None else check_ratio(width)
+                self._switch(Subnet(width, 1.0 if scale is None else check_ratio(scale, 'scale')))
+            self._cells: list[dict[str, float]] = []
+            result = super().__call__(inputs, *args, **kwargs)
+            return {**result, 'cells': self._cells}
+
+    def forward(self, inputs: dict | tuple, **kwargs: Any) -> list:
+        """Run one batch, note its latency, and let the controller choose the sub-network of the next one."""
+        start = self._now()
+        predictions = super().forward(inputs, **kwargs)
+        latency_ms = (self._now() - start) * 1e3
+        cell = dict(width=self.subnet.width, scale=self.subnet.scale, latency_ms=latency_ms)
+        self._cells += [dict(cell) for _ in predictions]
+        if self._adapting:
+            chosen = self.controller.update(latency_ms)
+            self._switch(Subnet(chosen.width, chosen.scale))  # the next batch is not preprocessed yet
+        return predictions
+
+    def _switch(self, subnet: Subnet) -> None:
+        """Change the model's width, and the pipeline that the next batch goes through."""
+        if subnet.scale not in self._pipelines:
+            self._pipelines[subnet.scale] = self._build_pipeline(subnet.scale)
+        set_width(self.model, subnet.width)
+        self.pipeline, self.subnet = self._pipelines[subnet.scale], subnet
+
+    def _follow(self, target_ms: float) -> Subnet:
+        """The sub-network to go on with towards a target."""
+        if self.controller is None:
+            self.controller = LatencyController(self._table().front('latency_ms'), target_ms)
+        self.controller.target_ms = target_ms
+        cell = self.controller.cell
+        return Subnet(cell.width, cell.scale)
+
+    def _table(self) -> QueryTable:
+        if self.table is None:
+            raise ValueError(
+                'budget_flops, budget_ms and target_ms need a query table: write one with '
+                'tools/analysis_tools/query_table.py CONFIG CHECKPOINT, and give it as table=... (--table of the demo)'
+            )
+        return self.table
+
+    def _now(self) -> float:
+        if self._device.type == 'cuda':
+            torch.cuda.synchronize(self._device)
+        return self.clock()
+
+    def _init_model(self, cfg: Config, weights: str, device: str = 'cpu') -> nn.Module:
+        self._device = torch.device(device)
+        self._weights, self._config_name = weights, getattr(cfg, 'filename', None)
+        model = super()._init_model(cfg, None, device)  # or else MMEngine would read the file, and less strictly
+        fit_padding(model)
+        return model
+
+    def _load_weights_to_model(self, model: nn.Module, checkpoint: dict | None, cfg: Config) -> None:
+        checkpoint = read_checkpoint(self._weights)
+        check_channels(model)
+        check_mutual(model, checkpoint, self._weights, self._config_name)
+        check_architecture(model, checkpoint, self._weights)
+        warn_of_other_classes(cfg, checkpoint, self._weights, "detections have the checkpoint's names")
+        super()._load_weights_to_model(model, checkpoint, cfg)
+        model.dataset_meta = drawable_meta(model.dataset_meta)
+
+    def _init_pipeline(self, cfg: Config) -> Callable[[Any], dict]:
+        self._loader = cfg.test_dataloader
+        self._pipelines = {1.0: self._build_pipeline(1.0)}
+        return self._pipelines[1.0]
+
+    def _build_pipeline(self, scale: float) -> Callable[[Any], dict]:
+        pipeline = super()._init_pipeline(ConfigDict(test_dataloader=scale_pipeline(self._loader, scale)))
+        channels = input_channels(self.model)
+        return lambda image: pipeline(_with_channels(image, channels) if isinstance(image, np.ndarray) else image)
+
+    def _inputs_to_list(self, inputs: str | Path | np.ndarray | Sequence) -> list:
+        if isinstance(inputs, (str, Path)) and Path(inputs).is_dir():
+            inputs = find_images(inputs)  # mmdet leaves out files such as IMG_0001.JPG
+        if isinstance(inputs, Path):
+            inputs = str(inputs)
+        items = [str(item) if isinstance(item, Path) else item for item in super()._inputs_to_list(inputs)]
+        self.show_progress = self._show_progress and len(items) > 1  # no bar for each frame of a video
+        return items
+
+
+def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """An image (H, W), (H, W, 1) or (H, W, 3) in BGR with as many channels as the model takes, as files are loaded."""
+    there = 1 if image.ndim == 2 else image.shape[-1]
+    if there == channels:
+        return image
+    if (there, channels) == (3, 1):
+        return mmcv.bgr2gray(image)
+    if (there, channels) == (1, 3):
+        return mmcv.gray2bgr(image)
+    raise ValueError(f'the image has the shape {image.shape}, but the model takes images of {channels} channels')

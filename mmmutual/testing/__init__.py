@@ -1,0 +1,1 @@
+"""Checks of MMDetection's own configs: whether they can be made mutual and agree with stock."""

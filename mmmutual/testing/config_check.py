@@ -1,0 +1,164 @@
+"""Whether a config of mmdet, shrunk in data and images, can be made mutual and agrees with the stock detector."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from mmdet.registry import MODELS
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.optim import OptimWrapper
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+
+from mmmutual.config import load_config, make_mutual_with_plan
+from mmmutual.config.scaled_pipeline import nested_dicts
+from mmmutual.engine import MutualLearningHook
+from mmmutual.layers import use_width
+
+from .small_config import demo_batch, image_size, shrink
+
+WIDTHS = (1.0, 0.5, 0.25)
+
+
+def check_config(name: str, slim: str = 'backbone') -> float:
+    """Make a config mutual and compare it with stock.
+
+    Args:
+        name: As ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
+        slim: What slims: ``'backbone'`` or ``'detector'``.
+
+    Returns:
+        The share of the detector's multiply-adds that slims, in [0, 1].
+
+    Raises:
+        ValueError: If it cannot be made mutual, or for the first thing that is not as it should be.
+    """
+    MMLogger.get_instance('mmengine', log_level='ERROR')
+    config = shrink(load_config(name))
+    size, scales = image_size(config)
+    mutual_config, plan = make_mutual_with_plan(config, WIDTHS, scales, slim)
+    share = plan.share
+    del plan  # with its detector
+    _thaw_alike(config.model, mutual_config.model)
+    torch.manual_seed(0)
+    stock, mutual = MODELS.build(config.model), MODELS.build(mutual_config.model)
+    stock.init_weights()
+    for key, value in stock.named_parameters():
+        if key.endswith('fc_reg.weight'):
+            value.data *= 0.01  # boxes on the image, as a trained detector's; mmdet pastes no masks elsewhere
+    _begin_training()
+    missing = mutual.load_state_dict(stock.state_dict(), strict=False)
+    _require(not missing.missing_keys and not missing.unexpected_keys, f'checkpoint keys differ: {missing}')
+    if hasattr(stock, 'teacher_model'):
+        mutual.teacher_model = stock.teacher_model  # it is no part of the checkpoint
+    loads = [node for node in nested_dicts(config.to_dict()) if str(node.get('type')).startswith('Load')]
+    with_mask = any(node.get('with_mask', 'Panoptic' in node['type']) for node in loads)
+    batch = demo_batch(stock, size, with_mask)
+    try:
+        predictions, losses = _predict(stock, batch), _losses(stock, batch)
+    except Exception as error:
+        raise ValueError(f'the stock detector itself fails: {type(error).__name__}: {error}') from error
+    _compare(_predict(mutual, batch), predictions, 'predictions')
+    _compare(_losses(mutual, batch), losses, 'losses')
+    without = {key for key, value in stock.named_parameters() if value.requires_grad and value.grad is None}
+    gradients = _mutual_iteration(mutual, batch, scales)
+    lacking = [key for key, value in gradients.items() if value is None and key not in without]
+    _require(not lacking, f'{len(lacking)} parameters get no gradient, the first is {lacking[:1]}')
+    infinite = [key for key, value in gradients.items() if value is not None and not value.isfinite().all()]
+    _require(not infinite, f'{len(infinite)} gradients are not finite, the first is {infinite[:1]}')
+    for width in WIDTHS:
+        with use_width(mutual, width):
+            _predict(mutual, batch)
+    return share
+
+
+def _begin_training() -> None:
+    """What some heads ask MMEngine's message hub for."""
+    hub = MessageHub.get_instance('config_check')
+    for name in ('epoch', 'iter'):
+        hub.update_info(name, 0)
+
+
+def _thaw_alike(stock: Mapping, mutual: Mapping) -> None:
+    """Train the norms and the stem in both detectors, so that their losses can be compared."""
+    for name, part in stock.items():
+        if isinstance(part, Mapping):
+            _thaw_alike(part, mutual[name])
+    for option in {'norm_eval', 'frozen_stages'} & set(mutual):
+        stock[option] = mutual[option]
+
+
+def _mutual_iteration(model: nn.Module, batch: dict, scales: tuple[float, ...]) -> dict[str, Tensor | None]:
+    """One iteration with the hook as MMEngine's loop runs it; the gradients that the optimizer gets."""
+    parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    optimizer = torch.optim.SGD(parameters.values(), lr=1e-6)
+    gradients: dict[str, Tensor | None] = {}
+
+    def keep(*_) -> None:
+        gradients.update({name: value.grad for name, value in parameters.items()})
+
+    optimizer.register_step_pre_hook(keep)
+    wrapper = OptimWrapper(optimizer)
+    hub = MessageHub.get_current_instance()
+    runner = SimpleNamespace(
+        cfg={}, model=model, optim_wrapper=wrapper, seed=0, iter=0, max_iters=10, message_hub=hub, hooks=[]
+    )
+    hook = MutualLearningHook(WIDTHS, scales, num_subnets=3)
+    model.train()
+    wrapper.zero_grad()
+    hook.before_run(runner)
+    hook.before_train(runner)
+    hook.before_train_iter(runner, 0, copy.deepcopy(batch))
+    losses = model.train_step(copy.deepcopy(batch), optim_wrapper=wrapper)
+    hook.after_train_iter(runner, 0, copy.deepcopy(batch))
+    hook.after_train(runner)
+    infinite = [name for name, value in losses.items() if not torch.as_tensor(value).isfinite().all()]
+    _require(not infinite, f'the losses {infinite} are not finite')
+    return gradients
+
+
+def _losses(model: nn.Module, batch: dict) -> dict:
+    model.train()
+    torch.manual_seed(0)
+    np.random.seed(0)
+    data = model.data_preprocessor(copy.deepcopy(batch), True)
+    losses = model(**data, mode='loss')
+    model.parse_losses(losses)[0].backward()
+    return losses
+
+
+@torch.no_grad()
+def _predict(model: nn.Module, batch: dict) -> list:
+    model.eval()
+    torch.manual_seed(0)
+    return model.test_step(copy.deepcopy(batch))
+
+
+def _compare(ours, theirs, what: str) -> None:
+    """Raise unless all tensors in two nested results are equal."""
+    ours, theirs = list(_tensors(ours)), list(_tensors(theirs))
+    same = len(ours) == len(theirs) > 0 and all(torch.equal(a, b) for a, b in zip(ours, theirs))
+    _require(same, f'the {what} of width 1.0 are not those of the stock detector')
+
+
+def _tensors(node):
+    if isinstance(node, (Tensor, np.ndarray)):
+        yield torch.nan_to_num(torch.as_tensor(node).detach().float(), nan=-1.0)
+    elif isinstance(node, BaseDataElement):
+        for _, value in sorted(node.items()):
+            yield from _tensors(value)
+    elif isinstance(node, Mapping):
+        for value in node.values():
+            yield from _tensors(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _tensors(value)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)

@@ -1,0 +1,130 @@
+"""Which of mmdet's configs can be made mutual, one of each folder: the table in the docs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import traceback
+from collections.abc import Mapping
+from functools import cache
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+from mmengine.config import Config
+
+from mmmutual.slimming.slim_share import percent
+
+from .config_check import check_config
+from .small_config import CONFIGS
+
+RELATIVES = ('ResNet', 'ResNetV1d', 'ResNeXt', 'ResNeSt', 'Res2Net', 'RegNet', 'HRNet', 'DetectoRS_ResNet',
+             'TridentResNet', 'Darknet', 'CSPDarknet', 'CSPNeXt')  # fmt: skip
+TIMEOUT = 600  # seconds for one config
+
+
+class Outcome(NamedTuple):
+    """What became of a config.
+
+    Args:
+        reason: Why it does not pass; nothing if it does.
+        share: The share of the detector's multiply-adds that slims, in [0, 1]; None if it does not pass.
+    """
+
+    reason: str
+    share: float | None = None
+
+
+@cache
+def families() -> dict[str, str]:
+    """For each folder of mmdet's configs the first with r50 in its name whose backbone is a relative of ResNet."""
+    found = {}
+    for folder in sorted(path for path in CONFIGS.iterdir() if path.is_dir() and path.name != '_base_'):
+        names = sorted(folder.rglob('*.py'), key=lambda path: ('r50' not in path.name, path))
+        for path in names:
+            try:
+                model = Config.fromfile(path).get('model') or {}
+            except (ImportError, OSError, KeyError, AttributeError):
+                continue  # it needs a package that is not there, or is no config of a detector
+            model = model.get('detector', model)
+            if str(model.get('backbone', {}).get('type')).split('.')[-1] in RELATIVES:
+                found[folder.name] = f'mmdet::{path.relative_to(CONFIGS)}'
+                break
+    return found
+
+
+def outcome(name: str, slim: str = 'backbone') -> Outcome:
+    """Check a config in a process of its own, which gives its memory back.
+
+    Args:
+        name: As ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
+        slim: What slims: ``'backbone'`` or ``'detector'``.
+
+    Returns:
+        Whether it passes, and how much slims.
+    """
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context('fork').Process(target=_report, args=(name, slim, theirs))
+    process.start()
+    theirs.close()
+    if not ours.poll(TIMEOUT):
+        process.kill()
+        return Outcome(f'took longer than {TIMEOUT} s')
+    try:
+        return ours.recv()
+    except EOFError:
+        return Outcome('the process was killed, perhaps for its memory')
+    finally:
+        process.join()
+
+
+def _report(name: str, slim: str, pipe: Connection) -> None:
+    try:
+        share = check_config(name, slim)
+    except Exception as error:  # the table lists whatever a config fails with
+        traceback.print_exc()
+        line = (str(error).splitlines() or [''])[0]
+        pipe.send(Outcome(line if isinstance(error, ValueError) else f'{type(error).__name__}: {line}'))
+    else:
+        pipe.send(Outcome('', share))
+
+
+def write_table(results: Mapping[str, Mapping], path: str | Path, slim: str = 'backbone') -> None:
+    """Write the results as a page of the docs.
+
+    Args:
+        results: ``config``, ``reason`` and ``share`` of each family, as the tool collects them.
+        path: The Markdown file.
+        slim: What slims: ``'backbone'`` or ``'detector'``.
+    """
+    rows = sorted(results.items())
+    passed = [name for name, row in rows if not row['reason']]
+    several = [name for name, row in rows if 'no backbone of its own' in row['reason']]
+    whole = slim == 'detector'
+    lines = [
+        f"# Which of mmdet's detectors {'slim as a whole' if whole else 'can be made mutual'}",
+        '',
+        "One config of each folder in mmdet's `configs` whose backbone is a ResNet or a relative of it. Data and",
+        'images are shrunk, the architecture is not. Each is made mutual as `tools/train.py --mutual'
+        f'{" detector" * whole}` does.',
+        '*Passes* means:',
+        '',
+        "- predictions and losses at width 1.0 equal the stock detector's bit for bit;",
+        '- one mutual iteration gives finite losses, and a finite gradient for every parameter that gets one in the',
+        '  stock detector;',
+        '- widths 1.0, 0.5 and 0.25 predict.',
+        '',
+        'The column *slims* is the share of the multiply-adds that are in layers that slim, for an image of 800 x 1333',
+        'pixels with at most 20 proposals. The other layers keep all of their channels at every width.',
+        '',
+        f'**{len(passed)} of {len(rows)} pass.** {len(several)} of the others consist of several models, which are '
+        'refused.',
+        f'`python tools/misc/check_mmdet_configs.py{" --slim detector" * whole}` regenerates this page.',
+        '',
+        '| folder | config | slims | result |',
+        '|---|---|---|---|',
+    ]
+    for name, row in rows:
+        reason = row['reason'].replace('|', '\\|') or 'passes'
+        slims = '' if row.get('share') is None else percent(row['share'])
+        lines.append(f'| {name} | `{Path(row["config"]).name}` | {slims} | {reason} |')
+    Path(path).write_text('\n'.join([*lines, '']))

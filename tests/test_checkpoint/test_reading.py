@@ -1,0 +1,358 @@
+"""Checkpoints are whole, safe to load and of the model's architecture, or are refused with a clear message."""
+
+import io
+import os
+import pickle
+import random
+import re
+import shutil
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.model import BaseModel
+from mmengine.runner import Runner, load_checkpoint
+from torch import nn
+
+from mmmutual.checkpoint import check_architecture, latest_checkpoint, read_checkpoint
+
+DAMAGED = 'it is cut short, damaged or holds objects other than weights and numbers'
+
+
+class Bait:
+    """An object that calls a function when it is unpickled."""
+
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+class Regression(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 1)
+
+    def forward(self, *inputs, mode):
+        return dict(loss=self.layer(torch.stack(inputs)).square().mean())
+
+
+def layers() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
+
+
+def content() -> dict:
+    return dict(meta=dict(epoch=1), state_dict=layers().state_dict())
+
+
+def as_zip(value, path) -> bytes:
+    torch.save(value, path)
+    return path.read_bytes()
+
+
+def as_legacy(value, path) -> bytes:
+    torch.save(value, path, _use_new_zipfile_serialization=False)
+    return path.read_bytes()
+
+
+def as_pickle(value, path) -> bytes:
+    path.write_bytes(pickle.dumps(value, protocol=2))
+    return path.read_bytes()
+
+
+FORMATS = pytest.mark.parametrize('write', [as_zip, as_legacy])
+
+
+def refusal(path) -> str:
+    """The one-line message of the refusal, which names the file."""
+    with pytest.raises(ValueError, match=f'^the checkpoint {re.escape(str(path))} ') as caught:
+        read_checkpoint(path)
+    assert '\n' not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / 'checkpoint.pth'
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """The checkpoint after an epoch of two iterations, and the runner that wrote it."""
+    work_dir = tmp_path_factory.mktemp('work')
+    runner = Runner(
+        Regression(),
+        work_dir=str(work_dir),
+        train_dataloader=dict(
+            dataset=list(torch.ones(4, 3)), batch_size=2, sampler=dict(type='DefaultSampler', shuffle=False)
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.1)),
+        param_scheduler=dict(type='LinearLR', start_factor=0.5, by_epoch=False, end=2),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
+        custom_hooks=[dict(type='EMAHook')],
+        experiment_name='read_checkpoint',
+        default_scope='mmdet',
+        log_level='ERROR',
+        randomness=dict(seed=0),
+    )
+    runner.message_hub.update_info('best_score', np.float64(0.5))
+    runner.message_hub.update_info('found', np.bool_(True))
+    runner.train()
+    return work_dir / 'epoch_1.pth', runner
+
+
+class TestWholeCheckpoint:
+    def test_of_a_run(self, trained):
+        path, runner = trained
+        read = read_checkpoint(path)
+        assert read.keys() >= {'meta', 'state_dict', 'message_hub', 'optimizer', 'param_schedulers', 'ema_state_dict'}
+        assert read['meta']['iter'] == 2
+        assert read['optimizer']['state'][0]['exp_avg'].shape == (1, 3)
+        assert read['param_schedulers'] == [scheduler.state_dict() for scheduler in runner.param_schedulers]
+        info = read['message_hub']['runtime_info']
+        assert (info['best_score'], info['found']) == (0.5, True)
+        losses = read['message_hub']['log_scalars']['train/loss']
+        assert isinstance(losses, HistoryBuffer)
+        logged = runner.message_hub.get_scalar('train/loss')
+        assert losses.mean() == logged.mean() > 0
+        assert [values.tolist() for values in losses.data] == [values.tolist() for values in logged.data]
+        assert read['state_dict'].keys() == {'layer.weight', 'layer.bias'}
+
+    def test_its_weights_fit_its_model(self, trained):
+        path, runner = trained
+        check_architecture(Regression(), read_checkpoint(path), path)
+
+    def test_str_path(self, trained):
+        assert read_checkpoint(str(trained[0])).keys() == read_checkpoint(trained[0]).keys()
+
+    def test_after_mmengine_loaded_one(self, trained):
+        """OneDL's MMEngine unregisters the classes it allows."""
+        load_checkpoint(Regression(), str(trained[0]))
+        assert read_checkpoint(trained[0])
+
+    @FORMATS
+    def test_of_torch_save(self, write, path):
+        write(content(), path)
+        read = read_checkpoint(path)
+        assert read['meta'] == dict(epoch=1)
+        assert read['state_dict'].keys() == layers().state_dict().keys()
+
+    @FORMATS
+    def test_plain_state_dict(self, write, path):
+        state = layers().state_dict()
+        write(state, path)
+        read = read_checkpoint(path)
+        assert list(read) == ['state_dict']
+        assert all(torch.equal(read['state_dict'][key], value) for key, value in state.items())
+
+
+class TestDamaged:
+    @pytest.mark.parametrize('name', ['missing.pth', '', 'https://host/file.pth'])
+    def test_no_file(self, name, tmp_path):
+        """A folder is none, neither is an address."""
+        path = name if '://' in name else tmp_path / name
+        with pytest.raises(FileNotFoundError, match=f'^there is no checkpoint file {path} on this machine$'):
+            read_checkpoint(path)
+
+    @FORMATS
+    @pytest.mark.parametrize('keep', [0, 1, 10, 100, 0.5, 0.9, -100, -5, -1])
+    def test_cut_short(self, write, keep, path):
+        whole = write(content(), path)
+        path.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
+        message = refusal(path)
+        assert re.search(rf'cannot be read: {DAMAGED} \(\w+(: [^)]+)?\)\. Use another one, or resume from the', message)
+
+    def test_cut_short_run(self, trained, path):
+        path.write_bytes(trained[0].read_bytes()[:-100])
+        assert DAMAGED in refusal(path)
+
+    @pytest.mark.parametrize('data', [b'hello\n' * 20, b'\0' * 100, b'\x80\x02.', b'{"state_dict": {}}', b'PK\3\4'])
+    def test_other_file(self, data, path):
+        path.write_bytes(data)
+        assert DAMAGED in refusal(path)
+
+    @pytest.mark.filterwarnings('ignore:Detected pickle protocol')
+    @FORMATS
+    def test_random_bytes_changed(self, write, path):
+        """Whatever a wrong byte makes PyTorch raise, the message is ours."""
+        whole, rng, refused = write(content(), path), random.Random(0), 0
+        for _ in range(150):
+            damaged = bytearray(whole)
+            for _ in range(3):
+                damaged[rng.randrange(len(whole))] = rng.randrange(256)
+            path.write_bytes(damaged)
+            try:
+                read_checkpoint(path)
+            except ValueError as error:
+                assert re.fullmatch(f'the checkpoint {path} .+', str(error)), 'more than one line'
+                refused += 1
+        assert refused > 50
+
+    def test_long_reason(self, path, monkeypatch):
+        path.touch()
+        monkeypatch.setattr(torch, 'load', Mock(side_effect=RuntimeError('bad record\nframe #0: c10::Error')))
+        assert '(RuntimeError: bad record). Use' in refusal(path)
+
+    @pytest.mark.parametrize(
+        'value',
+        [
+            {},
+            [],
+            3,
+            'state_dict',
+            torch.ones(2),
+            dict(meta={}),
+            dict(state_dict=None),
+            dict(state_dict=[torch.ones(2)]),
+            dict(weight=torch.ones(2), epoch=3),
+            [torch.ones(2)],
+        ],
+        ids=str,
+    )
+    def test_no_weights(self, value, path):
+        torch.save(value, path)
+        assert refusal(path).startswith(f"the checkpoint {path} holds no weights: it has no 'state_dict'. If they have")
+        assert refusal(path).endswith(f'python tools/model_converters/extract_weights.py {path} -o weights.pth')
+
+
+class TestUnsafe:
+    @pytest.mark.parametrize('write', [as_zip, as_legacy, as_pickle])
+    @pytest.mark.parametrize(
+        'nest',
+        [
+            lambda bait: bait,
+            lambda bait: dict(state_dict={}, meta=dict(epoch=1, hooks=[dict(bait=bait)])),
+            lambda bait: dict(state_dict=dict(weight=bait)),
+            lambda bait: dict(state_dict={}, message_hub=np.array([bait], dtype=object)),
+        ],
+        ids=['bare', 'meta', 'state_dict', 'numpy'],
+    )
+    @pytest.mark.parametrize(
+        'bait',
+        [
+            lambda folder: Bait(os.mkdir, str(folder)),
+            lambda folder: Bait(exec, f'import os; os.mkdir({str(folder)!r})'),
+        ],
+        ids=['mkdir', 'exec'],
+    )
+    def test_code_is_refused_and_does_not_run(self, bait, nest, write, path, tmp_path):
+        folder = tmp_path / 'executed'
+        write(nest(bait(folder)), path)
+        assert DAMAGED in (message := refusal(path))
+        assert re.search(r'\(UnpicklingError: .*(posix\.mkdir|GLOBAL exec|ObjectDType)', message)
+        assert not re.search('Please|weights_only=|trust', message), "PyTorch's advice is not for users"
+        assert not folder.exists()
+        (pickle.loads(path.read_bytes()) if write is as_pickle else torch.load(path, weights_only=False))
+        assert folder.exists(), 'the bait does nothing: the test shows nothing'
+
+    @FORMATS
+    @pytest.mark.parametrize(
+        'owner', [np.ndarray, torch.Size, Bait(getattr, HistoryBuffer, 'mean')], ids=['array', 'size', 'bait']
+    )
+    def test_getattr_is_for_history_buffers(self, owner, write, path):
+        """Of what a checkpoint may hold, too."""
+        write(dict(state_dict={}, meta=Bait(getattr, HistoryBuffer, 'mean')), path)
+        assert read_checkpoint(path)['meta'] is HistoryBuffer.mean
+        write(dict(state_dict={}, meta=Bait(getattr, owner, '__init__')), path)
+        assert "ValueError: refused to read the attribute '__init__' of <" in refusal(path)
+
+    def test_unknown_class(self, path):
+        torch.save({**content(), 'meta': io.BytesIO()}, path)
+        assert 'GLOBAL _io.BytesIO was not an allowed global' in refusal(path)
+
+
+def checkpoint_of(model: nn.Module, **changes) -> dict:
+    """A checkpoint with some entries changed; None removes one."""
+    state = {**model.state_dict(), **{key.replace('__', '.'): value for key, value in changes.items()}}
+    return dict(state_dict={key: value for key, value in state.items() if value is not None})
+
+
+class TestArchitecture:
+    def test_equal(self):
+        assert check_architecture(layers(), content(), 'a.pth') is None
+
+    def test_prefix_of_parallel_models(self, path):
+        torch.save(checkpoint_of(nn.DataParallel(layers())), path)
+        check_architecture(layers(), read_checkpoint(path), path)
+        inner = nn.ModuleDict({'neck': nn.ModuleDict({'module': layers()})})  # only the first prefix goes
+        torch.save(checkpoint_of(inner), path)
+        check_architecture(inner, read_checkpoint(path), path)
+
+    def test_more_than_the_model_has(self):
+        check_architecture(layers(), checkpoint_of(layers(), head__weight=torch.ones(2)), 'a.pth')
+
+    def test_buffers_missing(self):
+        buffers = dict.fromkeys(name.replace('.', '__') for name, _ in layers().named_buffers())
+        assert len(buffers) == 3
+        check_architecture(layers(), checkpoint_of(layers(), **{f'{name}': None for name in buffers}), 'a.pth')
+
+    @pytest.mark.parametrize(
+        'changes, counts, examples',
+        [
+            ({'0__weight': None}, '1 are missing and 0 have another shape', '0.weight'),
+            (
+                {'0__weight': None, '1__bias': None, '2__bias': None},
+                '3 are missing and 0 have another shape',
+                '0.weight, 1.bias, 2.bias',
+            ),
+            (
+                {'2__weight': torch.ones(5, 4)},
+                '0 are missing and 1 have another shape',
+                r'2.weight \(5, 4\) instead of \(2, 4\)',
+            ),
+            (
+                {'1__bias': None, '2__weight': torch.ones(5, 4)},
+                '1 are missing and 1 have another shape',
+                r'1.bias, 2.weight \(5, 4\) instead of \(2, 4\)',
+            ),
+            (
+                {'1__weight': torch.ones(())},
+                '0 are missing and 1 have another shape',
+                r'1.weight \(\) instead of \(4,\)',
+            ),
+        ],
+    )
+    def test_other(self, changes, counts, examples):
+        with pytest.raises(
+            ValueError,
+            match=(
+                f'^the checkpoint a.pth is of another architecture than the config: of 6 parameters {counts}, '
+                f'for example {examples}$'
+            ),
+        ):
+            check_architecture(layers(), checkpoint_of(layers(), **changes), 'a.pth')
+
+    def test_examples_are_few(self):
+        with pytest.raises(ValueError, match='6 are missing.*for example 0.weight, 0.bias, 1.weight$'):
+            check_architecture(layers(), dict(state_dict={}), 'a.pth')
+
+
+class TestLatest:
+    def run(self, folder, *names) -> None:
+        for name in names:
+            torch.save(content(), folder / name)
+        (folder / 'last_checkpoint').write_text(str(folder / names[-1]))
+
+    def test_of_a_work_dir_that_was_moved(self, tmp_path):
+        (tmp_path / 'old').mkdir()
+        self.run(tmp_path / 'old', 'epoch_1.pth', 'epoch_2.pth')
+        (tmp_path / 'old').rename(tmp_path / 'new')
+        assert latest_checkpoint(tmp_path / 'new') == str(tmp_path / 'new' / 'epoch_2.pth')
+
+    def test_of_a_work_dir_that_was_copied(self, tmp_path):
+        """The original trains on, the copy does not follow it."""
+        (tmp_path / 'old').mkdir()
+        self.run(tmp_path / 'old', 'epoch_1.pth', 'epoch_2.pth')
+        shutil.copytree(tmp_path / 'old', tmp_path / 'new')
+        assert latest_checkpoint(tmp_path / 'new') == str(tmp_path / 'new' / 'epoch_2.pth')
+
+    def test_of_a_checkpoint_hook_with_another_folder(self, tmp_path):
+        for name in ('work', 'elsewhere'):
+            (tmp_path / name).mkdir()
+        self.run(tmp_path / 'elsewhere', 'epoch_1.pth')
+        shutil.copy(tmp_path / 'elsewhere' / 'last_checkpoint', tmp_path / 'work')
+        assert latest_checkpoint(tmp_path / 'work') == str(tmp_path / 'elsewhere' / 'epoch_1.pth')

@@ -1,0 +1,356 @@
+"""AdaptiveInferencer on a tiny detector with random weights."""
+
+import hashlib
+import json
+import shutil
+import threading
+
+import mmcv
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from tiny import build_runner, tiny_config
+
+import mmmutual
+from mmmutual.config import load_config
+from mmmutual.engine import calibrate
+from mmmutual.evaluation import Cell, QueryTable
+from mmmutual.inference import AdaptiveInferencer
+
+WIDTHS, SCALES = (1.0, 0.75, 0.5, 0.25), (1.0, 0.5)
+
+
+def table(widths=WIDTHS, **changes) -> QueryTable:
+    """A cell costs width x scale, 100 ms and 100 multiply-adds at most, and reaches as much."""
+    cells = [
+        Cell(width, scale, round(100 * width * scale), 1, {'box mAP': width * scale}, 100 * width * scale)
+        for width in widths
+        for scale in SCALES
+    ]
+    context = dict(
+        config='', checkpoint='', checkpoint_sha256='', size=[64, 64], device='', threads=1, batch_size=1, versions={},
+        created='',
+    )  # fmt: skip
+    return QueryTable(tuple(cells), {**context, **changes})
+
+
+@pytest.fixture(scope='module')
+def setting(tiny_data, tmp_path_factory):
+    """A config and a checkpoint with statistics for every width."""
+    folder = tmp_path_factory.mktemp('inferencer')
+    config = tiny_config(tiny_data, folder / 'work')
+    torch.manual_seed(0)
+    model = MODELS.build(config.model)
+    model.init_weights()
+    calibrate(model, list(build_runner(config.copy()).train_dataloader)[:2], widths=WIDTHS)
+    torch.save(
+        dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=list(config.classes)))),
+        folder / 'model.pth',
+    )
+    config.dump(folder / 'config.py')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def shared(setting) -> AdaptiveInferencer:
+    return make(setting, table=table())
+
+
+@pytest.fixture
+def inferencer(shared) -> AdaptiveInferencer:
+    shared.controller = None
+    shared.clock = Clock(lambda subnet: 100 * subnet.width * subnet.scale, shared)
+    return shared
+
+
+@pytest.fixture
+def images(tiny_data) -> list[str]:
+    return sorted(map(str, (tiny_data / 'val').iterdir()))
+
+
+class Clock:
+    """Goes on by a sub-network's latency in milliseconds between the start and the end of a batch."""
+
+    def __init__(self, latency, inferencer) -> None:
+        self.latency, self.inferencer, self.calls, self.seconds = latency, inferencer, 0, 0.0
+
+    def __call__(self) -> float:
+        self.calls += 1
+        if self.calls % 2 == 0:
+            self.seconds += self.latency(self.inferencer.subnet) / 1e3
+        return self.seconds
+
+
+def make(setting, **kwargs) -> AdaptiveInferencer:
+    arguments = dict(model=setting / 'config.py', weights=setting / 'model.pth', device='cpu', show_progress=False)
+    return AdaptiveInferencer(**{**arguments, **kwargs})
+
+
+def cells(result) -> list[tuple[float, float]]:
+    return [(cell['width'], cell['scale']) for cell in result['cells']]
+
+
+def same(first, second) -> bool:
+    return json.dumps(first['predictions']) == json.dumps(second['predictions'])
+
+
+@pytest.mark.parametrize(('width', 'scale'), [(1.0, 1.0), (0.5, 1.0), (1.0, 0.5), (0.25, 0.5)])
+def test_predictions_are_those_of_the_evaluation(inferencer, setting, tiny_data, images, width, scale):
+    """The reference is MMEngine's loader over the scaled data set, and the model at that width."""
+    config = tiny_config(tiny_data, setting / 'reference')
+    loader = mmmutual.engine.scale_pipeline(config.test_dataloader, scale)
+    loader.batch_size = 1
+    runner = build_runner(config)
+    batches = list(runner.build_dataloader(loader))
+    result = inferencer(images, width=width, scale=scale, return_datasamples=True)
+    with mmmutual.use_width(inferencer.model, width), torch.no_grad():
+        for batch, prediction in zip(batches, result['predictions'], strict=True):
+            expected = inferencer.model.test_step(batch)[0].pred_instances
+            assert len(expected) > 0
+            for name in ('bboxes', 'scores', 'labels', 'masks'):
+                assert torch.equal(prediction.pred_instances[name], expected[name])
+    assert cells(result) == [(width, scale)] * len(images)
+
+
+def test_the_scale_is_the_size_of_the_networks_input(inferencer, images):
+    for scale, side in ((1.0, 64), (0.5, 32)):
+        sample = inferencer(images[0], scale=scale, return_datasamples=True)['predictions'][0]
+        assert sample.img_shape == (side, side)
+
+
+def test_path_array_folder_list_and_batch_give_the_same(inferencer, tiny_data, images):
+    reference = inferencer(images, width=0.5)
+    arrays = [mmcv.imread(image) for image in images]
+    assert same(inferencer(tiny_data / 'val', width=0.5), reference)
+    assert same(inferencer(str(tiny_data / 'val'), width=0.5), reference)
+    assert same(inferencer(arrays, width=0.5), reference)
+    assert same(inferencer([tiny_data / 'val' / image for image in images], width=0.5), reference)
+    single = [inferencer(image, width=0.5)['predictions'][0] for image in images]
+    assert json.dumps(single) == json.dumps(reference['predictions'])
+    batched = inferencer(images, batch_size=3, width=0.5)
+    assert [prediction['labels'] for prediction in batched['predictions']] == [p['labels'] for p in single]
+    assert cells(batched) == [(0.5, 1.0)] * len(images)
+
+
+def test_the_options_of_det_inferencer_work(inferencer, images, tmp_path, capsys):
+    out = tmp_path / 'out'
+    options = dict(return_vis=True, out_dir=str(out), no_save_pred=False, pred_score_thr=0.0, print_result=True)
+    result = inferencer(images[:2], 2, budget_flops=50, **options)
+    assert [picture.shape for picture in result['visualization']] == [(64, 64, 3)] * 2
+    assert len(list((out / 'vis').iterdir())) == len(list((out / 'preds').iterdir())) == 2
+    assert 'predictions' in capsys.readouterr().out
+    json.dumps(dict(predictions=result['predictions'], cells=result['cells']))
+
+
+@pytest.mark.parametrize(
+    ('wish', 'expected'),
+    [
+        ({}, (1.0, 1.0)),
+        (dict(width=0.75), (0.75, 1.0)),
+        (dict(scale=0.5), (1.0, 0.5)),
+        (dict(budget_ms=75), (0.75, 1.0)),
+        (dict(budget_ms=74.9), (1.0, 0.5)),
+        (dict(budget_flops=25, budget_ms=30), (0.25, 1.0)),
+        (dict(target_ms=40), (0.75, 0.5)),
+    ],
+)
+def test_a_wish_chooses_the_cell(inferencer, images, wish, expected):
+    result = inferencer(images[0], **wish)
+    assert cells(result) in ([expected], [(0.5, 0.5)] if 'budget_flops' in wish else [expected])
+    assert result['cells'][0]['latency_ms'] == pytest.approx(100 * np.prod(cells(result)[0]))
+
+
+def test_a_single_frame_has_no_progress_bar(inferencer, images, capsys, monkeypatch):
+    monkeypatch.setattr(inferencer, '_show_progress', True)
+    inferencer(np.zeros((64, 64, 3), np.uint8))
+    inferencer(images[0])
+    assert 'Inference' not in capsys.readouterr().out
+    inferencer(images[:2])
+    assert 'Inference' in capsys.readouterr().out
+    monkeypatch.undo()
+    inferencer(images[:2])
+    assert 'Inference' not in capsys.readouterr().out
+
+
+def test_a_target_is_held_under_a_load_that_comes_and_goes(inferencer, images):
+    load = 1.0
+    inferencer.clock = Clock(lambda subnet: load * 100 * subnet.width * subnet.scale, inferencer)
+    for load, held in ((1.0, (0.5, 1.0)), (2.0, (0.25, 1.0)), (1.0, (0.5, 1.0))):
+        chosen = [cells(inferencer(images[0], target_ms=55))[0] for _ in range(12)]
+        fitting = {cell for cell in chosen[-4:]}
+        assert len(fitting) == 1 and np.prod(list(fitting)[0]) == np.prod(held)
+    assert inferencer.controller.load == pytest.approx(1.0)
+
+
+def test_a_target_may_change_the_cell_within_one_call(inferencer, images):
+    inferencer.clock = Clock(lambda subnet: 2 * 100 * subnet.width * subnet.scale, inferencer)
+    result = inferencer(images * 3, target_ms=101, return_datasamples=True)
+    assert cells(result)[0] == (1.0, 1.0) and np.prod(cells(result)[-1]) == 0.5
+    for sample, (_, scale) in zip(result['predictions'], cells(result), strict=True):
+        assert sample.img_shape == (64 * scale, 64 * scale)
+
+
+@pytest.mark.parametrize('budget', (dict(budget_ms=5), dict(budget_flops=5)))
+def test_no_cell_within_the_budget_names_the_cheapest(inferencer, images, budget):
+    with pytest.raises(ValueError, match=r'no sub-network fits a budget of 5.*the cheapest is width 0.25 at scale 0.5'):
+        inferencer(images[0], **budget)
+
+
+@pytest.mark.parametrize(
+    'wishes',
+    (dict(width=0.5, budget_ms=30), dict(budget_flops=30, target_ms=30), dict(scale=0.5, target_ms=30)),
+)
+def test_wishes_of_two_kinds_are_refused(inferencer, images, wishes):
+    with pytest.raises(ValueError, match='give wishes of one kind only, width and scale, .* but got width='):
+        inferencer(images[0], **wishes)
+
+
+def test_a_width_without_statistics_is_an_error_and_changes_nothing(inferencer, images):
+    inferencer(images[0], width=0.5)
+    with pytest.raises(ValueError, match='width 0.6 has no batch-norm statistics'):
+        inferencer(images[0], width=0.6)
+    assert mmmutual.get_width(inferencer.model) == 0.5 == inferencer.subnet.width
+    with pytest.raises(ValueError, match='scale must be above 0 and at most 1'):
+        inferencer(images[0], scale=1.5)
+
+
+def test_without_a_table_a_width_runs_and_a_budget_is_an_error(setting, images):
+    plain = make(setting)
+    assert cells(plain(images[0], width=0.25)) == [(0.25, 1.0)]
+    for wish in (dict(budget_ms=30), dict(budget_flops=1e9), dict(target_ms=30)):
+        with pytest.raises(ValueError, match=r'need a query table: write one with tools/analysis_tools/query_table.py'):
+            plain(images[0], **wish)
+
+
+def test_a_table_is_read_from_its_file(setting, images, tmp_path):
+    table().save(tmp_path / 'table.json')
+    assert cells(make(setting, table=tmp_path / 'table.json')(images[0], budget_ms=76)) == [(0.75, 1.0)]
+
+
+def test_threads_wait_for_each_other(inferencer, images):
+    """Each thread's predictions are those of its own width."""
+    expected = {width: inferencer(images, width=width) for width in WIDTHS}
+    results = {}
+
+    def run(width):
+        results[width] = inferencer(images, width=width)
+
+    threads = [threading.Thread(target=run, args=(width,)) for width in WIDTHS]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for width in WIDTHS:
+        assert same(results[width], expected[width]) and cells(results[width]) == [(width, 1.0)] * len(images)
+
+
+def test_two_inferencers_in_two_threads_do_not_disturb_each_other(setting, images):
+    """Each has its width, and its scale, while the other runs at another."""
+    cases = ((1.0, 1.0), (0.25, 0.5))
+    inferencers = [make(setting) for _ in cases]
+    expected = [inferencer(images, width=width, scale=scale) for inferencer, (width, scale) in zip(inferencers, cases)]
+    results, start = {}, threading.Barrier(len(cases))
+
+    def run(index, width, scale):
+        start.wait()
+        results[index] = [inferencers[index](images, width=width, scale=scale) for _ in range(5)]
+
+    threads = [threading.Thread(target=run, args=(index, *case)) for index, case in enumerate(cases)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for index, case in enumerate(cases):
+        for result in results[index]:
+            assert same(result, expected[index]) and cells(result) == [case] * len(images)
+
+
+def test_wrong_files_are_named(setting, tmp_path):
+    with pytest.raises(FileNotFoundError, match='there is no config file nowhere.py'):
+        make(setting, model='nowhere.py')
+    with pytest.raises(FileNotFoundError, match='there is no checkpoint file nowhere.pth'):
+        make(setting, weights='nowhere.pth')
+    with pytest.raises(FileNotFoundError, match='there is no query table nowhere.json'):
+        make(setting, table='nowhere.json')
+    with pytest.raises(TypeError, match='model must be a config or its file, but got None'):
+        make(setting, model=None)
+    torch.save(dict(state_dict={'backbone.conv1.weight': torch.zeros(1)}), tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match='is of another architecture than the config'):
+        make(setting, weights=tmp_path / 'other.pth')
+
+
+class Harmful:
+    def __reduce__(self):
+        return print, ('executed',)
+
+
+def test_nothing_in_a_checkpoint_is_executed(setting, tmp_path, capsys):
+    content = torch.load(setting / 'model.pth', weights_only=True)
+    torch.save({**content, 'extra': Harmful()}, tmp_path / 'harmful.pth')
+    with pytest.raises(ValueError, match='damaged or holds objects other than weights'):
+        make(setting, weights=tmp_path / 'harmful.pth')
+    assert 'executed' not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('same', [True, False])
+def test_a_table_of_another_checkpoint_is_told(same, setting, monkeypatch):
+    messages = []
+    monkeypatch.setattr(
+        'mmmutual.inference.adaptive_inferencer.print_log', lambda message, **kwargs: messages.append(message)
+    )
+    digest = hashlib.sha256((setting / 'model.pth').read_bytes()).hexdigest() if same else 'another'
+    make(setting, table=table(checkpoint_sha256=digest, checkpoint='epoch_3.pth'))
+    assert len(messages) == (0 if same else 1)
+    assert same or 'the query table was made for another checkpoint (epoch_3.pth)' in messages[0]
+
+
+def test_folders_as_cameras_name_their_files(inferencer, images, tmp_path):
+    for name, image in zip(('IMG_0001.PNG', 'b.png'), images):
+        shutil.copy(image, tmp_path / name)
+    assert same(inferencer(str(tmp_path)), inferencer(images[:2]))
+    (tmp_path / 'b.png').unlink()
+    assert len(inferencer(tmp_path)['predictions']) == 1
+    (tmp_path / 'IMG_0001.PNG').unlink()
+    with pytest.raises(ValueError, match=f'the folder {tmp_path} has no file that ends in'):
+        inferencer(str(tmp_path))
+
+
+def test_grey_arrays_and_files(inferencer, setting, images, tmp_path):
+    """A detector for grey images takes colours too, and one for colours grey images."""
+    grey = mmcv.imread(images[0], flag='grayscale')
+    assert same(inferencer(grey), inferencer(mmcv.gray2bgr(grey)))
+    with pytest.raises(ValueError, match='the model takes images of 3 channels'):
+        inferencer(np.zeros((64, 64, 4), np.uint8))
+    config = load_config(setting / 'config.py')
+    config.model.backbone.in_channels = 1
+    config.model.data_preprocessor.update(mean=[100.0], std=[50.0], bgr_to_rgb=False)
+    config.test_dataloader.dataset.pipeline[0].color_type = 'grayscale'
+    model = MODELS.build(config.model)
+    torch.save(
+        dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=['a'] * 4))), tmp_path / 'grey.pth'
+    )
+    ours = AdaptiveInferencer(config, tmp_path / 'grey.pth', device='cpu', show_progress=False)
+    assert same(ours(images[0]), ours(mmcv.imread(images[0], flag='grayscale')))
+    assert len(ours(mmcv.imread(images[0]))['predictions']) == 1
+
+
+def test_a_stock_config_is_noticed(setting, tmp_path):
+    config = load_config(setting / 'config.py')
+    config.model.backbone.type, config.model.neck.type = 'ResNet', 'FPN'
+    config.model.backbone.pop('widths')
+    with pytest.raises(ValueError, match=rf'was trained mutually, .* beside it: {setting}/config.py'):
+        AdaptiveInferencer(config, setting / 'model.pth', device='cpu')
+
+
+@pytest.mark.parametrize('same', [True, False])
+def test_other_classes_in_the_checkpoint_are_told(same, setting, monkeypatch, tmp_path):
+    messages = []
+    monkeypatch.setattr('mmmutual.checkpoint.classes.print_log', lambda message, **kwargs: messages.append(message))
+    content = torch.load(setting / 'model.pth', weights_only=True)
+    classes = content['meta']['dataset_meta']['classes']
+    content['meta']['dataset_meta']['classes'] = classes if same else classes[::-1]
+    torch.save(content, tmp_path / 'model.pth')
+    assert make(setting, weights=tmp_path / 'model.pth').model.dataset_meta['classes'][0] == classes[0 if same else -1]
+    assert len(messages) == (0 if same else 1)
+    assert same or "detections have the checkpoint's names" in messages[0]
