@@ -1,7 +1,7 @@
 """Checkpoints: safe reading, fingerprints, atomic writes, converters of published weights."""
 
 from .classes import warn_of_other_classes
-from .load_model import load_model
+from .model_loading import load_model
 from .published_weights import PublishedWeights, convert_published
 from .reading import check_architecture, latest_checkpoint, read_checkpoint
 from .trained_config import check_mutual, check_scope

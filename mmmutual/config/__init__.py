@@ -1,10 +1,10 @@
 """Configs: reading, overriding, checking, scaling, making them mutual."""
 
-from .build_model import build_model
 from .config_changes import format_changes, write_mutual
 from .config_file import config_name, load_config, require
-from .make_mutual import make_mutual, make_mutual_with_plan
-from .override import override
+from .model_building import build_model
+from .mutual_config import make_mutual, make_mutual_with_plan
+from .overrides import override
 from .scaled_pipeline import nominal_size, scale_pipeline
 
 __all__ = [

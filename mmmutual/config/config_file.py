@@ -13,7 +13,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 
-from .override import override
+from .overrides import override
 from .registered_names import plain_config
 
 EXAMPLE = 'mmdet::yolox/yolox_s_8xb8-300e_coco.py'

@@ -162,7 +162,7 @@ class TestOverride:
     )
     def test_what_may_have_no_effect_is_a_warning(self, option, text, file, caplog, monkeypatch):
         said = []
-        monkeypatch.setattr('mmmutual.config.override.print_log', lambda *args, **kwargs: said.append((args, kwargs)))
+        monkeypatch.setattr('mmmutual.config.overrides.print_log', lambda *args, **kwargs: said.append((args, kwargs)))
         load_config(file, {option: False})
         assert text in said[0][0][0] and said[0][1]['level'] == logging.WARNING
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from mmmutual.config import format_changes, load_config, make_mutual_with_plan, write_mutual
-from mmmutual.config.make_mutual import SCALES, WIDTHS
+from mmmutual.config.mutual_config import SCALES, WIDTHS
 from mmmutual.engine import clear_errors
 from mmmutual.slimming import format_share
 

@@ -2,8 +2,8 @@
 
 from .drawn_instances import class_colors, draw_instances
 from .fronts import budgets_of, front, fronts, plot_fronts
-from .show_widths import show_widths
 from .subnet_plots import plot_front, plot_subnets
+from .width_sheet import show_widths
 
 __all__ = [
     'budgets_of',

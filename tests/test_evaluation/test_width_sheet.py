@@ -10,7 +10,7 @@ from torch import nn
 
 from mmmutual.engine import Subnet
 from mmmutual.evaluation.plotting import show_widths
-from mmmutual.evaluation.plotting import show_widths as show
+from mmmutual.evaluation.plotting import width_sheet as show
 from mmmutual.evaluation.plotting.picture_sheet import TILE, Sheet
 from mmmutual.layers import SlimConv2d
 

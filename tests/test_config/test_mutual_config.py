@@ -111,7 +111,7 @@ def test_what_the_plan_fails_with_is_one_sentence(error, reason, retinanet, monk
     def fail(*_):
         raise error
 
-    monkeypatch.setattr('mmmutual.config.make_mutual.plan_slimming', fail)
+    monkeypatch.setattr('mmmutual.config.mutual_config.plan_slimming', fail)
     with pytest.raises(ValueError, match=f'^RetinaNet with the backbone ResNet cannot be made mutual: {reason}'):
         make_mutual(retinanet, WIDTHS, SCALES)
 
