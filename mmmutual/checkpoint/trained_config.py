@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from mmmutual.config.scaled_pipeline import nested_dicts
+from mmmutual.config_tree import nested_dicts
 from mmmutual.layers import Slimmable
 from mmmutual.layers.batch_norm import widths_in
 

@@ -11,12 +11,11 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from mmmutual.config_tree import nested_dicts
 from mmmutual.layers import Slimmable, use_width
 from mmmutual.slimming import input_channels
 from mmmutual.slimming.meta_run import meta_copy, run_on_meta
 from mmmutual.slimming.operations import tensors_in
-
-from .scaled_pipeline import nested_dicts
 
 SIZE = (128, 128)  # pixels; nothing is computed
 

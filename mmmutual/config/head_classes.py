@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from mmdet.datasets import CocoDataset, CocoPanopticDataset, XMLDataset
 from mmdet.registry import MODELS
 
+from mmmutual.config_tree import place, walk
 from mmmutual.datasets.dataset_config import DatasetUse, dataset_uses
 from mmmutual.datasets.outlines import short
 
@@ -50,7 +51,7 @@ def check_head_classes(config: Mapping, splits: tuple[str, ...]) -> None:
                 'metainfo=dict(classes=...) in both'
             )
     number = len(classes[id(first)])
-    wrong = [f'{path}={found}' for path, found in _numbers(model, 'model') if found != number]
+    wrong = [f'{path}={found}' for path, found in _numbers(model) if found != number]
     if wrong:
         raise ValueError(
             f'{", ".join(wrong)}, but the data set of {first.loader} has {number} classes '
@@ -74,22 +75,20 @@ def _classes(use: DatasetUse) -> tuple[str, ...] | None:
         raise ValueError(f'{use.loader}: {error}') from error
 
 
-def _numbers(node: object, path: str) -> Iterator[tuple[str, int]]:
+def _numbers(model: Mapping) -> Iterator[tuple[str, int]]:
     """Settings of the number of classes in a model's config, and defaults of heads that do not set it."""
-    if isinstance(node, Mapping):
-        things = node.get('num_things_classes')
+    for keys, part in walk(model, skip=OTHER_CLASSES, keys=('model',)):
+        if not isinstance(part, Mapping):
+            continue
+        name = next(key for key in reversed(keys) if isinstance(key, str))
+        things = part.get('num_things_classes')
         if isinstance(things, int):
-            yield f'{path}.num_things_classes + num_stuff_classes', things + (node.get('num_stuff_classes') or 0)
-        elif isinstance(node.get('num_classes'), int):
-            yield f'{path}.num_classes', node['num_classes']
-        elif path.split('.')[-1].split('[')[0].endswith('head') and (default := _default(node)) is not None:
-            yield f'{path}.num_classes (default)', default
-        for key, value in node.items():
-            if key not in OTHER_CLASSES:
-                yield from _numbers(value, f'{path}.{key}')
-    elif isinstance(node, (list, tuple)):
-        for index, value in enumerate(node):
-            yield from _numbers(value, f'{path}[{index}]')
+            total = things + (part.get('num_stuff_classes') or 0)
+            yield f'{place(keys)}.num_things_classes + num_stuff_classes', total
+        elif isinstance(part.get('num_classes'), int):
+            yield f'{place(keys)}.num_classes', part['num_classes']
+        elif name.endswith('head') and (default := _default(part)) is not None:
+            yield f'{place(keys)}.num_classes (default)', default
 
 
 def _default(node: Mapping) -> int | None:

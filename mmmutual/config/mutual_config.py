@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from mmmutual.config_tree import nested_dicts, type_name
 from mmmutual.layers import check_ratios
 from mmmutual.slimming import SlimmingPlan, check_scope, plan_slimming
 from mmmutual.slimming.dry_run import first_line
@@ -76,11 +77,11 @@ def make_mutual_with_plan(
     if not isinstance(config.get('model'), Mapping):
         raise ValueError('the config has no model, so there is nothing to make mutual')
     hooks = list(config.get('custom_hooks') or [])
-    if any(_kind(hook) == 'MutualLearningHook' for hook in hooks):
+    if any(type_name(hook) == 'MutualLearningHook' for hook in hooks):
         raise ValueError('the config is mutual already: it has a MutualLearningHook. Use it as it is')
     mutual = copy.deepcopy(config)
     plan = _wrap_model(mutual, widths, check_scope(slim))
-    seeds = [] if any(_kind(hook) == 'IterationSeedHook' for hook in hooks) else [dict(type='IterationSeedHook')]
+    seeds = [] if any(type_name(hook) == 'IterationSeedHook' for hook in hooks) else [dict(type='IterationSeedHook')]
     mutual.custom_hooks = [
         *hooks,
         *seeds,
@@ -95,7 +96,7 @@ def make_mutual_with_plan(
         mutual.test_cfg.scales = scales
     if mutual.get('optim_wrapper') and not mutual.optim_wrapper.get('clip_grad'):
         mutual.optim_wrapper.clip_grad = CLIP  # the gradient is the sum over the passes
-    if _kind(mutual.get('log_processor') or {}) in ('', 'LogProcessor'):
+    if type_name(mutual.get('log_processor') or {}) in ('', 'LogProcessor'):
         mutual.log_processor = {**(mutual.get('log_processor') or {}), 'type': 'SubnetLogProcessor'}
     imports = mutual.get('custom_imports') or dict(imports=[], allow_failed_imports=False)
     names = [imports['imports']] if isinstance(imports['imports'], str) else list(imports['imports'])
@@ -110,11 +111,13 @@ def _wrap_model(config: Config, widths: tuple[float, ...], slim: str) -> Slimmin
     if not isinstance(model.get('backbone'), Mapping):
         parts = [name for name, part in model.items() if isinstance(part, Mapping) and 'backbone' in part]
         several = f', but several models ({", ".join(parts)})' if parts else ''
-        raise ValueError(f'{_kind(model)} has no backbone of its own{several}: it cannot be made mutual')
+        raise ValueError(f'{type_name(model)} has no backbone of its own{several}: it cannot be made mutual')
     for part in (model.backbone, (model.get('roi_head') or {}).get('shared_head')):
         if part:
             _thaw(part)
-    _use_torch_norm(model)
+    for part in nested_dicts(model):
+        if part.get('type') == 'MMSyncBN':
+            part['type'] = 'SyncBN'  # torch's synchronised batch norm slims, mmcv's does not
     plan = _plan(_build(model), widths, slim)
     stock = dict(model)
     whole = dict(slim=slim) if slim == 'detector' else {}
@@ -131,8 +134,8 @@ def _build(model: Mapping) -> nn.Module:
     except Exception as error:
         reason = first_line(error).strip('\'"')
         raise ValueError(
-            f'{_kind(model)} with the backbone {_kind(model["backbone"])} cannot be made mutual, since it cannot be '
-            f'built here ({type(error).__name__}: {reason})'
+            f'{type_name(model)} with the backbone {type_name(model["backbone"])} cannot be made mutual, since it '
+            f'cannot be built here ({type(error).__name__}: {reason})'
         ) from error
 
 
@@ -156,23 +159,11 @@ def _make_resumable(config: Config) -> None:
     """Keep checkpoints whole whenever a run is killed, and draw the same augmentations after a resume."""
     checkpoint = (config.get('default_hooks') or {}).get('checkpoint')
     remote = checkpoint and any(checkpoint.get(name) for name in ('backend_args', 'file_client_args'))
-    if checkpoint and _kind(checkpoint) == 'CheckpointHook' and not remote:
+    if checkpoint and type_name(checkpoint) == 'CheckpointHook' and not remote:
         checkpoint.type = 'AtomicCheckpointHook'
     loader = config.get('train_dataloader')
     if loader and loader.get('persistent_workers'):
         loader.persistent_workers = False  # a resume cannot restore the random states of workers that live on
-
-
-def _use_torch_norm(node: Any) -> None:
-    """Let torch's synchronised batch norm, which slims, stand for mmcv's."""
-    if isinstance(node, Mapping):
-        if node.get('type') == 'MMSyncBN':
-            node['type'] = 'SyncBN'
-        for value in node.values():
-            _use_torch_norm(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            _use_torch_norm(value)
 
 
 def _thaw(part: Mapping) -> None:
@@ -213,8 +204,3 @@ def _scalable(config: Config, scales: tuple[float, ...]) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _kind(node: Mapping) -> str:
-    kind = node.get('type', '')
-    return (kind if isinstance(kind, str) else kind.__name__).split('.')[-1]

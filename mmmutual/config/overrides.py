@@ -6,11 +6,14 @@ import inspect
 import logging
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import Runner
+
+from mmmutual.config_tree import walk
 
 MAX_NAMED = 4
 # What is read of a config: the arguments of MMEngine's runner, and what runner, mmdet and this project read besides.
@@ -69,22 +72,14 @@ def override(config: Config, options: Mapping[str, Any]) -> None:
 def _copies(config: Config, name: str, value: Any) -> Iterator[str]:
     """Dotted names of the settings that are read and equal a variable; a number that is common has to be called so."""
     common = value is None or isinstance(value, (bool, int, float)) or value in ('', [], {})
-    for place, setting in _settings({key: config[key] for key in config if key in READ}):
-        last = place.rpartition('.')[2]
+    read = {key: value for key, value in config.to_dict().items() if key in READ}
+    for keys, setting in islice(walk(read), 1, None):
+        place, last = '.'.join(map(str, keys)), str(keys[-1])
         called = last == name or last.endswith(f'_{name}')
         if (called or not common) and type(setting) is type(value) and setting == value:
             yield place
         elif isinstance(value, str) and isinstance(setting, str) and len(value) > 3 and setting.startswith(value):
             yield place  # a path below the variable
-
-
-def _settings(node: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """All settings under dotted names, the nested ones before what is in them."""
-    node = Config(node).to_dict() if not prefix else node
-    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, (list, tuple)) else ()
-    for key, value in items:
-        yield f'{prefix}{key}', value
-        yield from _settings(value, f'{prefix}{key}.')
 
 
 def _warn(message: str) -> None:

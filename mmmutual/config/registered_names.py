@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import mmdet.registry
 import mmengine.registry
 from mmengine.config import Config
 from mmengine.registry import Registry
+
+from mmmutual.config_tree import rebuilt, walk
 
 
 def plain_config(config: Config) -> Config:
@@ -26,32 +28,20 @@ def plain_config(config: Config) -> Config:
     """
     imported = getattr(config, '_imported_names', ())  # names of what the file imports are not settings
     settings = {name: value for name, value in config.items() if name not in imported}
-    if not any(_is_code(value) for value in _values(settings)):
+    if not any(_is_code(value) for _, value in walk(settings)):
         return config
-    settings = _plain(settings, {id(kind): name for name, kind in _registered()})
+    names = {id(kind): name for name, kind in _registered()}
+    settings = rebuilt(settings, lambda value: names.get(id(value), _import_path(value)) if _is_code(value) else value)
     settings['default_scope'] = settings.get('default_scope') or 'mmdet'  # names are looked up in it
     return Config(settings, cfg_text=config.text, filename=config.filename)
-
-
-def _values(node: Any) -> Iterator[Any]:
-    yield node
-    if isinstance(node, (Mapping, list, tuple)):
-        for value in node.values() if isinstance(node, Mapping) else node:
-            yield from _values(value)
 
 
 def _is_code(value: Any) -> bool:
     return inspect.isclass(value) or inspect.isroutine(value)
 
 
-def _plain(node: Any, names: Mapping[int, str]) -> Any:
-    if isinstance(node, Mapping):
-        return {key: _plain(value, names) for key, value in node.items()}
-    if isinstance(node, (list, tuple)):
-        return type(node)(_plain(value, names) for value in node)
-    if _is_code(node):
-        return names.get(id(node), f'{node.__module__}.{node.__qualname__}')
-    return node
+def _import_path(code: Any) -> str:
+    return f'{code.__module__}.{code.__qualname__}'
 
 
 def _registered() -> Iterator[tuple[str, Any]]:

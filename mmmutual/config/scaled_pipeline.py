@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from mmmutual.config_tree import nested_dicts, type_name
+
 RESIZES = {'Resize': 'scale', 'FixScaleResize': 'scale', 'ResizeEdge': 'scale'}
 FOLLOWING = {'Pad': 'size', 'CenterCrop': 'crop_size'}  # sizes that change with the resize before them
 
@@ -39,32 +41,16 @@ def nominal_size(config: Any) -> tuple[int, int] | None:
     """Nominal test size (height, width) in pixels: of a ``CenterCrop``, or of the first resize; None without one."""
     for sizes in (dict(CenterCrop='crop_size'), RESIZES):
         for node in nested_dicts(config):
-            size = node.get(sizes.get(_kind(node)))
+            size = node.get(sizes.get(type_name(node)))
             if size is not None:
                 width, height = (size, size) if isinstance(size, int) else size
                 return height, width
     return None
 
 
-def nested_dicts(node: Any):
-    """All dicts in a nested config, outermost first."""
-    if isinstance(node, dict):
-        yield node
-        for value in node.values():
-            yield from nested_dicts(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            yield from nested_dicts(value)
-
-
-def _kind(node: dict) -> str:
-    kind = node.get('type', '')
-    return (kind if isinstance(kind, str) else kind.__name__).split('.')[-1]
-
-
 def _scale_transform(node: dict, scale: float) -> bool:
     """Scale one transform in place; whether it was a resize."""
-    kind = _kind(node)
+    kind = type_name(node)
     key = {**RESIZES, **FOLLOWING}.get(kind)
     if key is None:
         return False

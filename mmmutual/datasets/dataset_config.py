@@ -10,6 +10,8 @@ from mmdet.datasets import BaseDetDataset, CocoDataset
 from mmdet.registry import DATASETS
 from mmengine.fileio import list_from_file
 
+from mmmutual.config_tree import nested_dicts, type_name
+
 from .image_files import ImageLoading
 from .outlines import short
 
@@ -70,7 +72,7 @@ class DatasetUse:
     @property
     def loads_objects(self) -> bool:
         """Whether objects are loaded, as far as it is known: also if there is no pipeline in the config."""
-        return not self.transforms or any('LoadAnnotations' in _name(node) for node in self.transforms)
+        return not self.transforms or any('LoadAnnotations' in type_name(node) for node in self.transforms)
 
     @property
     def loads_masks(self) -> bool:
@@ -86,7 +88,7 @@ class DatasetUse:
     def loading(self) -> ImageLoading:
         """How images are loaded."""
         for node in self.transforms:
-            if _name(node) == 'LoadImageFromFile':
+            if type_name(node) == 'LoadImageFromFile':
                 backend = node.get('imdecode_backend', 'cv2')
                 skips = bool(node.get('ignore_empty'))
                 return ImageLoading(node.get('color_type', 'color'), backend, self.channels, skips)
@@ -185,7 +187,7 @@ def classes_of(node: Mapping) -> tuple[str, ...] | None:
 def _nodes(node: object, transforms: tuple[Mapping, ...]) -> Iterator[tuple[Mapping, tuple[Mapping, ...]]]:
     """All configs in a nested one except for pipelines, each with the transforms of its own and the outer pipelines."""
     if isinstance(node, Mapping):
-        transforms = (*_mappings(node.get('pipeline')), *transforms)
+        transforms = (*nested_dicts(node.get('pipeline')), *transforms)
         yield node, transforms
         for key, value in node.items():
             if key != 'pipeline':
@@ -193,20 +195,6 @@ def _nodes(node: object, transforms: tuple[Mapping, ...]) -> Iterator[tuple[Mapp
     elif isinstance(node, (list, tuple)):
         for value in node:
             yield from _nodes(value, transforms)
-
-
-def _mappings(node: object) -> Iterator[Mapping]:
-    if isinstance(node, Mapping):
-        yield node
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _mappings(value)
-
-
-def _name(node: Mapping) -> str:
-    kind = node.get('type', '')
-    return (kind if isinstance(kind, str) else getattr(kind, '__name__', '')).split('.')[-1]
 
 
 def _calls_super(kind: type, base: type, method: str) -> bool:

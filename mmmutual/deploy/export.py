@@ -15,7 +15,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
 
-from mmmutual.config.scaled_pipeline import nested_dicts
+from mmmutual.config_tree import nested_dicts
 from mmmutual.engine.image_sides import fit_padding
 from mmmutual.layers import check_ratio, use_width
 from mmmutual.slimming.dry_run import ERRORS

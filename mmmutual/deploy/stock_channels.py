@@ -9,9 +9,8 @@ from typing import Any
 from mmdet.models.backbones import RegNet
 from mmdet.registry import MODELS
 
+from mmmutual.config_tree import type_name
 from mmmutual.layers import active_channels
-
-from .stock_types import kind
 
 HIDDEN = ('feat_channels', 'conv_out_channels', 'fc_out_channels')  # how mmdet's heads call their hidden channels
 CHANNELS = ('in_channels', *HIDDEN, 'out_channels', 'mid_channels')
@@ -48,7 +47,7 @@ def narrow_backbone(cfg: Mapping, width: float) -> dict:
     Returns:
         The narrow config; that of a class without such an argument stays as it is.
     """
-    rule = BACKBONES.get(kind(cfg))
+    rule = BACKBONES.get(type_name(cfg))
     return {**cfg, **(rule({**_defaults(cfg['type']), **cfg}, width) if rule else {})}
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import mmdet.registry
 from mmengine.registry import Registry
 
+from mmmutual.config_tree import place, rebuilt, type_name, walk
+
 PREFIX = 'Slimmable'  # of backbones, necks and RoI extractors: SlimmableResNet is a ResNet
 PREFIXED = ('widths', 'slim_out')  # the arguments that they have and stock classes lack
 RENAMED = {  # stock name, and arguments that it does not have
@@ -35,18 +37,20 @@ def stock_types(node: Any) -> Any:
     Returns:
         The copy; types of mmmutual that have no stock counterpart stay.
     """
-    if isinstance(node, (list, tuple)):
-        return type(node)(stock_types(item) for item in node)
+    return rebuilt(node, _stock)
+
+
+def _stock(node: Any) -> Any:
     if not isinstance(node, Mapping):
         return node
-    node, name, dropped = dict(node), kind(node), ()
+    node, name, dropped = dict(node), type_name(node), ()
     if name == 'SlimmableDetector':
         node['type'], dropped = node['detector'], ('detector', 'widths', 'slim')
     elif name in RENAMED:
         node['type'], dropped = RENAMED[name]
     elif name.startswith(PREFIX):
         node['type'], dropped = name.removeprefix(PREFIX), PREFIXED
-    return {key: stock_types(value) for key, value in node.items() if key not in dropped}
+    return {key: value for key, value in node.items() if key not in dropped}
 
 
 def narrow_detector(model: Mapping, width: float) -> dict:
@@ -59,35 +63,24 @@ def narrow_detector(model: Mapping, width: float) -> dict:
     Returns:
         The config, whose backbone has no initial weights.
     """
-    own = dict(model) if kind(model) == 'SlimmableDetector' else {**model, 'detector': model['type']}
+    own = dict(model) if type_name(model) == 'SlimmableDetector' else {**model, 'detector': model['type']}
     own['backbone'] = {**own['backbone'], 'init_cfg': None}
     return {**own, 'type': 'NarrowDetector', 'width': width}
 
 
-def own_parts(node: Any, path: str = '') -> Iterator[tuple[str, str]]:
+def own_parts(node: Any) -> Iterator[tuple[str, str]]:
     """The parts of a config that have a type which only mmmutual has.
 
     Args:
         node: A config.
-        path: Where it is.
 
     Yields:
         Path and type of each.
     """
-    if isinstance(node, Mapping):
-        if kind(node) in _own_names():
-            yield path, kind(node)
-        for key, value in node.items():
-            yield from own_parts(value, f'{path}.{key}' if path else str(key))
-    elif isinstance(node, (list, tuple)):
-        for index, value in enumerate(node):
-            yield from own_parts(value, f'{path}[{index}]')
-
-
-def kind(node: Mapping) -> str:
-    """The ``type`` of a config, as a name without scope."""
-    value = node.get('type', '')
-    return (value if isinstance(value, str) else getattr(value, '__name__', '')).split('.')[-1]
+    names = _own_names()
+    for keys, part in walk(node):
+        if isinstance(part, Mapping) and type_name(part) in names:
+            yield place(keys), type_name(part)
 
 
 def _own_names() -> set[str]:

@@ -17,6 +17,7 @@ from mmengine.device import get_device
 from mmmutual.checkpoint.reading import read_data
 from mmmutual.config.head_classes import check_head_classes
 from mmmutual.config.mask_heads import check_mask_heads
+from mmmutual.config_tree import nested_dicts
 from mmmutual.datasets import check_data
 from mmmutual.datasets.completed_coco import read_completed
 
@@ -122,13 +123,9 @@ def _check_torchvision(config: Mapping) -> None:
         ) from error
 
 
-def _initial_weights(node: object) -> Iterator[str]:
+def _initial_weights(model: Mapping) -> Iterator[str]:
     """Local files that the parts of a model start from; MMEngine's own reader would run code in them."""
-    if isinstance(node, Mapping):
-        checkpoint = node.get('checkpoint')
-        if node.get('type') == 'Pretrained' and isinstance(checkpoint, str) and Path(checkpoint).is_file():
+    for part in nested_dicts(model):
+        checkpoint = part.get('checkpoint')
+        if part.get('type') == 'Pretrained' and isinstance(checkpoint, str) and Path(checkpoint).is_file():
             yield checkpoint
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _initial_weights(value)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmmutual.config import build_model
 from mmmutual.config.channel_check import check_colors
-from mmmutual.config.scaled_pipeline import nested_dicts
+from mmmutual.config_tree import nested_dicts
 from mmmutual.layers import check_ratios, use_width
 
 from .hooks.calibration_hook import BNCalibrationHook

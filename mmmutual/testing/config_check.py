@@ -15,7 +15,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmmutual.config import load_config, make_mutual_with_plan
-from mmmutual.config.scaled_pipeline import nested_dicts
+from mmmutual.config_tree import nested_dicts
 from mmmutual.engine import MutualLearningHook
 from mmmutual.layers import use_width
 

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
-from mmmutual.config.scaled_pipeline import nested_dicts
+from mmmutual.config_tree import nested_dicts
 
 CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
 
