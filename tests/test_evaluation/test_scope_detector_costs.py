@@ -1,4 +1,4 @@
-"""The table of docs/whole_detector.md, counted again."""
+"""The table of docs/scope_detector.md, counted again."""
 
 import re
 
@@ -36,7 +36,7 @@ def test_the_targets(counts):
 
 
 def test_the_table_in_the_docs(counts, root):
-    page = (root / 'docs' / 'whole_detector.md').read_text()
+    page = (root / 'docs' / 'scope_detector.md').read_text()
     rows = re.findall(r'^\| (both|backbone|detector) \| ([\d.]+) \| (.*) \|$', page, re.MULTILINE)
     assert len(rows) == 7
     full = counts['detector', 1.0, SIZE]['total']
