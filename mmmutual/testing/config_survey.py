@@ -1,4 +1,4 @@
-"""Which of mmdet's configs can be made mutual, one of each folder: the table in the docs."""
+"""Check one config of each folder of mmdet's configs; write the tables of the docs."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ TIMEOUT = 600  # seconds for one config
 
 
 class Outcome(NamedTuple):
-    """What became of a config.
+    """The result of checking a config.
 
     Args:
-        reason: Why it does not pass; nothing if it does.
-        share: The share of the detector's multiply-adds that slims, in [0, 1]; None if it does not pass.
+        reason: The reason why the config does not pass; empty if it passes.
+        share: The slimmable share of the detector's multiply-adds, in [0, 1]; None if the config does not pass.
     """
 
     reason: str
@@ -36,7 +36,7 @@ class Outcome(NamedTuple):
 
 @cache
 def families() -> dict[str, str]:
-    """For each folder of mmdet's configs the first with r50 in its name whose backbone is a relative of ResNet."""
+    """The config of each folder of mmdet: the first with r50 in its name whose backbone is related to ResNet."""
     found = {}
     for folder in sorted(path for path in CONFIGS.iterdir() if path.is_dir() and path.name != '_base_'):
         names = sorted(folder.rglob('*.py'), key=lambda path: ('r50' not in path.name, path))
@@ -44,7 +44,7 @@ def families() -> dict[str, str]:
             try:
                 model = Config.fromfile(path).get('model') or {}
             except (ImportError, OSError, KeyError, AttributeError):
-                continue  # it needs a package that is not there, or is no config of a detector
+                continue  # it needs a missing package, or is not a config of a detector
             model = model.get('detector', model)
             if str(model.get('backbone', {}).get('type')).split('.')[-1] in RELATIVES:
                 found[folder.name] = f'mmdet::{path.relative_to(CONFIGS)}'
@@ -53,14 +53,14 @@ def families() -> dict[str, str]:
 
 
 def outcome(name: str, slim: str = 'backbone') -> Outcome:
-    """Check a config in a process of its own, which gives its memory back.
+    """Check a config in a separate process, which releases its memory at its end.
 
     Args:
-        name: As ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
-        slim: What slims: ``'backbone'`` or ``'detector'``.
+        name: A config such as ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
+        slim: The scope, ``'backbone'`` or ``'detector'``.
 
     Returns:
-        Whether it passes, and how much slims.
+        Whether the config passes, and its slimmable share.
     """
     ours, theirs = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context('fork').Process(target=_report, args=(name, slim, theirs))
@@ -94,37 +94,37 @@ def write_table(results: Mapping[str, Mapping], path: str | Path, slim: str = 'b
     Args:
         results: ``config``, ``reason`` and ``share`` of each family, as the tool collects them.
         path: The Markdown file.
-        slim: What slims: ``'backbone'`` or ``'detector'``.
+        slim: The scope, ``'backbone'`` or ``'detector'``.
     """
     rows = sorted(results.items())
     passed = [name for name, row in rows if not row['reason']]
     several = [name for name, row in rows if 'no backbone of its own' in row['reason']]
-    whole = slim == 'detector'
+    option = '' if slim == 'backbone' else f' --scope {slim}'
+    mutual = '' if slim == 'backbone' else f' {slim}'
     lines = [
-        f"# Which of mmdet's detectors {'slim as a whole' if whole else 'can be made mutual'}",
+        f"# MMDetection's detectors in scope `{slim}`",
         '',
-        "One config of each folder in mmdet's `configs` whose backbone is a ResNet or a relative of it. Data and",
-        'images are shrunk, the architecture is not. Each is made mutual as `tools/train.py --mutual'
-        f'{" detector" * whole}` does.',
-        '*Passes* means:',
+        "This page lists one config of each folder in mmdet's `configs` whose backbone is a ResNet or a related",
+        f'network. The check makes each config mutual as `tools/train.py CONFIG --mutual{mutual}` does. It shrinks',
+        'data and images, but not the architecture. A config passes if:',
         '',
         "- predictions and losses at width 1.0 equal the stock detector's bit for bit;",
-        '- one mutual iteration gives finite losses, and a finite gradient for every parameter that gets one in the',
-        '  stock detector;',
-        '- widths 1.0, 0.5 and 0.25 predict.',
+        '- one mutual iteration has finite losses, and a finite gradient for every parameter that has a gradient in',
+        '  the stock detector;',
+        '- the sub-networks of widths 1.0, 0.5 and 0.25 predict.',
         '',
-        'The column *slims* is the share of the multiply-adds that are in layers that slim, for an image of 800 x 1333',
-        'pixels with at most 20 proposals. The other layers keep all of their channels at every width.',
+        'The slimmable share is the share of the multiply-adds that are in slimmable layers, for an image of',
+        '800 x 1333 pixels with at most 20 proposals. The other layers produce full outputs at every width.',
         '',
-        f'**{len(passed)} of {len(rows)} pass.** {len(several)} of the others consist of several models, which are '
-        'refused.',
-        f'`python tools/misc/check_mmdet_configs.py{" --slim detector" * whole}` regenerates this page.',
+        f'**{len(passed)} of {len(rows)} pass.** {len(several)} of the others consist of several models, which is not '
+        'supported.',
+        f'`python tools/misc/check_mmdet_configs.py{option}` writes this page.',
         '',
-        '| folder | config | slims | result |',
+        '| folder | config | slimmable share | result |',
         '|---|---|---|---|',
     ]
     for name, row in rows:
         reason = row['reason'].replace('|', '\\|') or 'passes'
-        slims = '' if row.get('share') is None else percent(row['share'])
-        lines.append(f'| {name} | `{Path(row["config"]).name}` | {slims} | {reason} |')
+        share = '' if row.get('share') is None else percent(row['share'])
+        lines.append(f'| {name} | `{Path(row["config"]).name}` | {share} | {reason} |')
     Path(path).write_text('\n'.join([*lines, '']))
