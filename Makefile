@@ -1,8 +1,8 @@
-# make demo   from a fresh clone to a trained, evaluated detector (10 minutes on 2 CPU cores, installation included)
-# make demo-whole   trains the example with neck and heads slimmable too, and plots both fronts (as long as make demo)
-# make pretrain   adds mmpretrain, trains a small classifier on real digits and evaluates its sub-networks (2 minutes)
-# make test   the tests
-# VENV=path   use an environment of your own, or set one up elsewhere; one that has the stack keeps it
+# make demo   install, train and evaluate the embedded example (10 minutes on 2 CPU cores)
+# make demo-whole   train the example in scope detector and plot the Pareto fronts of the two scopes (as long as make demo)
+# make pretrain   install mmpretrain, train a small classifier on digits and evaluate its sub-networks (2 minutes)
+# make test   run the tests
+# VENV=path   use your own environment, or create one there; an installed stack is not replaced
 
 SHELL := bash
 VENV ?= .venv
@@ -10,8 +10,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STACK ?= onedl
 CORES := $(shell nproc 2>/dev/null || echo 2)
 JOBS ?= $(CORES)
-# Of the demo: each trains on a part of every batch, with one thread. Threads of one process wait for each other many
-# times in an iteration, which costs more than it gains, and far more beside other programs.
+# Processes of the demo. Each process trains on a part of every batch, with one thread. Several threads in one process wait
+# for each other many times in an iteration. That costs more than it saves, above all on a busy machine.
 PROCESSES ?= $(shell test $(CORES) -ge 2 && ! command -v nvidia-smi >/dev/null && echo 2 || echo 1)
 
 RUN := $(VENV)/bin/python
@@ -31,7 +31,7 @@ install: $(READY)
 $(RUN):
 	$(PYTHON) -m venv $(VENV)
 
-# The operators of mmcv are compiled here. If that fails, pip compiles them file by file.
+# build_mmcv.py compiles the operators of mmcv. If it fails, pip compiles them file by file.
 NINJA := grep --line-buffered -oE '^ *\[[0-9]+/[0-9]+\]|^ *(Building|Successfully|ERROR).*|.*error:.*'
 $(READY): requirements/build.txt requirements/torch.txt requirements/$(STACK).txt setup.py | $(RUN)
 	@if $(RUN) -c 'import torch, mmengine, mmcv.ops, mmdet' 2>/dev/null; then \
@@ -56,7 +56,7 @@ $(TOOLS): requirements/tests.txt requirements/deploy.txt $(READY)
 
 TRAIN := PYTHON=$(RUN) bash tools/dist_train.sh
 TEST := PYTHON=$(RUN) bash tools/dist_test.sh
-# All widths and scales are evaluated right after the training, so it needs no validation of its own.
+# All widths and scales are evaluated after the training, so the training needs no validation.
 SHARE := --cfg-options train_dataloader.batch_size=$$((4 / $(PROCESSES))) train_cfg.val_interval=100
 
 demo: export OMP_NUM_THREADS = 1
@@ -81,7 +81,7 @@ pretrain: $(VENV)/mmpretrain
 	$(RUN) tools/train.py configs/pretrain/$(DIGITS).py --work-dir work_dirs/$(DIGITS)
 	$(RUN) tools/test.py configs/pretrain/$(DIGITS).py $$(cat work_dirs/$(DIGITS)/last_checkpoint) --work-dir work_dirs/$(DIGITS)
 
-# Beside the environment: a torchvision whose operators do not load must not be where MMEngine looks for it.
+# Outside the site-packages: a torchvision whose operators do not load must not be where MMEngine looks for it.
 $(VENV)/mmpretrain: requirements/mmpretrain-$(STACK).txt requirements/mmpretrain.txt $(READY)
 	$(RUN) -m pip install --target $@ --no-deps --no-build-isolation --upgrade -r requirements/mmpretrain-$(STACK).txt
 	@touch $@

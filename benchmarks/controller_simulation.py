@@ -1,6 +1,6 @@
-"""How a load that comes and goes is followed: python benchmarks/controller_simulation.py -o FIGURE.
+"""Simulate the latency controller under a changing load: python benchmarks/controller_simulation.py -o FIGURE.
 
-Simulates the latency controller on a made-up table, prints what each phase of the load looks like, and draws it.
+The controller runs on an invented query table. The program prints the result of each phase of the load and draws it.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ def simulate(
     """Run a controller under a load.
 
     Args:
-        controller: A fresh one.
+        controller: A new controller.
         phases: Load factor and number of frames of each phase.
         jitter: Standard deviation of the noise, relative to the latency.
-        spikes: Probability of a frame that takes three times as long.
-        seed: Of the noise.
+        spikes: Probability of a frame with three times the latency.
+        seed: Seed of the noise.
 
     Returns:
         The frames in order.
@@ -119,7 +119,7 @@ def plot(frames: Sequence[Frame], target_ms: float, path: Path) -> None:
 
 def main() -> None:
     """Simulate, print, draw."""
-    parser = argparse.ArgumentParser(description='Simulate the latency controller under a load that comes and goes')
+    parser = argparse.ArgumentParser(description='Simulate the latency controller under a changing load')
     parser.add_argument('-o', '--out', type=Path, default=Path('work_dirs/controller_simulation.png'))
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()

@@ -1,7 +1,7 @@
-"""Do 1, 2 and 4 processes reach the same numbers?  python benchmarks/distributed.py [--processes 1 2 4].
+"""Compare the results of 1, 2 and 4 processes: python benchmarks/distributed.py [--processes 1 2 4].
 
-Each number of gloo processes trains and calibrates on all images (tools/dist_train.sh); this process calibrates the
-same weights on the same batches. Then all evaluate the grid of the first checkpoint (tools/dist_test.sh).
+Each number of gloo processes trains and calibrates on all images (tools/dist_train.sh). This process calibrates the
+same weights on the same batches. Then each number evaluates the grid of the first checkpoint (tools/dist_test.sh).
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def compare(folder: Path, checkpoint: Path, number: int) -> float:
 
 
 def evaluate(folder: Path, checkpoint: Path, number: int) -> list[dict]:
-    """The rows of the table that dist_test.sh writes."""
+    """The sub-networks that dist_test.sh has evaluated."""
     work_dir = folder / f'test_{number}'
     run('dist_test.sh', folder / 'config.py', checkpoint, number, '--work-dir', work_dir)
     return json.loads(next(work_dir.rglob('subnets.json')).read_text())

@@ -1,8 +1,8 @@
-"""Kill -9 a training or a query table at random moments, go on, compare: python benchmarks/kill_and_resume.py.
+"""Kill trainings and query tables at random moments, continue, compare: python benchmarks/kill_and_resume.py.
 
-Each try runs a tool on tiny data in a process of its own and kills it. Then every file that has its final name must be
-whole, and the tool, started again, must end as if it had never been stopped: with the same parameters and optimizer,
-bit for bit, or with the same cells.
+Each try runs a tool on tiny data in a separate process and kills it. Then every file with its final name must be
+undamaged. The tool, started again, must end like an uninterrupted run: with the same parameters and optimizer, bit
+for bit, or with the same sub-networks.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ POLL = 1e-3  # seconds between two looks for a file
 
 
 class Run:
-    """A tool in a process of its own, forked so that it starts without importing anything.
+    """A tool in a separate process, forked so that it starts without importing anything.
 
     Args:
         log: Where its output goes.
@@ -121,7 +121,7 @@ class Training:
         """Look at the files of a killed training, resume it, and compare its end.
 
         Returns:
-            What is lost, in words; empty for nothing.
+            The lost work, in words; empty if nothing is lost.
         """
         work_dir = self.folder / name
         for path in work_dir.glob('[!.]*.pth'):
@@ -145,8 +145,8 @@ class Table:
     """Query tables of the trained checkpoint.
 
     Args:
-        folder: For the tables.
-        training: What was trained.
+        folder: The folder for the tables.
+        training: The training of the checkpoint.
     """
 
     def __init__(self, folder: Path, training: Training) -> None:
@@ -155,7 +155,7 @@ class Table:
         self.end = cells_of(folder / 'whole.json')
 
     def start(self, name: str) -> Run:
-        """Start a table or go on with it."""
+        """Start a table or continue it."""
         files = (self.training.folder / 'whole.py', self.training.end, *GRID, '-o', self.folder / f'{name}.json')
         return Run(self.folder / f'{name}.log', 'analysis_tools/query_table.py', *files)
 
@@ -164,7 +164,7 @@ class Table:
         return self.folder / f'.{name}_part.json' if while_writing else random.uniform(0, SPAN * self.seconds)
 
     def what_is_lost(self, name: str) -> str:
-        """Look at the file of a killed run, go on, and compare its end."""
+        """Check the file of a killed run, continue, and compare the end."""
         path = self.folder / f'{name}.json'
         try:
             before = cells_of(path) if path.exists() else {}
@@ -190,7 +190,7 @@ def killed_run(kind: Training | Table, name: str, while_writing: bool) -> tuple[
 
 
 def cells_of(path: Path) -> dict:
-    """What a table says but for the latency, by width and scale."""
+    """The content of a table except for the latency, by width and scale."""
     cells = QueryTable.load(path).cells
     return {(cell.width, cell.scale): (cell.multiply_adds, cell.parameters, cell.metrics) for cell in cells}
 
@@ -209,8 +209,10 @@ def equal(ours: object, theirs: object) -> bool:
 def main() -> None:
     """Run the tries of each fault and print the table."""
     parser = argparse.ArgumentParser(description='Kill and resume trainings and query tables')
-    parser.add_argument('--kills', type=int, default=20, help='half of them at random moments of a training')
-    parser.add_argument('--hook', default='AtomicCheckpointHook', help='CheckpointHook for comparison')
+    parser.add_argument(
+        '--kills', type=int, default=20, help='number of kills, half of them at random moments of a training'
+    )
+    parser.add_argument('--hook', default='AtomicCheckpointHook', help='checkpoint hook; CheckpointHook for comparison')
     parser.add_argument('--epochs', type=int, default=3)
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()

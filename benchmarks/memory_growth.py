@@ -1,8 +1,8 @@
-"""Does memory grow?  python benchmarks/memory_growth.py [--iterations 2000] [--switches 500].
+"""Measure the growth of memory: python benchmarks/memory_growth.py [--iterations 2000] [--switches 500].
 
-Trains on tiny shapes images for many mutual iterations, then switches the width of an inferencer many times, and fits a
-line through the resident memory of the process after each iteration or switch. The first quarter, in which allocators
-fill their pools, is left out.
+Trains on tiny shapes images for many mutual iterations, then switches the width of an inferencer many times. Fits a
+line through the resident memory of the process after each iteration or switch, without the first quarter, in which
+allocators fill their pools.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The paper's claims in miniature, on drawn shapes, several seeds each: python benchmarks/miniature.py.
+"""Test the paper's claims in miniature, on drawn shapes, with several seeds: python benchmarks/miniature.py.
 
-Each training is run and evaluated on the width x scale grid by the project's own tools. What is there already is kept,
-so that an interrupted run goes on where it was, and --seeds or --methods can divide the work between processes.
+The project's tools train, and evaluate the grid of widths and scales. Existing results are kept, so that an interrupted
+run continues, and --seeds or --methods can divide the work between processes.
 """
 
 from __future__ import annotations
@@ -30,17 +30,26 @@ GROUPS = dict(
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description='Compare methods on the drawn shapes')
-    parser.add_argument('--group', choices=GROUPS, default='claims', help='default: claims')
+    parser.add_argument('--group', choices=GROUPS, default='claims', help='comparison to run; default: claims')
     parser.add_argument('--methods', nargs='+', choices=METHODS, metavar='METHOD', help=', '.join(METHODS))
-    parser.add_argument('--detector', choices=DETECTORS, default=DETECTORS[0], help=f'default: {DETECTORS[0]}')
-    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], help='default: 0 1 2')
-    parser.add_argument('--epochs', type=int, default=3, help='of a training, of 300 iterations mostly; default: 3')
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/miniature'), help='where runs and results go')
+    parser.add_argument(
+        '--detector', choices=DETECTORS, default=DETECTORS[0], help=f'detector to train; default: {DETECTORS[0]}'
+    )
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], help='seeds; default: 0 1 2')
+    parser.add_argument(
+        '--epochs', type=int, default=3, help='epochs of a training, of mostly 300 iterations; default: 3'
+    )
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        default=Path('work_dirs/miniature'),
+        help='folder for runs and results; default: work_dirs/miniature',
+    )
     return parser.parse_args()
 
 
 def main() -> None:
-    """Run what is missing; then print the tables and draw the plot."""
+    """Run the missing trainings; then print the tables and draw the plot."""
     args = parse_args()
     chosen = args.methods or list(GROUPS[args.group])
     folder = args.work_dir / f'{args.detector}_{args.epochs}_epochs'
@@ -72,7 +81,7 @@ def train(name: str, detector: str, seed: int, epochs: int, folder: Path) -> Non
         log = folder / 'log.txt'
         end = '\n'.join(log.read_text().splitlines()[-5:])
         raise SystemExit(
-            f'{end}\nerror: {name}, seed {seed} failed, {log} has it all; the same call goes on'
+            f'{end}\nerror: {name}, seed {seed} failed, {log} has all output; the same call continues'
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Do the tests notice when the core is wrong?  python benchmarks/mutants.py [--only TEXT].
+"""Check that the tests detect faults in the core: python benchmarks/mutants.py [--only TEXT].
 
 Changes one line of the core at a time in a copy of the repository and runs the tests of that part, which should fail.
 """
@@ -76,9 +76,9 @@ MUTANTS = (
 
 
 def main() -> None:
-    """Try each mutant; list those that no test notices."""
+    """Try each mutant; list those that no test detects."""
     parser = argparse.ArgumentParser(description='Run the tests on changed copies of the core')
-    parser.add_argument('--only', default='', help='only mutants whose file or text contains this')
+    parser.add_argument('--only', default='', help='run only mutants whose file or text contains this')
     args = parser.parse_args()
     chosen = [mutant for mutant in MUTANTS if args.only in f'{mutant[0]} {mutant[1]}']
     survived = []

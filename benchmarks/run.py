@@ -1,7 +1,7 @@
-"""Measure how fast mmmutual is, against static networks built in the same run: python benchmarks/run.py.
+"""Compare the speed of mmmutual with static networks built in the same run: python benchmarks/run.py.
 
-Every part first checks that what it compares computes the same. Calls take turns in one process; a row is the median of
-the rounds with its quartiles.
+Every part first checks that the compared networks compute the same. Calls take turns in one process. A row has the
+median of the rounds with its quartiles.
 """
 
 from __future__ import annotations
@@ -29,21 +29,30 @@ PARTS = ('inference', 'switching', 'training', 'memory', 'evaluation', 'calibrat
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description='Measure the speed of mmmutual against static networks')
+    parser = argparse.ArgumentParser(description='Compare the speed of mmmutual with static networks')
     parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
-    parser.add_argument('--quick', action='store_true', help='a small network and few rounds: does it all run?')
-    parser.add_argument('--parts', nargs='+', default=PARTS, choices=PARTS, metavar='PART', help=', '.join(PARTS))
+    parser.add_argument(
+        '--quick', action='store_true', help='check that all parts run, with a small network and few rounds'
+    )
+    parser.add_argument(
+        '--parts', nargs='+', default=PARTS, choices=PARTS, metavar='PART', help=f'default: {" ".join(PARTS)}'
+    )
     parser.add_argument('--config', type=Path, help='config of a slimmable detector; default: Mask R-CNN R-50')
-    parser.add_argument('--size', nargs=2, type=int, metavar=('HEIGHT', 'WIDTH'), help='of the images, in pixels')
-    parser.add_argument('--batch-size', type=int, default=2, help='of a training iteration')
-    parser.add_argument('--rounds', type=int, help='timed rounds')
+    parser.add_argument('--size', nargs=2, type=int, metavar=('HEIGHT', 'WIDTH'), help='size of the images in pixels')
+    parser.add_argument('--batch-size', type=int, default=2, help='images in a training iteration; default: 2')
+    parser.add_argument('--rounds', type=int, help='number of timed rounds')
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/speed.json'), help='JSON with all rounds')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('work_dirs/speed.json'),
+        help='JSON file for all rounds; default: work_dirs/speed.json',
+    )
     return parser.parse_args()
 
 
 def make_options(args: argparse.Namespace) -> Options:
-    """What the parts are told; what the command line leaves open depends on the device and on --quick."""
+    """The options of the parts. Defaults depend on the device and on --quick."""
     name = 'mutual_mask_rcnn_r18_shapes' if args.quick else 'mutual_mask_rcnn_r50'
     size = args.size or ((128, 128) if args.quick else SIZES[args.device])
     rounds = args.rounds or (2 if args.quick else ROUNDS[args.device])
@@ -52,7 +61,7 @@ def make_options(args: argparse.Namespace) -> Options:
 
 
 def parts(options: Options, quick: bool) -> dict[str, Callable[[], list[Row]]]:
-    """What measures each part."""
+    """The function that measures each part."""
     return {
         'inference': lambda: inference.measure(options),
         'switching': lambda: switching.measure(options),

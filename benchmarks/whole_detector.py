@@ -1,7 +1,7 @@
-"""Time of a detector that slims as a whole, beside one whose backbone slims: python benchmarks/whole_detector.py.
+"""Compare the speed of the scopes `detector` and `backbone`: python benchmarks/scope_detector.py.
 
-Detectors of all widths, dynamic and static, take turns in one process. Each dynamic one is first checked against the
-stock detector that is built narrow.
+Slimmable and static detectors of all widths take turns in one process. Each slimmable detector is first compared with
+the stock detector that is built narrow.
 """
 
 from __future__ import annotations
@@ -31,15 +31,19 @@ TARGET = 1.02
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description='Time Mask R-CNN R-50 with the backbone or the whole detector slim')
+    parser = argparse.ArgumentParser(description='Time Mask R-CNN R-50 in scope `backbone` and in scope `detector`')
     parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
-    parser.add_argument('--size', nargs=2, type=int, default=(320, 512), metavar=('HEIGHT', 'WIDTH'), help='pixels')
-    parser.add_argument('--kinds', nargs='+', choices=KINDS, default=[*KINDS], help='what slims; default: both')
     parser.add_argument(
-        '--widths', nargs='+', type=float, default=WIDTHS, help='the first is what the others are divided by'
+        '--size', nargs=2, type=int, default=(320, 512), metavar=('HEIGHT', 'WIDTH'), help='size of the image in pixels'
     )
-    parser.add_argument('--rounds', type=int, default=7, help='timed rounds; default: 7')
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/whole_detector.json'), help='JSON with all rounds')
+    parser.add_argument('--kinds', nargs='+', choices=KINDS, default=[*KINDS], help='scopes; default: both')
+    parser.add_argument(
+        '--widths', nargs='+', type=float, default=WIDTHS, help='widths; times are relative to the first'
+    )
+    parser.add_argument('--rounds', type=int, default=7, help='number of timed rounds; default: 7')
+    parser.add_argument(
+        '--out', type=Path, default=Path('work_dirs/whole_detector.json'), help='JSON file for all rounds'
+    )
     return parser.parse_args()
 
 

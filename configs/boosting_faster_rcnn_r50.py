@@ -1,4 +1,4 @@
-# A better Faster R-CNN R-50-FPN of full width: trained with sub-networks of widths 0.9 to 1.0, used at 1.0 alone.
+# Faster R-CNN R-50-FPN of full width, improved by training with sub-networks of widths 0.9 to 1.0. Only width 1.0 is used.
 _base_ = './mutual_faster_rcnn_r50.py'
 
 widths = (1.0, 0.975, 0.95, 0.925, 0.9)

@@ -1,10 +1,11 @@
-# Baseline: a stock network of one width, trained alone.  WIDTH=0.5 python tools/train.py <this file>
+# Baseline: a stock network of one width, trained alone.
+# Run it with  WIDTH=0.5 python tools/train.py <this file>
 _base_ = './_base_/mask_rcnn_r50.py'
 
 width = float('{{$WIDTH:0.25}}')
-base_channels = int(64 * width)  # as the sub-network's for multiples of 0.125
+base_channels = int(64 * width)  # equal to the sub-network's at multiples of 0.125
 
-# Trained as the mutual network is: nothing frozen, batch statistics. Only width 1.0 has ImageNet weights to start from.
+# Training is that of the mutual network: no frozen layers, batch statistics. Only width 1.0 has initial weights from ImageNet.
 model = dict(
     backbone=dict(
         base_channels=base_channels,

@@ -1,7 +1,7 @@
-# The same with FPN and heads slimmable too: one checkpoint over a 10 x range of compute.
+# Scope `detector`: FPN and heads are slimmable too. One checkpoint covers a 10 x range of multiply-adds.
 _base_ = './mutual_faster_rcnn_r50.py'
 
-slim = 'detector'  # 'backbone' is the paper's setting
+slim = 'detector'  # the paper's scope is 'backbone'
 model = dict(
     type='SlimmableDetector',
     detector='FasterRCNN',

@@ -1,4 +1,4 @@
-# The embedded example: a small Mask R-CNN R-18-FPN on the drawn shapes, minutes on a CPU.
+# The embedded example: a small Mask R-CNN R-18-FPN on the drawn shapes. Training takes minutes on a CPU.
 _base_ = ['mmdet::_base_/models/mask-rcnn_r50_fpn.py', 'mmdet::_base_/default_runtime.py']
 custom_imports = dict(imports=['mmmutual'], allow_failed_imports=False)
 
@@ -10,9 +10,9 @@ data_help = 'Draw the data set, it takes seconds:  python tools/misc/draw_shapes
 classes = ('striped circle', 'striped triangle', 'solid circle', 'solid triangle')
 metainfo = dict(classes=classes)
 
-# R-18 of half the channels. Trained from scratch in minutes: group norm in the neck, and RoI numbers that suit 128 px
-# images with a handful of objects. One sample for each RoI bin is enough there: RoIAlign and the mask head are what a CPU
-# spends its time on. So are passes: each iteration has three, not the four of the paper.
+# R-18 with half the channels, trained from random weights in minutes. The neck has group norms. The numbers of RoIs suit
+# images of 128 pixels with a few objects. RoIAlign and the mask head need most of a CPU's time, so each RoI bin has one
+# sample. Each iteration has three passes instead of the paper's four, to save time.
 channels = 48
 roi_extractor = dict(out_channels=channels, roi_layer=dict(sampling_ratio=1))
 model = dict(
@@ -58,7 +58,7 @@ train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='Resize', scale=image_scale, keep_ratio=True),
-    dict(type='RandomFlip', prob=0.75, direction=['horizontal', 'vertical', 'diagonal']),  # no way up is the right one
+    dict(type='RandomFlip', prob=0.75, direction=['horizontal', 'vertical', 'diagonal']),  # shapes have no upright side
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [

@@ -1,10 +1,10 @@
-# MutualNet with Mask R-CNN R-50-FPN on COCO: widths 0.25 to 1.0, images 1000 x {600, 480, 360, 240}.
+# MutualNet with Mask R-CNN R-50-FPN on COCO: widths 0.25 to 1.0, scales 1.0 to 0.4 of images within 1000 x 600 pixels.
 _base_ = './_base_/mask_rcnn_r50.py'
 
 widths = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.35, 0.3, 0.25)
 scales = (1.0, 0.8, 0.6, 0.4)
 
-# Weights of a plain network make poor narrow sub-networks, so nothing is frozen and batch statistics are used.
+# Stock weights make poor narrow sub-networks. So no layer is frozen, and the norms use batch statistics.
 model = dict(
     backbone=dict(
         type='SlimmableResNet',

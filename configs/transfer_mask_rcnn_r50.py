@@ -1,23 +1,23 @@
-# Fine-tune a mutual detector on a data set of yours in COCO format, on one GPU: copy this file and set what is above the
-# line. docs/transfer.md goes through it.
+# Fine-tune a mutual detector on your own data set in COCO format, on one GPU. Copy this file and change the settings above
+# the line. docs/transfer.md explains them.
 _base_ = './mutual_mask_rcnn_r50.py'
 
 load_from = 'work_dirs/mutual_mask_rcnn_r50/epoch_24.pth'  # a checkpoint of _base_
 data_root = 'data/custom'
 train = dict(ann_file='annotations/train.json', data_prefix=dict(img='train/'))
 val = dict(ann_file='annotations/val.json', data_prefix=dict(img='val/'))
-classes = ('circle', 'triangle')  # names in the annotation files, in their order; one class is ('circle',)
-masks = True  # False for data with boxes alone: no masks are loaded, trained or evaluated
+classes = ('circle', 'triangle')  # names in the annotation files, in their order; for one class ('circle',)
+masks = True  # False for data with boxes only: masks are not loaded, trained or evaluated
 
 image_scale = _base_.image_scale  # longest and shortest side of the images at scale 1.0, pixels
-widths = _base_.widths  # to train
+widths = _base_.widths  # width multipliers to train
 batch_size = 2
-lr = 0.0025  # for this batch size; half of it for half the batch
+lr = 0.0025  # learning rate for this batch size; use half of it for half the batch
 max_epochs = 12
 val_interval = 1  # epochs
-save_best = 'coco/bbox_mAP'  # metric of the widest network whose best checkpoint is kept; None for the last ones alone
-max_per_img = _base_.model.test_cfg.rcnn.max_per_img  # most detections of an image
-norm_eval = True  # keep the batch norms' statistics; False takes those of each batch, of 8 images or more
+save_best = 'coco/bbox_mAP'  # metric of the widest network that selects the best checkpoint; None keeps the last ones
+max_per_img = _base_.model.test_cfg.rcnn.max_per_img  # maximum number of detections in an image
+norm_eval = True  # keep the statistics of the batch norms; False needs batches of 8 images or more
 # ----------------------------------------------------------------------------------------------------------------------
 
 has_masks = 'mask_head' in _base_.model.roi_head
@@ -36,7 +36,7 @@ settings = dict(Resize=dict(scale=image_scale), LoadAnnotations=dict(with_bbox=T
 train_pipeline = [dict(step, **settings.get(step['type'], {})) for step in _base_.train_pipeline]
 test_pipeline = [dict(step, **settings.get(step['type'], {})) for step in _base_.test_pipeline]
 
-data_help = f'{data_root} should have what train, val and classes name at the top of the config.'
+data_help = f'{data_root} must have the files and classes of train, val and classes at the top of the config.'
 metainfo = dict(classes=classes)
 data = dict(data_root=data_root, metainfo=metainfo)
 train_dataloader = dict(batch_size=batch_size, dataset=dict(pipeline=train_pipeline, **data, **train))

@@ -1,4 +1,4 @@
-# Baseline: US-Net (arXiv 1903.05134), the sandwich with every sub-network at full scale.
+# Baseline: US-Net (arXiv 1903.05134). The passes are those of MutualNet, all at full scale.
 _base_ = './mutual_mask_rcnn_r50.py'
 
 custom_hooks = [

@@ -18,7 +18,7 @@ from mmmutual.progress import Progress
 
 CONFIG = 'configs/mutual_mask_rcnn_r18_shapes.py'
 WORK_DIR = Path('work_dirs/mutual_mask_rcnn_r18_shapes')
-IMAGES = Path('data/shapes/val')  # all three: what `make demo` leaves
+IMAGES = Path('data/shapes/val')  # these three are written by `make demo`
 PIXELS = 480  # small images are enlarged to about this, so that names can be read
 VIDEO_EXTENSIONS = ('.mp4', '.avi', '.mov', '.mkv', '.webm')
 KNOWN = (*IMG_EXTENSIONS, *VIDEO_EXTENSIONS)
@@ -27,20 +27,27 @@ KNOWN = (*IMG_EXTENSIONS, *VIDEO_EXTENSIONS)
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description='Detect objects with the sub-network that fits a budget')
-    parser.add_argument('inputs', nargs='*', type=Path, default=[IMAGES], help=f'images, folders, videos ({IMAGES})')
-    parser.add_argument('--config', default=CONFIG, help=f'config file, or mmdet::NAME ({CONFIG})')
-    parser.add_argument('--checkpoint', type=Path, help=f'checkpoint file (the last one in {WORK_DIR})')
-    parser.add_argument('--table', type=Path, help=f'query table ({WORK_DIR}/query_table/table.json, if there is one)')
-    parser.add_argument('--budget-ms', type=float, help='highest latency in the query table, milliseconds')
-    parser.add_argument('--budget-flops', type=float, help='most multiply-adds for one image, for example 250e6')
-    parser.add_argument('--target-ms', type=float, help='measured latency to hold, milliseconds')
+    parser.add_argument(
+        'inputs', nargs='*', type=Path, default=[IMAGES], help=f'images, folders, videos; default: {IMAGES}'
+    )
+    parser.add_argument('--config', default=CONFIG, help=f'config file, or mmdet::NAME; default: {CONFIG}')
+    parser.add_argument('--checkpoint', type=Path, help=f'checkpoint file; default: the last one in {WORK_DIR}')
+    parser.add_argument('--table', type=Path, help=f'query table; default: {WORK_DIR}/query_table/table.json')
+    parser.add_argument('--budget-ms', type=float, help='highest latency in the query table, in milliseconds')
+    parser.add_argument('--budget-flops', type=float, help='highest multiply-adds of one image, for example 250e6')
+    parser.add_argument('--target-ms', type=float, help='latency to keep, as measured, in milliseconds')
     parser.add_argument('--width', type=float, help='width multiplier')
     parser.add_argument('--scale', type=float, help='input scale')
-    parser.add_argument('--score-thr', type=float, default=0.5, help='leave detections below this score out (0.5)')
-    parser.add_argument('--device', help="'cpu' or 'cuda:0', for example; default: a GPU if there is one")
-    parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/adaptive_demo'), help='where pictures go')
+    parser.add_argument('--score-thr', type=float, default=0.5, help='hide detections below this score; default: 0.5')
+    parser.add_argument('--device', help="for example 'cpu' or 'cuda:0'; default: a GPU if there is one")
+    parser.add_argument(
+        '--out-dir',
+        type=Path,
+        default=Path('work_dirs/adaptive_demo'),
+        help='folder for the pictures; default: work_dirs/adaptive_demo',
+    )
     parser.add_argument('--web', action='store_true', help='open a page with a budget slider instead')
-    parser.add_argument('--port', type=int, default=7860, help='of the page (7860)')
+    parser.add_argument('--port', type=int, default=7860, help='port of the page; default: 7860')
     return parser.parse_args()
 
 

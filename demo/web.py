@@ -14,7 +14,7 @@ from mmmutual.inference import AdaptiveInferencer
 
 INTRODUCTION = """# One detector, many budgets
 **1.** Pick an image below, or upload your own. **2.** Move the slider to the budget of one image. The best sub-network
-within it runs at once; nothing is loaded anew."""
+within the budget runs at once; nothing is loaded again."""
 UNITS = {'milliseconds': ('latency_ms', 1.0), 'million multiply-adds': ('multiply_adds', 1e6)}
 EXAMPLES = 8
 
@@ -46,7 +46,7 @@ def serve(inferencer: AdaptiveInferencer, files: list[Path], score_thr: float, p
 
 
 def build(inferencer: AdaptiveInferencer, files: list[Path], score_thr: float):
-    """The page as ``gradio.Blocks``; arguments as :func:`serve`."""
+    """The page as ``gradio.Blocks``; the arguments are those of ``serve``."""
     import gradio
 
     table = inferencer.table
@@ -115,7 +115,7 @@ def slider_range(table: QueryTable, unit: str) -> tuple[float, float, float]:
 
 
 def describe(cell, latency_ms: float) -> str:
-    """What ran, for people."""
+    """Describe the sub-network that ran, for people."""
     metrics = ', '.join(f'{name} {value:.3f}' for name, value in cell.metrics.items())
     expected = '' if cell.latency_ms is None else f' (the table says {cell.latency_ms:.1f} ms)'
     return (

@@ -30,7 +30,7 @@ def test_quick_run_measures_each_width_and_writes_json(root, tmp_path):
     assert result.returncode == 0, result.stderr
     rows = {row['what']: row for row in json.loads((tmp_path / 'speed.json').read_text())['rows']}
     for width in WIDTHS:
-        for part in ('backbone and FPN', 'whole detector'):
+        for part in ('backbone and FPN', 'detector'):
             assert rows[f'{part}, width {width:g}']['target'] == 1.02
             assert f'| {part}, width {width:g} |' in result.stdout
     assert {row['met'] for row in rows.values()} <= {True, False, None}
@@ -168,7 +168,9 @@ def test_a_training_that_cannot_run_says_why(evidence, tmp_path, monkeypatch, ca
     with pytest.raises(SystemExit):
         miniature.train('lacking', 'mask_rcnn', 0, 1, tmp_path / 'lacking_0')
     assert f'error: {tmp_path}/digits.pth is missing; make it:  make pretrain' in capsys.readouterr().err
-    with pytest.raises(SystemExit, match=r'(?s)no_such_config.py.*error: broken, seed 0 failed, .*/log.txt has it all'):
+    with pytest.raises(
+        SystemExit, match=r'(?s)no_such_config.py.*error: broken, seed 0 failed, .*/log.txt has all output'
+    ):
         miniature.train('broken', 'mask_rcnn', 0, 1, tmp_path / 'broken_0')
 
 

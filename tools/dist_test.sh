@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Evaluate in several processes, one for each GPU; without a GPU they run on the CPU.
+# Evaluate in several processes, one for each GPU. Without a GPU the processes run on the CPU.
 #   bash tools/dist_test.sh CONFIG CHECKPOINT PROCESSES [options of tools/test.py]
-# Variables, as in mmdet: PORT (29500), NNODES (1), NODE_RANK (0), MASTER_ADDR (127.0.0.1), PYTHON (python).
+# Environment variables, with their defaults, as in mmdet: PORT (29500), NNODES (1), NODE_RANK (0), MASTER_ADDR (127.0.0.1), PYTHON (python).
 set -euo pipefail
 usage='usage: bash tools/dist_test.sh CONFIG CHECKPOINT PROCESSES [options of tools/test.py]'
 config=${1:?$usage}

@@ -21,15 +21,15 @@ from mmmutual.engine.norm_check import check_statistics
 
 
 def parse_args() -> argparse.Namespace:
-    """Read the command line; beside widths and scales the options are those of mmdet's tools/test.py."""
+    """Read the command line: the options of mmdet's tools/test.py, and widths and scales."""
     parser = argparse.ArgumentParser(description="Evaluate a detector's sub-networks")
-    parser.add_argument('config', help='config file, or one that a package brings along: mmdet::NAME')
+    parser.add_argument('config', help='config file, or mmdet::NAME for a config of mmdet')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--widths', nargs='+', type=float, help='width multipliers; default: those in the config')
     parser.add_argument('--scales', nargs='+', type=float, help='input scales; default: those in the config')
-    parser.add_argument('--work-dir', help='where logs, table and plot go; default: work_dirs/NAME_OF_CONFIG')
-    parser.add_argument('--out', metavar='FILE.pkl', help='dump the predictions of each sub-network for offline use')
-    parser.add_argument('--show-dir', help="save pictures of the widest network's predictions to this folder")
+    parser.add_argument('--work-dir', help='folder for logs, table and plot; default: work_dirs/NAME_OF_CONFIG')
+    parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions of each sub-network to this file')
+    parser.add_argument('--show-dir', help="folder for pictures of the widest network's predictions")
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override settings of the config'
     )
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def warn_if_stock(config: Config, model: nn.Module, checkpoint: dict, args: argparse.Namespace) -> None:
-    """Say which config evaluates all widths; the stock one evaluates the widest network, as it is asked to."""
+    """Name the config that evaluates all widths. The stock config evaluates the widest network only."""
     try:
         check_mutual(model, checkpoint, args.checkpoint, args.config)
     except ValueError as error:

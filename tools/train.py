@@ -22,24 +22,24 @@ from mmmutual.slimming import SCOPES, format_share
 def parse_args() -> argparse.Namespace:
     """Read the command line; the options are those of mmdet's tools/train.py."""
     parser = argparse.ArgumentParser(description='Train a detector')
-    parser.add_argument('config', help='config file, or one that a package brings along: mmdet::NAME')
+    parser.add_argument('config', help='config file, or mmdet::NAME for a config of mmdet')
     parser.add_argument(
         '--mutual',
         nargs='?',
         const='backbone',
         choices=SCOPES,
-        help="make the config mutual first, and print what changes; what slims: 'backbone', as in the paper (default), "
-        "or the whole 'detector'",
+        help="make the config mutual and print the changes; the scope is 'backbone', as in the paper (default), or "
+        "'detector'",
     )
-    parser.add_argument('--work-dir', help='where logs and checkpoints go; default: work_dirs/NAME_OF_CONFIG')
-    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints; default: work_dirs/NAME_OF_CONFIG')
+    parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='resume from this checkpoint, or without a value from the newest one in the work dir',
+        help='resume from this checkpoint; without a value, from the newest one in the work dir',
     )
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override settings of the config'

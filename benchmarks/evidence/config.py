@@ -1,5 +1,5 @@
 # A training of benchmarks/miniature.py: the embedded example, with harder data and fewer proposals, minutes on a CPU.
-# What varies comes from the environment: DETECTOR, METHOD, WIDTH, EPOCHS, CALIBRATE. Other changes are --cfg-options.
+# The variables come from the environment: DETECTOR, METHOD, WIDTH, EPOCHS, CALIBRATE. Other changes are --cfg-options.
 _base_ = '../../configs/mutual_mask_rcnn_r18_shapes.py'
 
 detector = '{{$DETECTOR:mask_rcnn}}'

@@ -1,1 +1,1 @@
-"""The parts of benchmarks/run.py, one question each."""
+"""The parts of benchmarks/run.py, one measurement each."""

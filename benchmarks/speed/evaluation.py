@@ -38,7 +38,7 @@ def _calls(folder: Path, image_size: int, images: int, device: str) -> dict[str,
     config.visualizer.name = config.experiment_name
     with quiet():
         runner = Runner.from_cfg(config)
-        runner.call_hook('before_run')  # the logger asks there where to write
+        runner.call_hook('before_run')  # the logger sets its file there
         pretend_calibrated(runner.model)
         one, *four = (_loop(runner, widths) for widths in (WIDTHS, *((width,) for width in WIDTHS)))
     calls = dict(one=lambda: _run(one), four=lambda: _run(*four))

@@ -29,7 +29,7 @@ OTHERS = dict(authors="authors' layers", kept='weights kept')
 
 @torch.no_grad()
 def measure(options: Options) -> list[Row]:
-    """Backbone with FPN, then the whole detector, at every width; other layouts and types at one of them."""
+    """Backbone with FPN, then the detector, at every width; other layouts and types at one width."""
     config = options.config()
     model = slimmable(config, options.device)
     authors = per_layer(model, model.backbone.widths, options.device)
@@ -59,12 +59,12 @@ def check_same(networks: dict[str, nn.Module], image: Tensor) -> None:
 
 def _check(difference: float, name: str) -> None:
     if difference > TOLERANCE:
-        raise RuntimeError(f'the slimmable network differs from {name} by {difference:.1e}, so its time is no use')
+        raise RuntimeError(f'the slimmable network differs from {name} by {difference:.1e}, so its time is useless')
 
 
 def _rows(networks: dict[str, nn.Module], image: Tensor, options: Options, width: float) -> list[Row]:
     rows = []
-    for part, maker in (('backbone and FPN', _features), ('whole detector', detection)):
+    for part, maker in (('backbone and FPN', _features), ('detector', detection)):
         times = take_turns({name: maker(network, image) for name, network in networks.items()}, options.rounds)
         reference = f'static: {quartiles(times["static"])[1]:.1f} ms'
         what = f'{part}, width {width:g}'

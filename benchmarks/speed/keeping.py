@@ -1,6 +1,7 @@
 """A trial: convolutions that keep the contiguous copy of their active weight.
 
-Right only while no weight changes, which nothing here checks: docs/speed.md says why this is not part of the package.
+Correct only while no weight changes, which is not checked. docs/speed.md gives the reason why this is not part of the
+package.
 """
 
 from __future__ import annotations

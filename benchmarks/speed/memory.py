@@ -1,4 +1,4 @@
-"""The peak memory of a mutual iteration over that of a plain one at full width, and with in-place distillation."""
+"""The peak memory of a mutual iteration over that of a stock one at full width, and with in-place distillation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STATUS = Path('/proc/self/status')
 
 
 def measure(options: Options, rounds: int) -> list[Row]:
-    """Each in processes of its own, since a process keeps memory that it has once had."""
+    """Measure each ratio in separate processes, because a process keeps the memory that it has once allocated."""
     if options.device == 'cpu' and not STATUS.exists():
         return []
     # glibc would keep freed blocks of up to 32 MB, and the holes between them would count

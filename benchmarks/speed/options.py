@@ -1,4 +1,4 @@
-"""What all parts of the benchmark are told."""
+"""The options of all parts of the benchmark."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Slimmable layers the way MutualNet's authors wrote them, stated again, as a reference for speed.
+"""Slimmable layers as MutualNet's authors wrote them, rewritten as a reference for speed.
 
-Every layer has a width of its own, computes its channels from it at each call and slices its weight; a norm holds one
-whole norm for each width (arXiv 1909.12978 and its code for classification). Not part of the package.
+Every layer stores its width, computes its channels from it at each call and slices its weight. A norm consists of one
+full norm for each width (arXiv 1909.12978 and its code for classification). Not part of the package.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mmmutual.layers import active_channels
 
 
 class PerLayerConv2d(nn.Conv2d):
-    """A plain convolution that works out its channels on both sides at each call."""
+    """A convolution that computes its input and output channels at each call."""
 
     width = 1.0
     slim_in = slim_out = True

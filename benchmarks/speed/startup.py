@@ -1,4 +1,4 @@
-"""Importing mmmutual over importing what it extends."""
+"""Importing mmmutual over importing mmdet.models, which it extends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TARGET = 1.05
 
 
 def measure(rounds: int) -> list[Row]:
-    """In processes of their own."""
+    """Time each import in a separate process."""
     times = take_turns({name: lambda name=name: _import(name) for name in ('mmmutual', 'mmdet.models')}, rounds)
     reference = f'import mmdet.models: {quartiles(times["mmdet.models"])[1] / 1e3:.1f} s'
     return [Row('import mmmutual', tuple(ratios(times, 'mmmutual', 'mmdet.models')), reference, TARGET)]

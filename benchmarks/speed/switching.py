@@ -32,7 +32,7 @@ def measure(options: Options) -> list[Row]:
                 switches.append(switch)
                 first_calls[width].append(first * STEADY_CALLS / sum(steady))
     return [
-        Row('set_width on the whole detector', tuple(switches), target=TARGET_MS, unit=' ms'),
+        Row('set_width on the detector', tuple(switches), target=TARGET_MS, unit=' ms'),
         *(
             Row(f'first call after switching to width {width:g}', tuple(values), 'later calls', TARGET_FIRST_CALL)
             for width, values in first_calls.items()

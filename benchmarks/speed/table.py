@@ -17,11 +17,11 @@ class Row:
     """One measurement against its target.
 
     Attributes:
-        what: What was measured.
-        values: One for each round.
-        reference: What it was divided by, or what else matters.
+        what: Name of the measurement.
+        values: One value for each round.
+        reference: The divisor, or other context.
         target: The median should not be above it; None if the row only informs.
-        unit: After the number: ``'x'`` for a ratio, else ``' ms'`` or ``' s'``.
+        unit: The text after the number: ``'x'`` for a ratio, else ``' ms'`` or ``' s'``.
     """
 
     what: str

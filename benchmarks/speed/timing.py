@@ -24,9 +24,9 @@ def take_turns(calls: Mapping[str, Callable[[], object]], rounds: int, warmup: i
     """Time each call once a round, in an order that moves on by one from round to round.
 
     Args:
-        calls: What is timed, under a name each.
-        rounds: Timed rounds.
-        warmup: Rounds before them.
+        calls: The timed calls, by name.
+        rounds: Number of timed rounds.
+        warmup: Number of rounds before the timed ones.
 
     Returns:
         Milliseconds of each call, by round.

@@ -1,4 +1,4 @@
-# COCO as the paper uses it: images within 1000 x 600 pixels, 2x schedule, 8 GPUs x 2 images.
+# COCO with the paper's settings: images within 1000 x 600 pixels, 2x schedule, 8 GPUs x 2 images.
 _base_ = [
     'mmdet::_base_/datasets/coco_instance.py',
     'mmdet::_base_/schedules/schedule_2x.py',
@@ -9,7 +9,7 @@ custom_imports = dict(imports=['mmmutual'], allow_failed_imports=False)
 data_help = """
 COCO 2017 belongs in data/coco: annotations/instances_{train,val}2017.json, train2017/*.jpg, val2017/*.jpg.
   fetch it (about 20 GB, resumable):  python tools/misc/download_coco.py
-  or link a copy that you have:       mkdir -p data && ln -s /path/to/coco data/coco
+  or link an existing copy:           mkdir -p data && ln -s /path/to/coco data/coco
   or try mmmutual without it:         python tools/misc/draw_shapes.py
                                       python tools/train.py configs/mutual_mask_rcnn_r18_shapes.py
 """
@@ -32,7 +32,7 @@ test_pipeline = [
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
     ),
 ]
-# Workers restart each epoch: only then does a resumed run equal the uninterrupted one.
+# Workers restart in each epoch. Otherwise a resumed run differs from an uninterrupted one.
 train_dataloader = dict(batch_size=2, persistent_workers=False, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(persistent_workers=False, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

@@ -1,4 +1,4 @@
-# Faster R-CNN R-50-FPN; boxes only, so neither masks are loaded nor evaluated.
+# Faster R-CNN R-50-FPN. It has boxes only, so masks are neither loaded nor evaluated.
 _base_ = ['mmdet::_base_/models/faster-rcnn_r50_fpn.py', './coco_1000x600.py']
 
 train_pipeline = [

@@ -1,9 +1,10 @@
-# Baseline: the network of one width, trained alone on the labels.  WIDTH=0.5 python tools/train.py <this file>
+# Baseline: the network of one width, trained alone on the labels.
+# Run it with  WIDTH=0.5 python tools/train.py <this file>
 _base_ = './mutual_mobilenet_v1.py'
 
 width = float('{{$WIDTH:0.25}}')
 
-# At its own width 1.0, the only one, it is the stock network; so it is calibrated at each scale as the others are.
+# The network is stock, and 1.0 is its only width. The test calibrates it at each scale, like the sub-networks.
 model = dict(backbone=dict(widen_factor=width, widths=(1.0,)), head=dict(in_channels=int(1024 * width)))
 
 custom_hooks = [dict(type='IterationSeedHook')]

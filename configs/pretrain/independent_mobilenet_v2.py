@@ -1,10 +1,11 @@
-# Baseline: the network of one width, trained alone on the labels.  WIDTH=0.8 python tools/train.py <this file>
+# Baseline: the network of one width, trained alone on the labels.
+# Run it with  WIDTH=0.8 python tools/train.py <this file>
 _base_ = './mutual_mobilenet_v2.py'
 
 width = float('{{$WIDTH:0.7}}')
 
-# At its own width 1.0, the only one, it is the stock network; so it is calibrated at each scale as the others are.
-model = dict(backbone=dict(widen_factor=width, widths=(1.0,)))  # the last convolution has 1280 outputs at any width
+# The network is stock, and 1.0 is its only width. The test calibrates it at each scale, like the sub-networks.
+model = dict(backbone=dict(widen_factor=width, widths=(1.0,)))  # the last convolution has 1280 outputs at every width
 
 custom_hooks = [dict(type='IterationSeedHook')]
 val_cfg = dict(widths=(1.0,))

@@ -1,5 +1,6 @@
-# Baseline: one width, trained alone on the labels.  WIDTH=0.5 python tools/train.py <this file>
-# mmcv's VGG has one width, so this is the sub-network of the slimmable one, which no other is trained with.
+# Baseline: the network of one width, trained alone on the labels.
+# Run it with  WIDTH=0.5 python tools/train.py <this file>
+# mmcv's VGG has no setting for its width. So the baseline is a sub-network of the slimmable VGG, trained alone.
 _base_ = './mutual_vgg16.py'
 
 width = float('{{$WIDTH:0.25}}')

@@ -2,7 +2,7 @@
 # Epochs, learning rate, batch size, widths and crops are those of the authors' apps/mobilenet_v2.yml.
 _base_ = './_base_/mutual.py'
 
-widths = tuple(round(1.0 - 0.025 * step, 3) for step in range(13))  # the authors draw any width in between
+widths = tuple(round(1.0 - 0.025 * step, 3) for step in range(13))  # the authors draw any width in the range
 
 model = dict(
     backbone=dict(type='mmdet.SlimmableMobileNetV2', widths=widths, out_indices=(7,)),

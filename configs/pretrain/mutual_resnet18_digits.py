@@ -1,5 +1,5 @@
-# The embedded example: MutualNet with a small ResNet-18 on scikit-learn's digits, minutes on a CPU.
-# Its backbone can start that of mutual_mask_rcnn_r18_shapes.py: see docs/pretraining.md.
+# The embedded example: MutualNet with a small ResNet-18 on scikit-learn's digits. Training takes minutes on a CPU.
+# mutual_mask_rcnn_r18_shapes.py can start from its backbone: see docs/pretraining.md.
 _base_ = './_base_/mutual.py'
 
 widths = (1.0, 0.75, 0.5, 0.25)

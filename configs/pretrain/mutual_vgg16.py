@@ -1,6 +1,6 @@
 # MutualNet with VGG-16 on ImageNet: widths 0.25 to 1.0, resolutions 224, 192, 160, 128.
-# The authors published no settings for it: these are their ResNet-50's, with a tenth of the learning rate. Global pooling
-# and one linear layer stand for VGG's three.
+# The authors published no settings for VGG-16. These are their settings for ResNet-50 with a tenth of the learning rate.
+# Global pooling and one linear layer replace VGG's three linear layers.
 _base_ = './_base_/mutual.py'
 
 model = dict(

@@ -257,7 +257,7 @@ def test_more_drops_than_retries_while_bytes_come(run, server, tmp_path, tool):
 
 def test_drops_without_progress_end_and_can_be_resumed(run, server, tmp_path, tool):
     server.cuts = [4000] + [0] * tool.RETRIES
-    with pytest.raises(SystemExit, match='could not be fetched .*to go on from byte 4000'):
+    with pytest.raises(SystemExit, match='could not be fetched .*to continue from byte 4000'):
         run('--parts', 'val')
     assert len(server.log) == tool.RETRIES + 1
     run('--parts', 'val')
@@ -467,7 +467,7 @@ def test_names_of_images(run, server, tmp_path):
     with pytest.raises(SystemExit, match='1 files are not in .*val2017/\\*.jpg, first other.jpg'):
         run('--parts', 'val')
     listing.write_text('no json')
-    with pytest.raises(SystemExit, match='instances_val2017.json is no COCO annotation file'):
+    with pytest.raises(SystemExit, match='instances_val2017.json is not a COCO annotation file'):
         run('--parts', 'val')
 
 
@@ -484,7 +484,7 @@ def test_interrupt(run, tool, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(tool, 'receive', interrupt)
-    with pytest.raises(SystemExit, match='stopped; run the same command again to go on'):
+    with pytest.raises(SystemExit, match='stopped; run the same command again to continue'):
         run()
 
 

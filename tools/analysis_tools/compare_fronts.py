@@ -1,4 +1,4 @@
-"""Plot the fronts of several evaluations: python tools/analysis_tools/compare_fronts.py NAME=PATH ... -o FILE.png."""
+"""Plot Pareto fronts of evaluations: python tools/analysis_tools/compare_fronts.py NAME=PATH ... -o FILE.png."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from mmmutual.engine import clear_errors
 from mmmutual.evaluation.plotting import plot_fronts
 
-HELP = 'a name for the legend and a subnets.json of tools/test.py, or a folder: the newest one in it'
+HELP = 'a name for the legend, and a subnets.json of tools/test.py or a folder with one (the newest is read)'
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description='Plot what each of several checkpoints reaches within a budget')
-    parser.add_argument('runs', nargs='+', metavar='NAME=PATH', help=f'{HELP}; runs of one name are averaged')
-    parser.add_argument('-o', '--out', default='fronts.png', metavar='FILE.png', help='default: fronts.png')
+    parser = argparse.ArgumentParser(description='Plot the Pareto fronts of several checkpoints')
+    parser.add_argument('runs', nargs='+', metavar='NAME=PATH', help=f'{HELP}; runs with the same name are averaged')
+    parser.add_argument('-o', '--out', default='fronts.png', metavar='FILE.png', help='the plot; default: fronts.png')
     return parser.parse_args()
 
 

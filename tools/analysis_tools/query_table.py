@@ -1,4 +1,4 @@
-"""Tell what each sub-network costs and reaches: python tools/analysis_tools/query_table.py CONFIG CHECKPOINT."""
+"""Write the query table of a checkpoint: python tools/analysis_tools/query_table.py CONFIG CHECKPOINT."""
 
 from __future__ import annotations
 
@@ -17,17 +17,25 @@ NAMES = {'multiply_adds': 'multiply-adds', 'latency_ms': 'ms'}
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description='Evaluate, count and time a grid of sub-networks; find the best one')
-    parser.add_argument('config', help='config file, or one that a package brings along: mmdet::NAME')
+    parser = argparse.ArgumentParser(
+        description='Measure accuracy and cost of a grid of sub-networks; find the best one within a budget'
+    )
+    parser.add_argument('config', help='config file, or mmdet::NAME for a config of mmdet')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--widths', nargs='+', type=float, help='width multipliers; default: those of test_cfg')
-    parser.add_argument('--scales', nargs='+', type=float, help='input scales; default: those of test_cfg, or 1.0')
+    parser.add_argument('--widths', nargs='+', type=float, help='width multipliers; default: the widths of test_cfg')
+    parser.add_argument('--scales', nargs='+', type=float, help='input scales; default: the scales of test_cfg, or 1.0')
     parser.add_argument('--budget-flops', type=float, help='print the best sub-network within these multiply-adds')
     parser.add_argument('--budget-ms', type=float, help='print the best sub-network within this median latency')
-    parser.add_argument('--metric', help="what is best: 'mask mAP' (default where there is one), 'box mAP'")
+    parser.add_argument(
+        '--metric', help="the metric to maximise; default: 'mask mAP' if the model has masks, else 'box mAP'"
+    )
     parser.add_argument('--repeats', type=int, default=30, help='timed runs of each sub-network; default: 30')
-    parser.add_argument('--remeasure', action='store_true', help='measure the latency again, on another device say')
-    parser.add_argument('--force', action='store_true', help='start anew instead of going on with the table there is')
+    parser.add_argument(
+        '--remeasure',
+        action='store_true',
+        help='measure the latency again and keep the rest, for example on another device',
+    )
+    parser.add_argument('--force', action='store_true', help='discard the existing table and start again')
     parser.add_argument('-o', '--out', help='the table; default: work_dirs/NAME_OF_CONFIG/query_table/table.json')
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override settings of the config'

@@ -1,4 +1,4 @@
-"""Draw the same images detected at each width: python tools/analysis_tools/show_widths.py CONFIG CHECKPOINT."""
+"""Draw the detections of each width side by side: python tools/analysis_tools/show_widths.py CONFIG CHECKPOINT."""
 
 from __future__ import annotations
 
@@ -24,16 +24,21 @@ from mmmutual.layers import check_ratios, use_width
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description='Draw test images with the detections of each width side by side')
-    parser.add_argument('config', help='config file, or one that a package brings along: mmdet::NAME')
+    parser.add_argument('config', help='config file, or mmdet::NAME for a config of mmdet')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('-o', '--out', help='the picture; default: work_dirs/NAME_OF_CONFIG/widths.png')
-    parser.add_argument('--widths', nargs='+', type=float, help='width multipliers; default: those of test_cfg')
-    parser.add_argument('--scales', nargs='+', type=float, default=[1.0], help='input scales (1.0)')
-    parser.add_argument('--images', nargs='+', type=int, default=[0, 1, 2, 3], help='indices of test images (0 to 3)')
-    parser.add_argument('--score-thr', type=float, default=0.5, help='leave detections below this score out (0.5)')
-    parser.add_argument('--no-labels', action='store_true', help='leave the scores beside the boxes out')
+    parser.add_argument('--widths', nargs='+', type=float, help='width multipliers; default: the widths of test_cfg')
+    parser.add_argument('--scales', nargs='+', type=float, default=[1.0], help='input scales; default: 1.0')
     parser.add_argument(
-        '--results', metavar='subnets.json', type=Path, help='what tools/test.py wrote: puts mAP into the titles'
+        '--images', nargs='+', type=int, default=[0, 1, 2, 3], help='indices of test images; default: 0 1 2 3'
+    )
+    parser.add_argument('--score-thr', type=float, default=0.5, help='hide detections below this score; default: 0.5')
+    parser.add_argument('--no-labels', action='store_true', help='draw no scores at the boxes')
+    parser.add_argument(
+        '--results',
+        metavar='subnets.json',
+        type=Path,
+        help='subnets.json of tools/test.py, to write mAP into the titles',
     )
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override settings of the config'
@@ -69,7 +74,7 @@ def titles(model: nn.Module, subnets: Sequence[Subnet], config: Config, results:
 
 
 def read_results(path: Path) -> dict[Subnet, dict]:
-    """The rows of a table of sub-networks, by sub-network."""
+    """The results of tools/test.py by sub-network."""
     try:
         rows = json.loads(path.read_text())
         return {Subnet(row['width'], row['scale']): row for row in rows}

@@ -1,7 +1,7 @@
 """Compile and install mmcv for the CPU in less time: python tools/misc/build_mmcv.py requirements/onedl.txt.
 
-Nearly all of the compiler's time goes into torch's headers, which each of mmcv's 78 source files reads again. Here two
-files include most of the others, so that the headers are read 9 times. What is compiled stays the same.
+Nearly all of the compiler's time goes into torch's headers, which each of mmcv's 78 source files reads again. In this
+build two files include most of the others, so that the headers are read 9 times. The compiled code is the same.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description='Compile and install the mmcv that a requirements file names')
     parser.add_argument('requirements', type=Path, help='a file with a line such as onedl-mmcv==2.3.6')
-    parser.add_argument('--jobs', type=int, default=os.cpu_count(), help='compiler processes; default: one a core')
+    parser.add_argument(
+        '--jobs', type=int, default=os.cpu_count(), help='number of compiler processes; default: the number of cores'
+    )
     return parser.parse_args()
 
 

@@ -20,15 +20,17 @@ from mmmutual.progress import Progress
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description='Recompute the batch-norm statistics of a checkpoint on training images, for widths it was trained '
-        'for or for new ones. The result switches between all of them with no data at hand.'
+        description='Recompute the batch-norm statistics of a checkpoint on training images, for the trained widths or '
+        'for other ones. The calibrated checkpoint has the statistics of all these widths.'
     )
-    parser.add_argument('config', help='config file, or one that a package brings along: mmdet::NAME')
+    parser.add_argument('config', help='config file, or mmdet::NAME for a config of mmdet')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('-o', '--out', required=True, help='where the calibrated checkpoint goes')
-    parser.add_argument('--widths', nargs='+', type=float, help="width multipliers; default: the checkpoint's")
-    parser.add_argument('--scales', nargs='+', type=float, default=[1.0], help='input scales the batches cycle through')
-    parser.add_argument('--num-batches', type=int, default=100, help='training batches to pool over')
+    parser.add_argument('-o', '--out', required=True, help='the calibrated checkpoint')
+    parser.add_argument('--widths', nargs='+', type=float, help="width multipliers; default: the checkpoint's widths")
+    parser.add_argument(
+        '--scales', nargs='+', type=float, default=[1.0], help='input scales of the batches, in turns; default: 1.0'
+    )
+    parser.add_argument('--num-batches', type=int, default=100, help='number of training batches to pool; default: 100')
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override settings of the config'
     )

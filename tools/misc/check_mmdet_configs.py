@@ -1,4 +1,4 @@
-"""Check one config of each family in mmdet: python tools/misc/check_mmdet_configs.py."""
+"""Check that one config of each folder of mmdet can be made mutual: python tools/misc/check_mmdet_configs.py."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ from mmmutual.testing.config_survey import families, outcome, write_table
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description="Check that mmdet's detectors can be made mutual, a family at a time")
-    parser.add_argument(
-        'families', nargs='*', help='folders in mmdet/.mim/configs to check again; default: those without a result'
+    parser = argparse.ArgumentParser(
+        description="Check that mmdet's detectors can be made mutual, one config of each folder"
     )
     parser.add_argument(
-        '--slim', choices=SCOPES, default='backbone', help="what slims: the backbone (default) or the whole 'detector'"
+        'families',
+        nargs='*',
+        help='folders in mmdet/.mim/configs to check again; default: all folders without a result',
     )
-    parser.add_argument('-o', '--out', help='where the table goes; default: docs/supported_configs[_detector].md')
-    parser.add_argument('--results', help='results so far; default: work_dirs/supported_configs_SLIM.json')
+    parser.add_argument('--slim', choices=SCOPES, default='backbone', help="'backbone' (default) or 'detector'")
+    parser.add_argument('-o', '--out', help='the table; default: docs/supported_configs[_detector].md')
+    parser.add_argument(
+        '--results', help='earlier results, which are kept; default: work_dirs/supported_configs_SLIM.json'
+    )
     return parser.parse_args()
 
 

@@ -2,8 +2,8 @@
 
     python tools/misc/download_coco.py --root data/coco
 
-ROOT then holds ``annotations/instances_{train,val}2017.json``, ``train2017/*.jpg`` and
-``val2017/*.jpg``. A stopped run goes on where it stopped when it is started again.
+ROOT then has ``annotations/instances_{train,val}2017.json``, ``train2017/*.jpg`` and
+``val2017/*.jpg``. If a run is interrupted, the same command continues it.
 """
 
 import argparse
@@ -31,7 +31,7 @@ BACKOFF = 1.0  # seconds before the first retry, doubled with each further one
 
 @dataclass(frozen=True)
 class Part:
-    """One zip of COCO and what ROOT must hold once it is unpacked."""
+    """One zip of COCO, and the files that ROOT must have after unpacking."""
 
     name: str
     url_path: str
@@ -41,7 +41,7 @@ class Part:
     pattern: str
     count: int  # of files that match pattern, at least
     names: tuple[str, ...] = ()
-    listing: str = ''  # annotation file that gives the names if it is there
+    listing: str = ''  # annotation file with the names, if it exists
 
 
 # The MD5s of the zips on images.cocodataset.org as many public projects state them alike,
@@ -82,7 +82,7 @@ PARTS = (
 
 
 class Dropped(Exception):
-    """The transfer stopped early; what arrived is kept and another try may go on from there."""
+    """The transfer stopped early. The received bytes are kept, and another try continues from there."""
 
 
 def size_of(path: Path) -> int:
@@ -91,9 +91,9 @@ def size_of(path: Path) -> int:
 
 
 def discard(path: Path, reason: str):
-    """Removes a damaged file, so that the next run fetches it anew, and raises ValueError."""
+    """Removes a damaged file, so that the next run fetches it again, and raises ValueError."""
     path.unlink()
-    raise ValueError(f'{path} is damaged: {reason}; it was removed, run the same command again to fetch it anew')
+    raise ValueError(f'{path} is damaged: {reason}; it was removed; run the same command to fetch it again')
 
 
 def md5_of(path: Path) -> str:
@@ -116,7 +116,7 @@ def missing(part: Part, root: Path) -> str:
             names = {image['file_name'] for image in json.loads(listing.read_bytes())['images']}
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f'{listing} is no COCO annotation file ({error!r}); delete it and '
+                f'{listing} is not a COCO annotation file ({error!r}); delete it and '
                 'run again with annotations among --parts'
             ) from error
     lost = sorted(names - found)
@@ -127,7 +127,7 @@ def check_disk(parts: list[Part], root: Path, keep_zips: bool):
     """Raises ValueError if the disk of ``root`` cannot take what ``parts`` still need."""
     zips, unpacked = [0], 0
     for part in parts:
-        # What an earlier run left needs no more space.
+        # The files of an earlier run need no more space.
         zips.append(part.zip_bytes - sum(map(size_of, root.glob(f'{Path(part.url_path).name}*'))))
         unpacked += max(0, part.unpacked_bytes - sum(map(size_of, root.glob(part.pattern))))
     # Each zip goes before the next one comes unless they are kept.
@@ -142,7 +142,7 @@ def check_disk(parts: list[Part], root: Path, keep_zips: bool):
 
 
 def receive(url: str, path: Path, tag: Path, md5: str):
-    """Makes one request that adds what is missing to ``path``, or starts it anew.
+    """Makes one request that adds the missing bytes to ``path``, or starts it again.
 
     ``tag`` holds the ETag or date of the file on the server that the bytes in ``path`` are of.
 
@@ -217,13 +217,13 @@ def receive_all(url: str, path: Path, tag: Path, md5: str):
             return receive(url, path, tag, md5)
         except Dropped as reason:
             # Only bytes never had before count as progress: a server without Range that always
-            # drops the connection would be asked for ever otherwise.
+            # drops the connection would otherwise cause endless requests.
             failures = 1 if size_of(path) > most else failures + 1
             most = max(most, size_of(path))
             if failures > RETRIES:
                 raise ValueError(
                     f'{url} could not be fetched ({reason}); check the network and '
-                    '--base-url, then run the same command again to go on from '
+                    '--base-url, then run the same command again to continue from '
                     f'byte {size_of(path)}'
                 ) from reason
             wait = BACKOFF * 2 ** (failures - 1)
@@ -300,12 +300,12 @@ def fetch(parts: list[Part], root: Path, base_url: str, keep_zips: bool):
 
 
 def main(argv: list[str] | None = None, parts: tuple[Part, ...] = PARTS):
-    """Fetch, check and unpack the parts asked for."""
+    """Fetch, check and unpack the requested parts."""
     names = [part.name for part in parts]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--root', type=Path, default=Path('data/coco'))
-    parser.add_argument('--parts', nargs='+', choices=names, default=names)
-    parser.add_argument('--base-url', default='http://images.cocodataset.org')
+    parser.add_argument('--root', type=Path, default=Path('data/coco'), help='folder of COCO; default: data/coco')
+    parser.add_argument('--parts', nargs='+', choices=names, default=names, help='default: all parts')
+    parser.add_argument('--base-url', default='http://images.cocodataset.org', help='server of the zips')
     parser.add_argument('--keep-zips', action='store_true', help='do not delete unpacked zips')
     args = parser.parse_args(argv)
     try:
@@ -315,10 +315,10 @@ def main(argv: list[str] | None = None, parts: tuple[Part, ...] = PARTS):
     except OSError as error:
         sys.exit(
             f"download_coco.py: --root '{args.root}' could not be written: {error}; see to "
-            'its permissions and free space, then run the same command again to go on'
+            'its permissions and free space, then run the same command again to continue'
         )
     except KeyboardInterrupt:
-        sys.exit('download_coco.py: stopped; run the same command again to go on')
+        sys.exit('download_coco.py: stopped; run the same command again to continue')
 
 
 if __name__ == '__main__':

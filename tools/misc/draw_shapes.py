@@ -1,4 +1,4 @@
-"""Draw the data set 'shapes': COCO instance segmentation with nothing to download."""
+"""Draw the data set 'shapes': instance segmentation in COCO format, without a download."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ ROWS, COLS, TILE, GAP = 4, 6, 384, 6  # the preview: images, and pixels about on
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument('--root', default='data/shapes', help='folder of the set')
-    parser.add_argument('--num-train', type=int, default=ShapesOptions.num_train, help='training images')
-    parser.add_argument('--num-val', type=int, default=ShapesOptions.num_val, help='validation images')
+    parser.add_argument('--root', default='data/shapes', help='folder of the data set')
+    parser.add_argument('--num-train', type=int, default=ShapesOptions.num_train, help='number of training images')
+    parser.add_argument('--num-val', type=int, default=ShapesOptions.num_val, help='number of validation images')
     parser.add_argument('--image-size', type=int, default=ShapesOptions.image_size, help='side of an image in pixels')
     parser.add_argument('--seed', type=int, default=ShapesOptions.seed, help='seed of the random draws')
-    parser.add_argument('--shapes', nargs='+', default=ShapesOptions.shapes, help=f'some of {SHAPES}')
-    parser.add_argument('--textures', nargs='+', default=ShapesOptions.textures, help=f'some of {TEXTURES}')
+    parser.add_argument('--shapes', nargs='+', default=ShapesOptions.shapes, help=f'out of {SHAPES}')
+    parser.add_argument('--textures', nargs='+', default=ShapesOptions.textures, help=f'out of {TEXTURES}')
     parser.add_argument(
         '--min-size', type=float, default=ShapesOptions.min_size, help='smallest size of an object in pixels'
     )
-    parser.add_argument('--max-size', type=float, help='largest size in pixels; None is 5/8 of the image size')
-    parser.add_argument('--force', action='store_true', help='draw anew and replace the set in the folder')
+    parser.add_argument(
+        '--max-size', type=float, help='largest size of an object in pixels; None is 5/8 of the image size'
+    )
+    parser.add_argument('--force', action='store_true', help='draw again and replace the data set in the folder')
     parser.add_argument('--preview', metavar='PATH', help='write annotated training images to this file')
     return parser.parse_args()
 

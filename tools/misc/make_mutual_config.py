@@ -14,14 +14,12 @@ from mmmutual.slimming import format_share
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description='Make a config mutual')
-    parser.add_argument('config', help='path of a config, or mmdet::NAME')
+    parser.add_argument('config', help='config file, or mmdet::NAME for a config of mmdet')
     parser.add_argument('--widths', nargs='+', type=float, default=WIDTHS, help='width multipliers to train')
     parser.add_argument('--scales', nargs='+', type=float, default=SCALES, help='input scales to train and evaluate')
-    parser.add_argument(
-        '--slim', default='backbone', help="what slims: 'backbone', as in the paper (default), or the whole 'detector'"
-    )
-    parser.add_argument('--plan', action='store_true', help='print a table of the parts and layers that slim, too')
-    parser.add_argument('-o', '--out', metavar='FILE.py', help='where the mutual config goes; default: only show it')
+    parser.add_argument('--slim', default='backbone', help="'backbone', as in the paper (default), or 'detector'")
+    parser.add_argument('--plan', action='store_true', help='also print a table of the slimmable parts and layers')
+    parser.add_argument('-o', '--out', metavar='FILE.py', help='the mutual config; default: only print the changes')
     return parser.parse_args()
 
 

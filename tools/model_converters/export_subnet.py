@@ -20,22 +20,26 @@ from mmmutual.slimming import input_channels
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description='Write a sub-network as an mmdet config and checkpoint, which load where mmmutual is not installed '
-        'if a stock config has its channels; on request its backbone, neck and dense head as ONNX too'
+        description='Write a sub-network as an mmdet config and checkpoint. They load without mmmutual if a stock '
+        'config has its channels. With --format onnx, also write its backbone, neck and dense head as ONNX.'
     )
-    parser.add_argument('config', help='config file, or one that a package brings along: mmdet::NAME')
+    parser.add_argument('config', help='config file, or mmdet::NAME for a config of mmdet')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--width', type=float, required=True, help='width multiplier')
     parser.add_argument('--scale', type=float, default=1.0, help='input scale; default: 1.0')
-    parser.add_argument('--format', choices=['mmdet', 'onnx'], default='mmdet', help='onnx writes both')
+    parser.add_argument(
+        '--format', choices=['mmdet', 'onnx'], default='mmdet', help='onnx also writes dense.onnx; default: mmdet'
+    )
     parser.add_argument(
         '--input-size',
         nargs=2,
         type=int,
         metavar=('HEIGHT', 'WIDTH'),
-        help='fixed input size of the ONNX file in pixels; default: the padded size of test images',
+        help='fixed input size of the ONNX file in pixels; default: the size of padded test images',
     )
-    parser.add_argument('-o', '--out-dir', help='default: WORK_DIR/export/w0.5_s1, with the width and the scale')
+    parser.add_argument(
+        '-o', '--out-dir', help='output folder; default: WORK_DIR/export/w0.5_s1, with the width and the scale'
+    )
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override settings of the config'
     )

@@ -11,11 +11,11 @@ from mmmutual.engine import clear_errors
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description='Write the weights of a checkpoint, and nothing else that it holds (options of a command line, '
-        'classes of other packages), to a file that all tools read. Nothing in the checkpoint runs.'
+        description='Write the weights of a checkpoint to a file that all tools read, without its other content (for '
+        'example command-line options or classes of other packages). No code of the checkpoint runs.'
     )
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('-o', '--out', required=True, help='where the weights go')
+    parser.add_argument('-o', '--out', required=True, help='file for the weights')
     return parser.parse_args()
 
 

@@ -22,11 +22,11 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description='Convert a checkpoint of MutualNet (ResNet-50, MobileNet v1, v2) or of slimmable_networks '
-        "(S-ResNet-50, S- and US-MobileNet v1, v2) into one for mmmutual's backbones and mmpretrain's ImageClassifier; "
-        'which network it is shows in the file'
+        "(S-ResNet-50, S- and US-MobileNet v1, v2) into one for mmmutual's backbones and mmpretrain's ImageClassifier. "
+        'The tool detects the network from the file.'
     )
     parser.add_argument('src', metavar='SRC', help='published checkpoint, unpacked')
-    parser.add_argument('dst', metavar='DST', help='where the converted one goes')
+    parser.add_argument('dst', metavar='DST', help='converted checkpoint')
     return parser.parse_args()
 
 

@@ -1,19 +1,17 @@
-# ImageNet and the authors' training of it, for one GPU of eight; each config says what else its network needs.
-# From their apps/*.yml and train.py: SGD with Nesterov momentum, cosine schedule, no warm-up, and no weight decay but for
-# plain convolutions and the linear layer.
+# ImageNet with the authors' training settings, for one of eight GPUs. Each config adds the settings of its network.
+# From the authors' apps/*.yml and train.py: SGD with Nesterov momentum, cosine schedule, no warm-up, and weight decay on
+# ordinary convolutions and the linear layer only.
 custom_imports = dict(imports=['mmmutual', 'mmmutual.classification'], allow_failed_imports=False)
 default_scope = 'mmpretrain'
 
 data_root = 'data/imagenet/'
-data_help = (
-    'ImageNet has to be fetched by hand: folders train/ and val/ with a folder of images for each of 1000 classes.'
-)
+data_help = 'Download ImageNet by hand: folders train/ and val/, each with a folder of images for each of 1000 classes.'
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='RandomResizedCrop', scale=224, crop_ratio_range=(0.08, 1.0), backend='pillow'),
     dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4),
     dict(
-        type='FloatLighting',  # AlexNet's. The images are BGR until the data preprocessor, so blue is the first row
+        type='FloatLighting',  # AlexNet's values. Images are BGR before the data preprocessor, so blue is first
         eigval=[55.4625, 4.7940, 1.1475],
         eigvec=[[-0.5836, -0.6948, 0.4203], [-0.5808, -0.0045, -0.8140], [-0.5675, 0.7192, 0.4009]],
         alphastd=0.1,

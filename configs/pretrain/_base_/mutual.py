@@ -1,7 +1,7 @@
 # MutualNet on ImageNet: widths 0.25 to 1.0, resolutions 224, 192, 160, 128.
 _base_ = './imagenet.py'
 
-widths = tuple(round(1.0 - 0.025 * step, 3) for step in range(31))  # the authors draw any width in between
+widths = tuple(round(1.0 - 0.025 * step, 3) for step in range(31))  # the authors draw any width in the range
 scales = (1.0, 192 / 224, 160 / 224, 128 / 224)
 
 custom_hooks = [
