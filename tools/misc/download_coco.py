@@ -93,7 +93,7 @@ def size_of(path: Path) -> int:
 def discard(path: Path, reason: str):
     """Removes a damaged file, so that the next run fetches it again, and raises ValueError."""
     path.unlink()
-    raise ValueError(f'{path} is damaged: {reason}; it was removed; run the same command to fetch it again')
+    raise ValueError(f'{path} is damaged: {reason}; it was removed, run the same command again to fetch it')
 
 
 def md5_of(path: Path) -> str:
