@@ -46,7 +46,7 @@ def serve(inferencer: AdaptiveInferencer, files: list[Path], score_thr: float, p
 
 
 def build(inferencer: AdaptiveInferencer, files: list[Path], score_thr: float):
-    """The page as ``gradio.Blocks``; the arguments are those of ``serve``."""
+    """The page as ``gradio.Blocks``; arguments as ``serve``."""
     import gradio
 
     table = inferencer.table

@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config', help='config file, or mmdet::NAME for a config of mmdet')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--widths', nargs='+', type=float, help='width multipliers; default: the widths of test_cfg')
+    parser.add_argument('--widths', nargs='+', type=float, help='width multipliers; default: as test_cfg')
     parser.add_argument('--scales', nargs='+', type=float, help='input scales; default: the scales of test_cfg, or 1.0')
     parser.add_argument('--budget-flops', type=float, help='print the best sub-network within these multiply-adds')
     parser.add_argument('--budget-ms', type=float, help='print the best sub-network within this median latency')

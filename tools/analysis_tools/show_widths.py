@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file, or mmdet::NAME for a config of mmdet')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('-o', '--out', help='the picture; default: work_dirs/NAME_OF_CONFIG/widths.png')
-    parser.add_argument('--widths', nargs='+', type=float, help='width multipliers; default: the widths of test_cfg')
+    parser.add_argument('--widths', nargs='+', type=float, help='width multipliers; default: as test_cfg')
     parser.add_argument('--scales', nargs='+', type=float, default=[1.0], help='input scales; default: 1.0')
     parser.add_argument(
         '--images', nargs='+', type=int, default=[0, 1, 2, 3], help='indices of test images; default: 0 1 2 3'
