@@ -9,6 +9,8 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
+from mmmutual.number_checks import is_whole
+
 SPLITS = ('train', 'test')
 SIDE = 8  # pixels
 LEVELS = 16  # the highest grey value
@@ -35,7 +37,7 @@ class DigitsDataset(BaseDataset):
     def __init__(self, split: str, size: int = 32, **kwargs) -> None:
         if split not in SPLITS:
             raise ValueError(f'split must be one of {SPLITS}, but got {split!r}')
-        if isinstance(size, bool) or not isinstance(size, int) or size < SIDE:
+        if not is_whole(size, SIDE):
             raise ValueError(f'size must be a whole number of at least {SIDE} pixels, but got {size!r}')
         self.split, self.size = split, size
         super().__init__(**kwargs)

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from mmmutual.number_checks import is_number
+
 from .completed_coco import complete
-from .outlines import is_number, short
+from .outlines import short
 
 Check = tuple[Callable[[object], bool], str]
 

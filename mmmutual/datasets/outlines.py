@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from pycocotools import mask as mask_utils
 
-
-def is_number(value: object) -> bool:
-    """Whether a value is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+from mmmutual.number_checks import is_number, is_whole
 
 
 def is_polygon(polygon: object) -> bool:
@@ -65,7 +61,7 @@ def count_pixels(counts: object) -> int | str:
         The number, or a text that says that there is none.
     """
     if isinstance(counts, list):
-        good = all(isinstance(run, int) and not isinstance(run, bool) and run >= 0 for run in counts)
+        good = all(is_whole(run, 0) for run in counts)
         return sum(counts) if good else 'no whole number of'
     if not isinstance(counts, str):
         return 'no whole number of'

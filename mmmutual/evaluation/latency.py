@@ -14,6 +14,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from mmmutual.number_checks import check_whole
+
 Key = TypeVar('Key', bound=Hashable)
 
 
@@ -55,10 +57,11 @@ def measure_latency(
         The latency of each key.
 
     Raises:
-        ValueError: If ``repeats`` is not at least 1, or ``warmup`` not at least 0.
+        TypeError: If ``repeats`` or ``warmup`` is not a whole number.
+        ValueError: If ``repeats`` is below 1, or ``warmup`` below 0.
     """
-    if repeats < 1 or warmup < 0:
-        raise ValueError(f'repeats must be at least 1 and warmup at least 0, but got {repeats} and {warmup}')
+    check_whole(repeats, 'repeats', 1)
+    check_whole(warmup, 'warmup', 0)
     order, times = random.Random(0), {key: [] for key in keys}
     for index in range(warmup + repeats):
         for key in order.sample(list(keys), len(keys)):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from numbers import Real
 from statistics import median
 
 from mmmutual.evaluation import Cell
+from mmmutual.number_checks import check_positive, check_whole
 
 RECENT = 5  # frames whose median tells that the load has jumped; two outliers among them do not count
 JUMP = 0.2  # how far it must be from the longer median: beyond the noise of five frames
@@ -54,10 +54,7 @@ class LatencyController:
     """
 
     def __init__(self, cells: Sequence[Cell], target_ms: float, window: int = 30) -> None:
-        if isinstance(window, bool) or not isinstance(window, int):
-            raise TypeError(f'window must be a whole number, but got {window!r}')
-        if window < RECENT:
-            raise ValueError(f'window must be at least {RECENT} frames, but got {window}')
+        check_whole(window, 'window', RECENT, 'frames')
         latencies = [cell.latency_ms for cell in cells]
         if not latencies or None in latencies or latencies != sorted(latencies):
             raise ValueError(
@@ -85,7 +82,7 @@ class LatencyController:
 
     @target_ms.setter
     def target_ms(self, value: float) -> None:
-        self._target_ms = _check_milliseconds(value, 'target_ms')
+        self._target_ms = check_positive(value, 'target_ms', 'milliseconds', finite=True)
 
     def update(self, latency_ms: float) -> Cell:
         """Take note of the latency of a frame that ran at ``cell``.
@@ -101,7 +98,7 @@ class LatencyController:
             ValueError: If it is not above 0.
         """
         self._since_switch += 1
-        self._estimate(_check_milliseconds(latency_ms, 'latency_ms') / self.cell.latency_ms)
+        self._estimate(check_positive(latency_ms, 'latency_ms', 'milliseconds', finite=True) / self.cell.latency_ms)
         if len(self._ratios) < RECENT:
             return self.cell  # the first frames of a program are slow ones
         if self._climbed_from is not None and self._since_switch > 2 * self._ratios.maxlen:
@@ -138,11 +135,3 @@ class LatencyController:
             self._wait = min(2 * self._wait, LONGEST_WAIT)
             self._climbed_from = None
         self._index, self._since_switch = index, 0
-
-
-def _check_milliseconds(value: float, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f'{name} must be a number of milliseconds above 0, but got {value!r}')
-    if not 0 < value < float('inf'):
-        raise ValueError(f'{name} must be a number of milliseconds above 0, but got {value!r}')
-    return float(value)

@@ -75,8 +75,10 @@ def test_the_gpu_is_waited_for(monkeypatch):
     assert events == ['wait', 'call', 'wait'] * 2
 
 
-@pytest.mark.parametrize(('warmup', 'repeats'), [(0, 0), (-1, 3)])
-def test_wrong_numbers(warmup, repeats):
-    text = f'repeats must be at least 1 and warmup at least 0, but got {repeats} and {warmup}'
+@pytest.mark.parametrize(
+    ('warmup', 'repeats', 'text'),
+    [(0, 0, 'repeats must be at least 1, but got 0'), (-1, 3, 'warmup must be at least 0, but got -1')],
+)
+def test_wrong_numbers(warmup, repeats, text):
     with pytest.raises(ValueError, match=re.escape(text)):
         measure_latency(lambda *args: None, ['a'], warmup, repeats)

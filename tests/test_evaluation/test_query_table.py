@@ -143,8 +143,8 @@ def test_best():
             'a budget of 650 multiply-adds and 18.0 ms: the cheapest is width 0.5 at scale 0.5 with 400 multiply-adds '
             'and width 0.5 at scale 0.5 with 18.5 ms',
         ),
-        (dict(budget_ms=0), 'budget_ms must be above 0, but got 0'),
-        (dict(budget_flops=float('nan')), 'budget_flops must be above 0, but got nan'),
+        (dict(budget_ms=0), 'budget_ms must be a number above 0, but got 0'),
+        (dict(budget_flops=float('nan')), 'budget_flops must be a number above 0, but got nan'),
         (dict(metric='mAP'), "no metric 'mAP'; it has ['box mAP', 'mask mAP']"),
     ],
 )

@@ -23,6 +23,7 @@ from mmmutual.engine import Subnet, SubnetTestLoop, check_model, prepare
 from mmmutual.engine.image_sides import fit_padding
 from mmmutual.engine.loops.evaluators import quiet
 from mmmutual.layers import check_ratios, get_width, set_width, use_width
+from mmmutual.number_checks import check_whole
 from mmmutual.progress import Progress
 
 from ..latency import device_name, measure_latency
@@ -70,8 +71,7 @@ def fill_query_table(
             out of range or unknown to the model; if its multiply-adds cannot be counted; if ``repeats`` is below 1; or
             if ``path`` does not end in .json.
     """
-    if repeats < 1:
-        raise ValueError(f'repeats must be at least 1, but got {repeats}')
+    check_whole(repeats, 'repeats', 1)
     if Path(path).suffix != '.json':  # a slip must not overwrite some other file
         raise ValueError(f'the query table is a JSON file: give a path that ends in .json, not {path}')
     widths = widths or config.test_cfg.get('widths')

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmmutual.checkpoint.atomic_write import write_whole
+from mmmutual.number_checks import is_number, is_whole
 
 SCHEMA = 'mmmutual.query_table'
 VERSION = 1
@@ -75,16 +75,12 @@ def read_table(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return is_whole(value, 0)
 
 
 def _is_ratio(value: object) -> bool:
-    return _is_number(value) and 0 < value <= 1
+    return is_number(value) and 0 < value <= 1
 
 
 def _is_text(value: object) -> bool:
@@ -92,7 +88,7 @@ def _is_text(value: object) -> bool:
 
 
 def _is_latency(value: object) -> bool:
-    return value is None or (_is_number(value) and value > 0)
+    return value is None or (is_number(value) and value > 0)
 
 
 def _is_size(value: object) -> bool:
@@ -100,7 +96,7 @@ def _is_size(value: object) -> bool:
 
 
 def _is_numbers_by_name(value: object) -> bool:
-    return isinstance(value, dict) and all(map(_is_number, value.values()))
+    return isinstance(value, dict) and all(map(is_number, value.values()))
 
 
 Check = tuple[Callable[[object], bool], str]

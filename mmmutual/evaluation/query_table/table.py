@@ -9,11 +9,11 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from numbers import Real
 from operator import attrgetter
 from pathlib import Path
 
 from mmmutual.layers import check_ratio
+from mmmutual.number_checks import check_positive
 
 from ..subnet_table import format_count
 from .json_file import read_table, write_atomically
@@ -191,7 +191,7 @@ class QueryTable:
         """
         metric = self._metric(metric)
         given = {'multiply_adds': ('budget_flops', budget_flops), 'latency_ms': ('budget_ms', budget_ms)}
-        budgets = {cost: _check_budget(*budget) for cost, budget in given.items() if budget[1] is not None}
+        budgets = {cost: check_positive(value, name) for cost, (name, value) in given.items() if value is not None}
         for cost in budgets:
             self._check_cost(cost)
         fitting = [cell for cell in self.cells if all(getattr(cell, cost) <= most for cost, most in budgets.items())]
@@ -233,11 +233,3 @@ def format_cost(cost: str, value: float) -> str:
     if cost == 'latency_ms':
         return f'{value:.1f} ms'
     return f'{format_count(value)} multiply-adds'
-
-
-def _check_budget(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f'{name} must be a number above 0, but got {value!r}')
-    if not value > 0:
-        raise ValueError(f'{name} must be above 0, but got {value!r}')
-    return float(value)
