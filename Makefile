@@ -94,6 +94,7 @@ lint: $(READY) $(TOOLS)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(VENV)/bin/pydoclint --quiet mmmutual
+	$(RUN) tools/lint/prose.py
 
 clean:
 	rm -rf work_dirs data/shapes
