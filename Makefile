@@ -2,6 +2,7 @@
 # make demo-whole   train the example in scope detector and plot the Pareto fronts of the two scopes (as long as make demo)
 # make pretrain   install mmpretrain, train a small classifier on digits and evaluate its sub-networks (2 minutes)
 # make test   run the tests
+# make docs   build the site in site/ (its tools get an environment inside VENV)
 # VENV=path   use your own environment, or create one there; an installed stack is not replaced
 
 SHELL := bash
@@ -17,12 +18,13 @@ PROCESSES ?= $(shell test $(CORES) -ge 2 && ! command -v nvidia-smi >/dev/null &
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.mmmutual-$(STACK)
 TOOLS := $(VENV)/.mmmutual-tests
+DOCS := $(VENV)/docs
 CONFIG := configs/mutual_mask_rcnn_r18_shapes.py
 WORK := work_dirs/mutual_mask_rcnn_r18_shapes
 
 DIGITS := mutual_resnet18_digits
 
-.PHONY: help install demo demo-whole pretrain test lint clean
+.PHONY: help install demo demo-whole pretrain test lint docs clean
 help:
 	@sed -n 's/^# \(make\|VENV\)/\1/p' Makefile
 
@@ -96,5 +98,14 @@ lint: $(READY) $(TOOLS)
 	$(VENV)/bin/pydoclint --quiet mmmutual
 	$(RUN) tools/lint/prose.py
 
+# Separate, so that the environment of the training stays small and the site needs no compiled operators.
+$(DOCS)/.ready: requirements/docs.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install -r requirements/docs.txt
+	@touch $@
+
+docs: $(DOCS)/.ready
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --strict
+
 clean:
-	rm -rf work_dirs data/shapes
+	rm -rf work_dirs data/shapes site
