@@ -59,7 +59,7 @@ def multiply_counts(wrapper: OptimWrapper, passes: int) -> int:
     """Let an optimizer wrapper accumulate several passes an iteration.
 
     MMEngine sets the number of counts in the constructor only. The wrapper keeps its former number until
-    :func:`restore_counts`, since MMEngine calls no hook at the end of a training that an error interrupts.
+    ``restore_counts``, since MMEngine calls no hook at the end of a training that an error interrupts.
 
     Args:
         wrapper: The optimizer wrapper.
@@ -74,7 +74,7 @@ def multiply_counts(wrapper: OptimWrapper, passes: int) -> int:
 
 
 def restore_counts(wrapper: OptimWrapper) -> None:
-    """Undo :func:`multiply_counts`.
+    """Undo ``multiply_counts``.
 
     Args:
         wrapper: The optimizer wrapper.

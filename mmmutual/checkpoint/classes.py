@@ -24,7 +24,7 @@ def warn_of_other_classes(
 
     Args:
         config: An MMDetection config.
-        checkpoint: As :func:`read_checkpoint` returns it. One without names of classes is taken as it is.
+        checkpoint: As ``read_checkpoint`` returns it. One without names of classes is taken as it is.
         path: Of the checkpoint, for the message.
         consequence: Ending of the message.
     """
@@ -46,7 +46,7 @@ def checkpoint_classes(checkpoint: Mapping) -> tuple[str, ...] | None:
     """The classes in the meta data of a checkpoint of MMDetection 3 or 2.
 
     Args:
-        checkpoint: As :func:`read_checkpoint` returns it.
+        checkpoint: As ``read_checkpoint`` returns it.
 
     Returns:
         Their names, None if there are none.

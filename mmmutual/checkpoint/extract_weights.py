@@ -142,15 +142,15 @@ def write_weights(path: str | Path, out: str | Path) -> dict[str, Tensor]:
     """Write the weights of a checkpoint to a file that PyTorch's safe loader reads.
 
     Args:
-        path: As :func:`extract_weights`.
+        path: As ``extract_weights``.
         out: The file to write.
 
     Returns:
         The weights.
 
     Raises:
-        FileNotFoundError: As :func:`extract_weights`.
-        ValueError: As :func:`extract_weights`.
+        FileNotFoundError: As ``extract_weights``.
+        ValueError: As ``extract_weights``.
     """
     state = extract_weights(path)
     write_whole(out, lambda part: torch.save(dict(state_dict=state), part))

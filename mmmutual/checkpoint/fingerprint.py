@@ -47,7 +47,7 @@ def check_identity(context: Mapping, expected: Mapping[str, str | None], path: s
 
     Args:
         context: Of the table.
-        expected: As :func:`identity` returns it; what is None is not compared.
+        expected: As ``identity`` returns it; what is None is not compared.
         path: The table's file, for the message.
 
     Raises:

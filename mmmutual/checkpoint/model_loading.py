@@ -27,9 +27,9 @@ def load_model(config: Config, checkpoint: str | Path, needs_detector: str = '')
 
     Raises:
         FileNotFoundError: If there is no such file.
-        TypeError: As :func:`build_model`.
+        TypeError: As ``build_model``.
         ValueError: If the file is damaged or of another architecture, if it is of a mutual training and the config is
-            not, if the model is no detector but has to be, or as :func:`build_model`.
+            not, if the model is no detector but has to be, or as ``build_model``.
     """
     content = read_checkpoint(checkpoint)
     model = build_model(config)

@@ -84,7 +84,7 @@ def round_as_published_(backbone: nn.Module) -> None:
     Their stem and the inside of their bottlenecks have a quarter of a multiple of 8 channels.
 
     Args:
-        backbone: As for :func:`published_layers`.
+        backbone: As for ``published_layers``.
     """
     if not hasattr(backbone, 'bn1'):
         return

@@ -1,6 +1,6 @@
 """Published slimmable weights become checkpoints of mmmutual's backbones.
 
-How the files of the two repositories (:mod:`mmmutual.checkpoint.published_layout`) differ shows in their keys:
+How the files of the two repositories (``published_layout``) differ shows in their keys:
 
 - Slimmable networks (``models/s_*.py``) have statistics and affine parameters for each width: SwitchableBN here.
 - US-Nets and MutualNet have shared affine parameters, and statistics for each width that was listed: SlimBN here.

@@ -117,7 +117,7 @@ def check_architecture(model: nn.Module, checkpoint: Mapping, path: str | Path) 
 
     Args:
         model: The model that is to load it.
-        checkpoint: As :func:`read_checkpoint` returns it.
+        checkpoint: As ``read_checkpoint`` returns it.
         path: For the message.
 
     Raises:

@@ -20,7 +20,7 @@ def check_mutual(model: nn.Module, checkpoint: Mapping, path: str | Path, config
 
     Args:
         model: The config's model.
-        checkpoint: As :func:`read_checkpoint` returns it.
+        checkpoint: As ``read_checkpoint`` returns it.
         path: The checkpoint's file.
         config: The config's file or name, for the message.
 
@@ -41,7 +41,7 @@ def check_scope(config: Mapping, checkpoint: Mapping, path: str | Path) -> None:
 
     Args:
         config: The config to resume with.
-        checkpoint: As :func:`read_checkpoint` returns it.
+        checkpoint: As ``read_checkpoint`` returns it.
         path: The checkpoint's file.
 
     Raises:

@@ -35,7 +35,7 @@ def changes(stock: Mapping, mutual: Mapping) -> dict:
 
 
 def format_changes(stock: Mapping, mutual: Mapping, color: bool = False) -> str:
-    """What :func:`make_mutual` changed, a line for each setting, under the names that ``--cfg-options`` takes.
+    """What ``make_mutual`` changed, a line for each setting, under the names that ``--cfg-options`` takes.
 
     Args:
         stock: The config before.

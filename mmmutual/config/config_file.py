@@ -27,7 +27,7 @@ def load_config(name: str | os.PathLike, options: Mapping[str, Any] | None = Non
 
     Args:
         name: A path, or a config that a package brings along, as ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
-        options: Settings that replace those of the file, as ``--cfg-options`` has them: :func:`override`.
+        options: Settings that replace those of the file, as ``--cfg-options`` has them: ``override``.
 
     Returns:
         The config; its ``filename`` ends in its own name.

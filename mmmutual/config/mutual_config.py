@@ -57,7 +57,7 @@ def make_mutual_with_plan(
     scales: Sequence[float] = SCALES,
     slim: str = 'backbone',
 ) -> tuple[Config, SlimmingPlan]:
-    """As :func:`make_mutual`, with the plan that says which layers of the detector slim.
+    """As ``make_mutual``, with the plan that says which layers of the detector slim.
 
     Args:
         config: A config of a detector.
@@ -69,9 +69,9 @@ def make_mutual_with_plan(
         A new config, and the plan of a detector that was built from it; the plan prints as a table.
 
     Raises:
-        ImportError: As :func:`make_mutual`.
-        TypeError: As :func:`make_mutual`.
-        ValueError: As :func:`make_mutual`.
+        ImportError: As ``make_mutual``.
+        TypeError: As ``make_mutual``.
+        ValueError: As ``make_mutual``.
     """
     widths, scales = check_ratios(widths, 'widths'), check_ratios(scales, 'scales')
     if not isinstance(config.get('model'), Mapping):

@@ -42,7 +42,7 @@ class CompletedCOCO(COCO):
 
 
 def read_completed() -> None:
-    """Let mmdet's data sets and metrics of COCO files, and their subclasses, read with :class:`CompletedCOCO`.
+    """Let mmdet's data sets and metrics of COCO files, and their subclasses, read with ``CompletedCOCO``.
 
     Evaluation needs fields that training takes as optional, so that such a file would end a run after its first epoch.
     A file without gaps is read as before. It holds for the process; worker processes of data loaders receive what this

@@ -38,7 +38,7 @@ def draw_shapes(root: str | os.PathLike, force: bool = False, progress: bool = T
         root: Folder of the set, created if need be.
         force: Draw even if ``root`` holds a set, which is then replaced.
         progress: Show a progress bar.
-        **options: Arguments of :class:`ShapesOptions`.
+        **options: Arguments of ``ShapesOptions``.
 
     Returns:
         Whether anything was drawn.

@@ -39,7 +39,7 @@ def check_voc_data(use: DatasetUse) -> Iterator[str]:
     """Check a data set.
 
     Args:
-        use: A data set that :func:`reads_voc`.
+        use: A data set that ``reads_voc``.
 
     Yields:
         A sentence for each thing that a user should know.

@@ -40,7 +40,7 @@ def narrow_(model: nn.Module, width: float, trained: bool = True) -> None:
             layer, if the model has layers of unknown input segments and runs on no small image, or if a layer gets
             different numbers of channels in one run. The model must not be used after the last two.
 
-    Example:
+    Examples:
         >>> narrow = copy.deepcopy(model)
         >>> narrow_(narrow, 0.5)
     """

@@ -35,7 +35,7 @@ def build_narrow_detector(
 
     Raises:
         TypeError: If ``width`` is not a number.
-        ValueError: As :func:`narrow_` and ``SlimmableDetector``.
+        ValueError: As ``narrow_`` and ``SlimmableDetector``.
     """
     width = check_ratio(width)
     if widths is None:

@@ -44,7 +44,7 @@ def input_size(config: Config) -> Size:
 
 
 def export_onnx(detector: nn.Module, path: str | Path, size: Size, origin: Mapping | None = None) -> float:
-    """Write :class:`~mmmutual.deploy.DenseOutputs` of a detector as ONNX.
+    """Write ``DenseOutputs`` of a detector as ONNX.
 
     The input ``image`` is (1, C, H, W), with the channels of the detector's images, normalised as its data preprocessor
     does it; its size is fixed. The mean, standard deviation and channel order are in the file's metadata.

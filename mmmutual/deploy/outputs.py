@@ -66,7 +66,7 @@ def largest_difference(first: nn.Module, second: nn.Module, size: Size = (128, 1
 
 
 def tensor_difference(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> float:
-    """The largest difference of tensors of the same names, as :func:`largest_difference` gives it."""
+    """The largest difference of tensors of the same names, as ``largest_difference`` gives it."""
     if ours.keys() != theirs.keys() or any(ours[name].shape != theirs[name].shape for name in ours):
         return float('inf')
     largest = 0.0

@@ -65,7 +65,7 @@ def with_model(settings: Config, model: Mapping, stock: bool) -> Config:
     """The settings with a model.
 
     Args:
-        settings: As :func:`stock_settings` returns them.
+        settings: As ``stock_settings`` returns them.
         model: Config of the detector.
         stock: Whether mmdet builds it without mmmutual, which the config imports otherwise.
 

@@ -54,7 +54,7 @@ def _stock(node: Any) -> Any:
 
 
 def narrow_detector(model: Mapping, width: float) -> dict:
-    """The config of :func:`~mmmutual.deploy.build_narrow_detector` for a slimmable detector.
+    """The config of ``build_narrow_detector`` for a slimmable detector.
 
     Args:
         model: Config of the slimmable detector.

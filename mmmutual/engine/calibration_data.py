@@ -28,7 +28,7 @@ def rebuilt_loader(runner: Runner, dataset: Dataset) -> DataLoader:
 
 
 def calibration_loader(runner: Runner) -> DataLoader:
-    """As :func:`rebuilt_loader`, for the data of the training under way.
+    """As ``rebuilt_loader``, for the data of the training under way.
 
     Args:
         runner: The runner; it may have been given a data loader without a config.

@@ -16,7 +16,7 @@ class PreparedBatch:
     augmentations and losses change boxes in place.
 
     Args:
-        preprocessor: The model's data preprocessor; it is watched until :meth:`close`.
+        preprocessor: The model's data preprocessor; it is watched until ``close``.
     """
 
     def __init__(self, preprocessor: nn.Module) -> None:

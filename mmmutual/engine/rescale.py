@@ -80,21 +80,21 @@ def rescale_batch(
 def rescale_as(
     preprocessor: nn.Module, inputs: Tensor, data_samples: Sequence[BaseDataElement], scale: float, norm_stride: int = 1
 ) -> tuple[Tensor, list[BaseDataElement]]:
-    """As :func:`rescale_batch`, padded as a data preprocessor pads.
+    """As ``rescale_batch``, padded as a data preprocessor pads.
 
     Args:
         preprocessor: The data preprocessor that made the batch; what it does not define is padded by default.
-        inputs: As :func:`rescale_batch`.
-        data_samples: As :func:`rescale_batch`.
-        scale: As :func:`rescale_batch`.
-        norm_stride: As :func:`rescale_batch`.
+        inputs: As ``rescale_batch``.
+        data_samples: As ``rescale_batch``.
+        scale: As ``rescale_batch``.
+        norm_stride: As ``rescale_batch``.
 
     Returns:
-        As :func:`rescale_batch`.
+        As ``rescale_batch``.
 
     Raises:
-        TypeError: As :func:`rescale_batch`.
-        ValueError: As :func:`rescale_batch`.
+        TypeError: As ``rescale_batch``.
+        ValueError: As ``rescale_batch``.
     """
     names = ('pad_size_divisor', 'pad_value', 'seg_pad_value', 'mask_pad_value')
     padding = {name: getattr(preprocessor, name) for name in names if hasattr(preprocessor, name)}

@@ -26,16 +26,16 @@ def check_model(
     """Build the model once before a run makes folders and logs; in a distributed run the first process does.
 
     Args:
-        config: As :func:`build_model`.
+        config: As ``build_model``.
         splits: Which of ``'train'``, ``'val'``, ``'test'`` the run uses: images must have the channels of the model.
-        checkpoint: What training starts from, as :func:`read_checkpoint` returns it, if it starts from a local file.
+        checkpoint: What training starts from, as ``read_checkpoint`` returns it, if it starts from a local file.
 
     Returns:
         The model; None in the other processes of a distributed run.
 
     Raises:
-        TypeError: As :func:`build_model`, or if widths or scales are not numbers.
-        ValueError: As :func:`build_model`, or if images have other channels than the model, or for widths or scales
+        TypeError: As ``build_model``, or if widths or scales are not numbers.
+        ValueError: As ``build_model``, or if images have other channels than the model, or for widths or scales
             that the model cannot be trained or evaluated at, the reason of a hook among them.
     """
     if int(os.environ.get('RANK', 0)) > 0:

@@ -35,7 +35,7 @@ def count_multiply_adds(model: nn.Module, size: Size) -> dict[str, int]:
         ValueError: If ``size`` is not two positive whole numbers, or for a detector with a part that runs neither on
             feature maps nor on RoI features, or with an operator that has no shape-only form.
 
-    Example:
+    Examples:
         >>> counts = count_multiply_adds(detector, (600, 1000))
         >>> print(f"{counts['total'] / 1e9:.1f} G")
         180.6 G

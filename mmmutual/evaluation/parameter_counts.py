@@ -23,9 +23,9 @@ def count_parameters(model: nn.Module) -> int:
         Number of active parameters, frozen ones included.
 
     Raises:
-        ValueError: As :func:`~mmmutual.evaluation.count_multiply_adds`.
+        ValueError: As ``count_multiply_adds``.
 
-    Example:
+    Examples:
         >>> with mmmutual.use_width(detector, 0.5):
         ...     print(f'{count_parameters(detector) / 1e6:.1f} M')
     """

@@ -57,7 +57,7 @@ def write_report(rows: Sequence[Mapping[str, float]], folder: str | Path) -> dic
     """Write ``subnets.json`` and, if multiply-adds and a metric are known, ``subnets.png``.
 
     Args:
-        rows: Sub-networks as :func:`~mmmutual.evaluation.format_table` accepts them.
+        rows: Sub-networks as ``format_table`` accepts them.
         folder: The folder of the files.
 
     Returns:

@@ -21,7 +21,7 @@ def main_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
         ``'box mAP'``, ``'mask mAP'`` and ``'top-1 (%)'``, of several data sets each with the set's name before it, such
         as ``'night box mAP'``; without those, all metrics under their own names.
 
-    Example:
+    Examples:
         >>> main_metrics({'day/coco/bbox_mAP': 0.4, 'night/coco/bbox_mAP': 0.3, 'night/coco/bbox_mAP_50': 0.5})
         {'day box mAP': 0.4, 'night box mAP': 0.3}
     """

@@ -61,7 +61,7 @@ class AdaptiveInferencer(DetInferencer):
         ValueError: If the checkpoint or the table is damaged or does not fit the config, or if the checkpoint is of a
             mutual training and the config is not.
 
-    Example:
+    Examples:
         >>> inferencer = AdaptiveInferencer(config, checkpoint, table='table.json')
         >>> inferencer('image.jpg', budget_ms=30)['cells']
         [{'width': 0.5, 'scale': 0.8, 'latency_ms': 27.9}]

@@ -45,7 +45,7 @@ class LatencyController:
         ValueError: If there is no cell, if they have no latency or are not in rising order, or if ``target_ms`` or
             ``window`` is out of range.
 
-    Example:
+    Examples:
         >>> controller = LatencyController(table.front('latency_ms'), target_ms=30)
         >>> for frame in video:
         ...     cell = controller.cell

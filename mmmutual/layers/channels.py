@@ -19,7 +19,7 @@ def active_channels(channels: int, width: float, divisor: int = DIVISOR) -> int:
     Returns:
         Between 1 and ``channels``; ``channels`` itself at width 1.0.
 
-    Example:
+    Examples:
         >>> [active_channels(64, width) for width in (1.0, 0.75, 0.5, 0.25)]
         [64, 48, 32, 16]
     """

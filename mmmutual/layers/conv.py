@@ -24,7 +24,7 @@ class SlimConv2d(DividedLayer, nn.Conv2d, _ConvNd):
     convolution keeps whole groups with their channels per group fixed, so its output follows its input; depthwise is
     the case of one channel per group.
 
-    Where the input is a concatenation, or the output is split or feeds a grouped convolution, :meth:`divide` sets the
+    Where the input is a concatenation, or the output is split or feeds a grouped convolution, ``divide`` sets the
     segments.
 
     Args:
@@ -44,7 +44,7 @@ class SlimConv2d(DividedLayer, nn.Conv2d, _ConvNd):
     Raises:
         ValueError: For a grouped convolution without ``slim_out``.
 
-    Example:
+    Examples:
         >>> conv = SlimConv2d(64, 128, 3)
         >>> mmmutual.set_width(conv, 0.5)
         >>> conv(torch.rand(1, 32, 8, 8)).shape

@@ -39,7 +39,7 @@ class SlimConvTranspose2d(DividedLayer, nn.ConvTranspose2d):
     Raises:
         ValueError: For more than one group.
 
-    Example:
+    Examples:
         >>> upsample = SlimConvTranspose2d(64, 32, 2, stride=2)
         >>> mmmutual.set_width(upsample, 0.5)
         >>> upsample(torch.rand(1, 32, 7, 7)).shape

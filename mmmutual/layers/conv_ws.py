@@ -14,9 +14,9 @@ class SlimConvWS2d(SlimConv2d, nn.Conv2d):  # MMEngine initialises by the names 
     """A slimmable convolution that standardises its active weights, for each output over the active inputs.
 
     Args:
-        *args: As :class:`SlimConv2d`.
+        *args: As ``SlimConv2d``.
         eps: Added to the standard deviation.
-        **kwargs: As :class:`SlimConv2d`.
+        **kwargs: As ``SlimConv2d``.
     """
 
     def __init__(self, *args, eps: float = 1e-5, **kwargs) -> None:

@@ -101,7 +101,7 @@ class DividedLayer(Slimmable):
         """The active part of weight and bias: views, unless a side of several segments is cut.
 
         Args:
-            channels: Channels of the input, after :meth:`check_channels`.
+            channels: Channels of the input, after ``check_channels``.
 
         Returns:
             The weight, and the bias or None.

@@ -27,7 +27,7 @@ class SlimLinear(DividedLayer, nn.Linear):
         dtype: As ``nn.Linear``.
         slim_out: Whether the output slims. If False, as in a classifier, all output features are always computed.
 
-    Example:
+    Examples:
         >>> classifier = SlimLinear(2048, 1000, slim_out=False)
         >>> mmmutual.set_width(classifier, 0.25)
         >>> classifier(torch.rand(1, 512)).shape

@@ -23,7 +23,7 @@ class Segment(NamedTuple):
         divisor: The active ones are a multiple of it: of the channels per group for whole groups, of 8 times the
             expansion for the inside of an inverted residual.
 
-    Example:
+    Examples:
         >>> [Segment(48).active(0.5), Segment(48, divisor=16).active(0.5), Segment.complete(48).active(0.5)]
         [24, 32, 48]
     """
@@ -111,7 +111,7 @@ def take(tensor: Tensor, segments: Sequence[Segment], width: float, dim: int = 0
 
 @torch.no_grad()
 def put(tensor: Tensor, values: Tensor, segments: Sequence[Segment], width: float) -> None:
-    """Write values into the active part of each segment: the inverse of :func:`take`.
+    """Write values into the active part of each segment: the inverse of ``take``.
 
     Args:
         tensor: (C,), all channels; changed in place.

@@ -61,7 +61,7 @@ def slim_layer_(
     A layer that is slimmable already gets the segments, and a batch norm the widths that it lacks.
 
     Args:
-        layer: A layer that :func:`can_slim`.
+        layer: A layer that ``can_slim``.
         widths: The grid of widths for which a batch norm keeps statistics.
         inputs: The segments of the input of a convolution or linear layer, or those of a norm's channels. None leaves
             them unknown.
@@ -97,7 +97,7 @@ def slim_layer_(
 
 
 def unslim_layer_(layer: nn.Module) -> None:
-    """Undo the last :func:`slim_layer_` of a layer, in place; any other layer stays as it is.
+    """Undo the last ``slim_layer_`` of a layer, in place; any other layer stays as it is.
 
     What others have changed since stays: parameters, buffers, hooks, flags. The other widths' statistics are dropped.
     """

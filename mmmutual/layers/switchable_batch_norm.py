@@ -17,7 +17,7 @@ from .width import check_ratio
 
 @MODELS.register_module('SwitchableBN')
 class SwitchableBatchNorm2d(SlimBatchNorm2d, nn.BatchNorm2d, _BatchNorm):
-    """:class:`SlimBatchNorm2d` whose weight and bias are not shared: each width has some of its own.
+    """``SlimBatchNorm2d`` whose weight and bias are not shared: each width has some of its own.
 
     Width 1.0 owns the stock keys. Width 0.5 has ``weight_at_0_5`` and ``bias_at_0_5`` beside them, (C,) each. Where a
     checkpoint has none for a width, as that of a stock network or of shared ones, they become copies of width 1.0's.
@@ -33,7 +33,7 @@ class SwitchableBatchNorm2d(SlimBatchNorm2d, nn.BatchNorm2d, _BatchNorm):
         bias: As ``nn.BatchNorm2d``.
         widths: The grid of widths; 1.0 is always among them.
 
-    Example:
+    Examples:
         >>> norm = SwitchableBatchNorm2d(64, widths=(1.0, 0.5))
         >>> [name for name, _ in norm.named_parameters()]
         ['weight', 'bias', 'weight_at_0_5', 'bias_at_0_5']

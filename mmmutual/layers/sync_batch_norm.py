@@ -20,7 +20,7 @@ class SyncBatchNorm:
 
 @MODELS.register_module('SlimSyncBN')
 class SlimSyncBatchNorm2d(SlimBatchNorm2d, _BatchNorm, SyncBatchNorm):
-    """:class:`SlimBatchNorm2d` that normalises by the statistics of the whole distributed batch.
+    """``SlimBatchNorm2d`` that normalises by the statistics of the whole distributed batch.
 
     It is no subclass of ``nn.SyncBatchNorm``, which MMEngine would turn into a plain batch norm when it runs on one
     device. Off the GPU, where torch has no synchronised batch norm, and in one process it is the local one.

@@ -17,7 +17,7 @@ class Slimmable:
     """Mix-in of every layer that can run on the first of its channels only.
 
     Attributes:
-        width: The active width multiplier in (0, 1]; change it through :func:`set_width`.
+        width: The active width multiplier in (0, 1]; change it through ``set_width``.
     """
 
     width: float = 1.0
@@ -110,7 +110,7 @@ def set_width(model: nn.Module, width: float) -> None:
         ValueError: If it is outside (0, 1], if a norm does not know it, or if the model has no slimmable layer. The
             model then keeps the width it has.
 
-    Example:
+    Examples:
         >>> mmmutual.set_width(model, 0.5)
     """
     width = check_ratio(width)
@@ -151,10 +151,10 @@ def use_width(model: nn.Module, width: float) -> Iterator[None]:
         Nothing.
 
     Raises:
-        TypeError: As :func:`set_width`.
-        ValueError: As :func:`set_width`.
+        TypeError: As ``set_width``.
+        ValueError: As ``set_width``.
 
-    Example:
+    Examples:
         >>> with mmmutual.use_width(model, 0.25):
         ...     features = model.extract_feat(images)
     """

@@ -32,7 +32,7 @@ def build_slimmable_detector(
         The detector.
 
     Raises:
-        ValueError: As :func:`make_slimmable_`.
+        ValueError: As ``make_slimmable_``.
     """
     check_scope(slim)
     model = MODELS.build(dict(type=detector, **config))

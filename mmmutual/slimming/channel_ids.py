@@ -13,7 +13,7 @@ ATTRIBUTE = '_channel_ids'  # of a tensor in a traced run
 class ChannelIds:
     """The ids of all channels that layers write in a run: disjoint sets, and the reasons of those that never slim.
 
-    Example:
+    Examples:
         >>> ids = ChannelIds()
         >>> first, second = ids.new(64), ids.new(64)
         >>> ids.join(first, second)  # as their tensors are added

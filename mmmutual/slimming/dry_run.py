@@ -93,7 +93,7 @@ def smallest_size(run: Run, model: nn.Module, attempt: Callable[[int], object]) 
     """Run a model on the smallest image that it accepts.
 
     Args:
-        run: :func:`run_backbone`, :func:`run_levels` or :func:`run_whole`.
+        run: ``run_backbone``, ``run_levels`` or ``run_whole``.
         model: A detector or a backbone.
         attempt: Called with each size until it raises no error.
 

@@ -16,7 +16,7 @@ from .scope import FilterFn
 def make_slimmable_(
     model: nn.Module, widths: Sequence[float], filter_fn: FilterFn | None = None, slim: str = 'backbone'
 ) -> None:
-    """Make a built model slimmable, in place: :func:`plan_slimming`, and its plan applied.
+    """Make a built model slimmable, in place: ``plan_slimming``, and its plan applied.
 
     With ``slim='backbone'``, as in the paper, the layers of the backbone slim. Those that read what it gives, in the
     neck or in the heads, take the channels that arrive and give all of theirs.
@@ -37,9 +37,9 @@ def make_slimmable_(
 
     Raises:
         TypeError: If ``widths`` is no list of numbers.
-        ValueError: If ``widths`` is out of range, or as :func:`plan_slimming`. The model is as before then.
+        ValueError: If ``widths`` is out of range, or as ``plan_slimming``. The model is as before then.
 
-    Example:
+    Examples:
         >>> mmmutual.make_slimmable_(model, widths=(1.0, 0.5))
         >>> mmmutual.set_width(model, 0.5)
     """
@@ -48,12 +48,12 @@ def make_slimmable_(
 
 
 def undo_slimmable_(model: nn.Module) -> None:
-    """Undo the last :func:`make_slimmable_` of a model, in place: the network of width 1.0.
+    """Undo the last ``make_slimmable_`` of a model, in place: the network of width 1.0.
 
     The statistics of the other widths are dropped. What was slimmable before stays so.
 
     Args:
-        model: A model after :func:`make_slimmable_`; any other stays as it is.
+        model: A model after ``make_slimmable_``; any other stays as it is.
     """
     for module in model.modules():
         if isinstance(module, Slimmable):

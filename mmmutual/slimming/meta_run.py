@@ -22,7 +22,7 @@ def run_on_meta(meta: nn.Module, size: Size, run: RunPart) -> None:
     A two-stage detector runs on as many proposals and detections as its ``test_cfg`` allows.
 
     Args:
-        meta: An mmdet detector, or a classifier of mmpretrain, as :func:`meta_copy` returns it.
+        meta: An mmdet detector, or a classifier of mmpretrain, as ``meta_copy`` returns it.
         size: Height and width of the network's input in pixels.
         run: Called for each part as ``run(part, function, *args)``; it has to call the function and return the result.
 

@@ -188,7 +188,7 @@ class SlimmingPlan:
             raise
 
     def undo_(self) -> None:
-        """Undo what :meth:`apply_` did, nothing else, in place: the network of width 1.0, if it was stock before."""
+        """Undo what ``apply_`` did, nothing else, in place: the network of width 1.0, if it was stock before."""
         self._undo(0)
 
     def _undo(self, first: int) -> None:
@@ -239,7 +239,7 @@ def swap_block_(block: nn.Module, counterpart: type[nn.Module], segments: tuple[
 
 
 def unswap_block_(block: nn.Module) -> None:
-    """Undo the last :func:`swap_block_` of a block, in place; any other stays as it is."""
+    """Undo the last ``swap_block_`` of a block, in place; any other stays as it is."""
     state = vars(block)
     if '_swapped' in state:
         block.__class__, former = state['_swapped']

@@ -33,7 +33,7 @@ class Planner:
     Args:
         model: A model.
         inside: The modules whose outputs may slim.
-        filter_fn: As :func:`plan_slimming`.
+        filter_fn: As ``plan_slimming``.
     """
 
     def __init__(self, model: nn.Module, inside: Collection[nn.Module], filter_fn: FilterFn | None) -> None:
@@ -65,7 +65,7 @@ class Planner:
         """Trace a run on the smallest image that the model accepts.
 
         Args:
-            run: :func:`run_levels` or :func:`run_whole`.
+            run: ``run_levels`` or ``run_whole``.
 
         Returns:
             The run, and the image's size in pixels.

@@ -36,7 +36,7 @@ def plan_slimming(model: nn.Module, scope: str = 'backbone', filter_fn: FilterFn
         ValueError: If ``scope`` is unknown, if the model consists of several models, if it runs on no plain image, or
             if nothing of its backbone slims.
 
-    Example:
+    Examples:
         >>> plan = plan_slimming(model)
         >>> print(plan)
         >>> plan.apply_(widths=(1.0, 0.5, 0.25))

@@ -22,7 +22,7 @@ class AtomicBackend(LocalBackend):
 
 
 class _PostponingBackend(AtomicBackend):
-    """Keeps files that were removed until :meth:`finish`."""
+    """Keeps files that were removed until ``finish``."""
 
     def __init__(self) -> None:
         self.removed: list[str] = []

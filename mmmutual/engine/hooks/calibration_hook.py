@@ -19,7 +19,7 @@ from ..unwrapped import unwrapped
 
 @HOOKS.register_module()
 class BNCalibrationHook(Hook):
-    """Runs :func:`~mmmutual.engine.calibrate` on training data before each checkpoint and each validation.
+    """Runs ``calibrate`` on training data before each checkpoint and each validation.
 
     So a run that stops early, or is killed, leaves calibrated checkpoints, and the best checkpoint is one too. What the
     training draws at random afterwards does not depend on it. Under an ``EMAHook`` the averaged model, whose weights a
@@ -88,7 +88,7 @@ class BNCalibrationHook(Hook):
         self._swap(runner)
 
     def after_val_epoch(self, runner, metrics=None) -> None:
-        """Undo :meth:`before_val_epoch`."""
+        """Undo ``before_val_epoch``."""
         self._swap(runner)
 
     def before_test_epoch(self, runner) -> None:
@@ -96,7 +96,7 @@ class BNCalibrationHook(Hook):
         self._swap(runner)
 
     def after_test_epoch(self, runner, metrics=None) -> None:
-        """Undo :meth:`before_test_epoch`."""
+        """Undo ``before_test_epoch``."""
         self._swap(runner)
 
     def after_train(self, runner) -> None:

@@ -54,7 +54,7 @@ def draw_instances(
         image: (H, W, 3) in RGB, uint8.
         instances: Predictions or ground truth in pixels of the image: ``bboxes`` (N, 4), ``labels`` (N,), and perhaps
             ``scores`` (N,) and ``masks`` (N, H, W).
-        colors: RGB for each class, as :func:`class_colors` returns them.
+        colors: RGB for each class, as ``class_colors`` returns them.
         classes: Names for the labels; without them a label is the score alone.
         score_thr: Instances below this score are left out.
         labels: Whether to write labels.

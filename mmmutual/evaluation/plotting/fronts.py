@@ -26,7 +26,7 @@ def front(rows: Rows, metric: str, budgets: np.ndarray) -> np.ndarray:
     Returns:
         (B,) values; NaN where nothing fits the budget.
 
-    Example:
+    Examples:
         >>> front([dict(multiply_adds=2, mAP=0.4), dict(multiply_adds=3, mAP=0.3)], 'mAP', np.array([1, 2, 3]))
         array([nan, 0.4, 0.4])
     """

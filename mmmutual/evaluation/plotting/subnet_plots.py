@@ -26,7 +26,7 @@ def plot_subnets(rows: Sequence[Mapping[str, float]], path: str | Path, title: s
 
     Args:
         rows: Sub-networks with ``width``, ``scale``, ``multiply_adds`` and metrics, as
-            :func:`~mmmutual.evaluation.format_table` takes them.
+            ``format_table`` takes them.
         path: Where the picture goes; its suffix chooses the format.
         title: Printed above the plot.
 

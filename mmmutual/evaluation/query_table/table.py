@@ -89,7 +89,7 @@ class QueryTable:
         """Read a table.
 
         Args:
-            path: A JSON file as :meth:`save` writes it.
+            path: A JSON file as ``save`` writes it.
 
         Returns:
             The table; a partial one has ``complete=False``.

@@ -33,7 +33,7 @@ class MobileNetV1(BaseModule):
     Raises:
         ValueError: If ``out_indices`` or ``frozen_stages`` name a layer that there is not.
 
-    Example:
+    Examples:
         >>> [tuple(level.shape) for level in MobileNetV1()(torch.rand(1, 3, 64, 64))]
         [(1, 128, 16, 16), (1, 256, 8, 8), (1, 512, 4, 4), (1, 1024, 2, 2)]
     """

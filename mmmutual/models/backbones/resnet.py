@@ -21,12 +21,12 @@ class SlimmableResNet(SlimmableBackbone, ResNet):
     Args:
         depth: 18, 34, 50, 101 or 152.
         widths: Width multipliers above 0 and at most 1 that batch norms keep statistics for, in any order.
-        **kwargs: All other arguments of mmdet's ResNet, as :class:`~.base.SlimmableBackbone` takes them.
+        **kwargs: All other arguments of mmdet's ResNet, as ``SlimmableBackbone`` takes them.
 
     Raises:
         ValueError: If ``widths`` is invalid.
 
-    Example:
+    Examples:
         >>> backbone = SlimmableResNet(50, widths=(1.0, 0.5))
         >>> mmmutual.set_width(backbone, 0.5)
         >>> [tuple(level.shape) for level in backbone(torch.rand(1, 3, 64, 64))]

@@ -33,7 +33,7 @@ class SlimmableVGG(VGG, BaseModule):
     Raises:
         ValueError: If ``widths`` is invalid, or with ``num_classes``: its classifier needs all channels.
 
-    Example:
+    Examples:
         >>> backbone = SlimmableVGG(16, widths=(1.0, 0.5))
         >>> mmmutual.set_width(backbone, 0.5)
         >>> [tuple(level.shape) for level in backbone(torch.rand(1, 3, 64, 64))]
