@@ -25,6 +25,7 @@ FILES = [
     'demo/**/*.py',
     'examples/**/*.py',
     'benchmarks/**/*.py',
+    'configs/**/*.py',
     'setup.py',
 ]
 # Those of proselint's own checks that fit technical text.
