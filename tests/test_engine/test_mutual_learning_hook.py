@@ -148,6 +148,7 @@ def test_the_optimizer_wrapper_takes_single_steps_afterwards(counts, tiny_data, 
     config.optim_wrapper.accumulative_counts = counts
     runner = run_training(config)
     weight, wrapper = runner.model.backbone.conv1.weight, runner.optim_wrapper
+    wrapper.initialize_count_status(runner.model, 0, -1)  # MMEngine leaves the counts of its last iteration
     wrapper.zero_grad()
     changed = []
     for _ in range(4):

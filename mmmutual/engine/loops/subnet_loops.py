@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import islice
 
@@ -23,7 +23,7 @@ from ..calibration import calibrate, kept_statistics, norms_with_statistics
 from ..calibration_data import rebuilt_loader
 from ..image_sides import fit_padding
 from ..norm_check import check_statistics
-from ..pass_errors import describe_pass, note_pass
+from ..pass_errors import named_errors
 from ..sampling import Subnet
 from ..unwrapped import unwrapped
 from .evaluators import evaluator_for, fill_missing, quiet
@@ -139,13 +139,8 @@ class _SubnetLoop:
         self._call_hook('before_{}_iter', batch_idx=index, data_batch=batch)
         for width in reversed(self.widths):
             subnet = Subnet(width, scale)
-            try:
-                with use_width(self._model, width), autocast(enabled=self.fp16):
-                    outputs = step(batch)
-            except Exception as error:  # whatever it is: nothing else knows width and scale
-                inputs = batch.get('inputs') if isinstance(batch, Mapping) else None
-                note_pass(error, f'evaluation, {describe_pass(subnet, inputs)}')
-                raise
+            with named_errors('evaluation', subnet, batch), use_width(self._model, width), autocast(enabled=self.fp16):
+                outputs = step(batch)
             outputs, _ = update_losses(outputs, self._losses if subnet == self.reference else {})
             self._evaluators[subnet].process(data_samples=outputs, data_batch=batch)
         self._call_hook('after_{}_iter', batch_idx=index, data_batch=batch, outputs=outputs)
