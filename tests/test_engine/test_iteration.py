@@ -41,7 +41,6 @@ def test_all_passes_of_an_iteration_train_on_one_batch(tiny_data, tmp_path):
     def watch(inputs, data_samples):
         seen.append((inputs.clone(), [sample.gt_instances.bboxes.clone() for sample in data_samples]))
         losses = loss(inputs, data_samples)
-        inputs.zero_()
         for sample in data_samples:
             sample.gt_instances.bboxes.zero_()
         return losses
