@@ -139,6 +139,7 @@ def test_the_model_is_left_at_its_widest_without_hooks(tiny_data, tmp_path):
     assert get_width(model) == 1.0
     assert not model._forward_pre_hooks
     assert not model._forward_hooks
+    assert 'train_step' not in vars(model)
 
 
 @pytest.mark.parametrize('counts', [1, 2])
@@ -210,12 +211,13 @@ def test_single_small_images_train_at_every_scale(tiny_data, tmp_path):
     assert run_training(config).iter == 2
 
 
-def test_a_failing_pass_restores_the_width(tiny_data, tmp_path, monkeypatch):
+def test_a_failing_pass_restores_the_width_and_train_step(tiny_data, tmp_path, monkeypatch):
     runner = build_runner(config_for('sum', tiny_data, tmp_path))
     monkeypatch.setattr(runner.model.roi_head, 'loss', lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         runner.train()
     assert get_width(runner.model) == 1.0
+    assert 'train_step' not in vars(runner.model)
 
 
 @pytest.mark.parametrize(
