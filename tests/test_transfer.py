@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from mmengine.config import Config
-from tiny import ROOT, SIZE, build_runner, run_training, tiny_config, without_validation
+from tiny import ROOT, SIZE, build_runner, find_hook, run_training, tiny_config, without_validation
 
 from mmmutual.datasets import check_data, draw_shapes
 from mmmutual.layers import SlimBatchNorm2d
@@ -78,12 +78,12 @@ def test_everything_follows_from_the_top(detector, tmp_path):
         assert dataset.metainfo.classes == ('x', 'y', 'z')
         if split != 'train':
             assert config[f'{split}_evaluator'].ann_file == 'mine/b.json'
-            assert config[f'{split}_cfg'].widths == (1.0, 0.75)  # of those that the base evaluates
+            assert config[f'{split}_cfg'].num_widths == 4 and 'widths' not in config[f'{split}_cfg']
     heads = [name for name in config.model.roi_head if name in ('bbox_head', 'mask_head')]
     assert heads == ['bbox_head', 'mask_head'][: 1 + (detector == 'mask')]
     assert all(config.model.roi_head[name].num_classes == 3 for name in heads)
     assert config.model.backbone.init_cfg is None
-    assert config.model.backbone.widths == config.custom_hooks[1].widths == (1.0, 0.75, 0.7)
+    assert config.model.backbone.widths == (1.0, 0.75, 0.7) and 'widths' not in find_hook(config)
     assert config.train_dataloader.batch_size == config.auto_scale_lr.base_batch_size == 3
     assert config.optim_wrapper.optimizer.lr == 0.5
     assert config.train_cfg.max_epochs == config.param_scheduler[1].end == 7

@@ -12,14 +12,14 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import HOOKS, MODELS, TRANSFORMS, DefaultScope
-from tiny import build_runner, draw_tiny, run_training, tiny_config
+from tiny import build_runner, draw_tiny, find_hook, run_training, tiny_config
 from torch import nn
 
 import mmmutual
 from mmmutual.classification import DigitsDataset
 from mmmutual.engine import Subnet
 from mmmutual.evaluation import count_multiply_adds, subnet_rows
-from mmmutual.layers import SlimBatchNorm2d, set_width, use_width
+from mmmutual.layers import SlimBatchNorm2d, set_width, use_width, width_grid
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 FOLDER = f'{ROOT}/configs/pretrain'
@@ -72,7 +72,7 @@ def test_builds_and_predicts_at_each_width(name):
                 mean, var, _ = norm.statistics(width)
                 norm.set_statistics(width, mean, var)
     classes = config.model.head.num_classes
-    for width in config.test_cfg.widths:
+    for width in width_grid(model):
         set_width(model, width)
         with torch.no_grad():
             assert model(torch.rand(2, 3, 64, 64)).shape == (2, classes)
@@ -86,12 +86,12 @@ def test_an_independent_network_is_the_sub_network(network, monkeypatch):
     config = load(f'independent_{network}')
     assert config.work_dir.endswith(f'{network}_w0.75')
     independent, mutual = (MODELS.build(each.model) for each in (config, load(f'mutual_{network}')))
-    set_width(independent, config.test_cfg.widths[0])
+    set_width(independent, width_grid(independent)[0])
     set_width(mutual, 0.75)
     assert count_multiply_adds(independent, (224, 224)) == count_multiply_adds(mutual, (224, 224))
     hooks = {hook.type: hook for hook in config.custom_hooks}
     if network == 'vgg16':
-        assert hooks['MutualLearningHook'].widths == (0.75,) and hooks['MutualLearningHook'].num_subnets == 1
+        assert width_grid(independent) == (0.75,) and hooks['MutualLearningHook'].num_subnets == 1
     else:
         assert set(hooks) == {'IterationSeedHook'}
         assert all(norm.widths == (1.0,) for norm in independent.modules() if isinstance(norm, SlimBatchNorm2d))
@@ -155,24 +155,24 @@ def test_training_images_have_the_channels_of_test_images():
 def test_the_authors_settings(network, epochs, rate, batch, narrowest, smallest_crop):
     """As in apps/*.yml of github taoyang1122/MutualNet."""
     config = load(f'mutual_{network}')
-    hook = config.custom_hooks[1]
+    hook, widths = find_hook(config), config.model.backbone.widths
     assert (config.train_cfg.max_epochs, config.param_scheduler.end) == (epochs, epochs)
     optimizer = config.optim_wrapper.optimizer
     assert (optimizer.lr, optimizer.momentum, optimizer.nesterov, optimizer.weight_decay) == (rate, 0.9, True, 1e-4)
     assert config.auto_scale_lr.base_batch_size == 8 * config.train_dataloader.batch_size == batch
-    assert (max(hook.widths), min(hook.widths), hook.num_subnets) == (1.0, narrowest, 4)
+    assert (max(widths), min(widths), hook.num_subnets) == (1.0, narrowest, 4)
     assert [round(224 * scale) for scale in hook.scales] == [224, 192, 160, 128]
     assert config.train_dataloader.dataset.pipeline[1].crop_ratio_range == (smallest_crop, 1.0)
     us_net = load(f'us_net_{network}')
-    assert us_net.custom_hooks[1].scales == (1.0,)
-    us_net.custom_hooks[1].scales = hook.scales
+    assert find_hook(us_net).scales == (1.0,)
+    find_hook(us_net).scales = hook.scales
     assert us_net.custom_hooks == config.custom_hooks
 
 
 def test_boosting_is_trained_near_full_width_and_evaluated_at_it():
     config = load('boosting_resnet50')
-    assert (max(config.custom_hooks[1].widths), min(config.custom_hooks[1].widths)) == (1.0, 0.9)
-    assert config.test_cfg.widths == config.val_cfg.widths == (1.0,) == config.test_cfg.scales
+    assert (max(config.model.backbone.widths), min(config.model.backbone.widths)) == (1.0, 0.9)
+    assert config.test_cfg.num_widths == config.val_cfg.num_widths == 1 and config.test_cfg.scales == (1.0,)
 
 
 def test_weight_decay_is_for_plain_convolutions_and_the_linear_layer_alone(tmp_path):
@@ -255,7 +255,6 @@ def test_an_independent_network_is_evaluated_at_each_scale(tmp_path):
     config.model.backbone.update(widths=backbone.widths, base_channels=8)
     config.model.head.in_channels = 64
     config.custom_hooks = load('independent_resnet50').custom_hooks
-    config.val_cfg.widths = config.test_cfg.widths = load('independent_resnet50').test_cfg.widths
     metrics = run_training(config).test()
     assert {name for name in metrics if 'top1' in name} == {
         'accuracy/top1', 'w1_s0.75/accuracy/top1', 'w1_s0.5/accuracy/top1'
@@ -320,7 +319,6 @@ def test_a_detector_starts_from_the_pretrained_backbone_and_its_narrow_widths_pr
                 for name, value in arrived.backbone.state_dict().items():
                     assert torch.equal(value, pretrained[f'backbone.{name}']), name
                 assert all(f'{kind}_at_0_25' in arrived.backbone.bn1.state_dict() for kind in KEPT)
-            detector.val_cfg.widths = (1.0, 0.75, 0.5, 0.25)
             runner = run_training(copy.deepcopy(detector))
             scalars = runner.message_hub.log_scalars
             losses[start] = np.mean([scalars[f'train/w{width:g}/loss'].data[0] for width in (0.75, 0.5, 0.25)])

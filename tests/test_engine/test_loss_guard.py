@@ -8,7 +8,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.hooks import Hook
 from mmengine.structures import InstanceData
-from tiny import build_runner, tiny_retinanet, without_validation
+from tiny import build_runner, find_hook, tiny_retinanet, without_validation
 
 from mmmutual.engine import MutualLearningHook, SandwichSampler
 from mmmutual.engine.loss_guard import LossGuard
@@ -22,7 +22,7 @@ def runner_for(data, work_dir, nonfinite: str, wrapper: str = 'OptimWrapper', **
     """A runner of two iterations with SGD and momentum."""
     config = without_validation(tiny_retinanet(data, work_dir))
     config.optim_wrapper = dict(type=wrapper, optimizer=dict(type='SGD', lr=1e-4, momentum=0.9), **options)
-    config.custom_hooks[1].nonfinite = nonfinite
+    find_hook(config).nonfinite = nonfinite
     config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=1000)
     config.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
     config.default_hooks.checkpoint.update(by_epoch=False, interval=1000, save_last=False)

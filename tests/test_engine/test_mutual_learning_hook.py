@@ -6,12 +6,12 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
-from tiny import build_runner, run_training, tiny_config, tiny_retinanet, without_validation
+from tiny import build_runner, find_hook, run_training, tiny_config, tiny_retinanet, without_validation
 from torch import nn
 
 from mmmutual.engine import MutualLearningHook, SandwichSampler, rescale_batch
 from mmmutual.engine.hooks.iteration_seed_hook import TRAINING, _seed
-from mmmutual.layers import SlimLinear, get_width, set_width
+from mmmutual.layers import SlimBatchNorm2d, SlimConv2d, SlimLinear, get_width, set_width
 
 ITERATIONS, SEED = 4, 5
 LEARNING_RATE = {tiny_config: 0.01, tiny_retinanet: 1e-4}
@@ -23,7 +23,7 @@ def config_for(case: str, data, work_dir) -> Config:
     config = without_validation(make(data, work_dir))
     config.optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=LEARNING_RATE[make], momentum=0.9))
     config.randomness.seed = SEED
-    hook = config.custom_hooks[1]
+    hook = find_hook(config)
     if case == 'mean':
         hook.loss_reduction = 'mean'
     elif case == 'distill':
@@ -51,8 +51,7 @@ def train_by_hand(config: Config, case: str) -> nn.Module:
     runner.model.load_state_dict(torch.load(config.load_from)['state_dict'])
     model, loader = runner.model, iter(Runner.build_dataloader(config.train_dataloader, seed=SEED))
     optimizer = torch.optim.SGD(model.parameters(), lr=config.optim_wrapper.optimizer.lr, momentum=0.9)
-    hook = config.custom_hooks[1]
-    sampler = SandwichSampler(hook.widths, hook.scales, 4, SEED)
+    sampler = SandwichSampler(config.model.backbone.widths, find_hook(config).scales, 4, SEED)
     every = 2 if case == 'accumulate' else 1
     model.train()
     features = []  # of the passes of an iteration
@@ -207,7 +206,7 @@ def test_single_small_images_train_at_every_scale(tiny_data, tmp_path):
     config = config_for('sum', tiny_data, tmp_path)
     config.train_dataloader.update(batch_size=1)
     config.train_dataloader.dataset.indices = 2
-    config.custom_hooks[1].scales = (1.0, 0.5, 0.25)  # 32 and 16 pixels, at a stride of 32
+    find_hook(config).scales = (1.0, 0.5, 0.25)  # 32 and 16 pixels, at a stride of 32
     assert run_training(config).iter == 2
 
 
@@ -240,6 +239,19 @@ def test_wrong_arguments(arguments, error, text):
         MutualLearningHook(**{'widths': (1.0, 0.5), **arguments})
 
 
+def test_it_trains_the_grid_of_the_model_by_default():
+    hook = MutualLearningHook(scales=(1.0, 0.5), num_subnets=3)
+    for widths in ((1.0, 0.5), (0.75, 0.5, 0.25)):  # a hook may check one model, then another
+        model = nn.Sequential(SlimConv2d(3, 16, 1), SlimBatchNorm2d(16, widths=widths))
+        hook.check(model, {})
+        assert (hook.sampler.widths, hook.sampler.scales, hook.sampler.num_subnets) == (widths, (1.0, 0.5), 3)
+    with pytest.raises(ValueError, match='Sequential declares no widths, .*pass widths, for example'):
+        hook.check(nn.Sequential(SlimLinear(16, 16)), {})
+    MutualLearningHook(widths=(1.0, 0.5)).check(nn.Sequential(SlimLinear(16, 16)), {})
+    with pytest.raises(ValueError, match=r'num_subnets must be at least 2 for widths \(0.75, 0.5, 0.25\), but got 1'):
+        MutualLearningHook(num_subnets=1).check(model, {})
+
+
 def stock(config: Config) -> None:
     config.model.backbone.update(type='ResNet')
     config.model.backbone.pop('widths')
@@ -247,7 +259,7 @@ def stock(config: Config) -> None:
 
 
 def unknown_width(config: Config) -> None:
-    config.custom_hooks[1].widths = (1.0, 0.6)
+    find_hook(config).widths = (1.0, 0.6)
 
 
 def frozen_norms(config: Config) -> None:

@@ -11,7 +11,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
-from mmmutual.layers import Slimmable, set_width, slimmable_layers, use_width
+from mmmutual.layers import Slimmable, set_width, slimmable_layers, use_width, width_grid
 
 from ..averaging import averaged_models, start_averages
 from ..distillation import build_distillation
@@ -37,7 +37,8 @@ class MutualLearningHook(Hook):
     widest network; the losses of each other width are logged as ``w0.25/loss`` and so on.
 
     Args:
-        widths: Width multipliers above 0 and at most 1, in any order; the norms must know them.
+        widths: Width multipliers above 0 and at most 1, in any order; the norms must know them. Defaults to the grid
+            that the model was built for.
         scales: Input scales relative to the training pipeline's size, above 0 and at most 1, in any order.
         num_subnets: Passes per iteration, the widest and the narrowest among them.
         loss_reduction: How the passes' losses combine: ``'sum'`` as in the paper, or ``'mean'``, which is MMEngine's
@@ -49,8 +50,9 @@ class MutualLearningHook(Hook):
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If an argument is out of range; before training, if the model has nothing to slim, a norm does not
-            know a width, a frozen norm lacks statistics for one, or the model cannot be distilled as asked.
+        ValueError: If an argument is out of range; before training, if the model has nothing to slim or declares no
+            grid of widths, a norm does not know a width, a frozen norm lacks statistics for one, or the model cannot be
+            distilled as asked.
         FloatingPointError: During training, if a loss is not finite and ``nonfinite`` is ``'raise'``.
     """
 
@@ -58,7 +60,7 @@ class MutualLearningHook(Hook):
 
     def __init__(
         self,
-        widths: Sequence[float],
+        widths: Sequence[float] | None = None,
         scales: Sequence[float] = (1.0,),
         num_subnets: int = 4,
         loss_reduction: str = 'sum',
@@ -67,7 +69,8 @@ class MutualLearningHook(Hook):
     ) -> None:
         if loss_reduction not in REDUCTIONS:
             raise ValueError(f'loss_reduction must be one of {REDUCTIONS}, but got {loss_reduction!r}')
-        self.sampler = SandwichSampler(widths, scales, num_subnets)
+        self._widths = widths
+        self.sampler = SandwichSampler((1.0,) if widths is None else widths, scales, num_subnets)  # see check()
         self.loss_reduction = loss_reduction
         self.distillation = None if distill is None else build_distillation(distill)
         self.iteration = MutualIteration(LossGuard(nonfinite), self.distillation, loss_reduction)
@@ -79,15 +82,15 @@ class MutualLearningHook(Hook):
         self.check(unwrapped(runner.model), runner.cfg)
 
     def check(self, model: nn.Module, config: Mapping) -> None:
-        """Check that a model can be trained as this hook is configured.
+        """Check that a model can be trained as this hook is configured, and adopt its grid of widths by default.
 
         Args:
             model: A model, without a wrapper; its weights do not matter.
             config: The config of the run.
 
         Raises:
-            ValueError: If the model has nothing to slim, does not know a width, cannot be distilled as configured, or
-                overrides ``train_step``, or if ``sync_bn`` is set in the config.
+            ValueError: If the model has nothing to slim, declares no grid of widths by default, does not know a width,
+                cannot be distilled as configured, or overrides ``train_step``, or if ``sync_bn`` is set in the config.
         """
         if config.get('sync_bn'):
             raise ValueError(
@@ -96,6 +99,8 @@ class MutualLearningHook(Hook):
             )
         check_train_step(model)
         slimmable_layers(model)
+        if self._widths is None:
+            self.sampler = SandwichSampler(width_grid(model), self.sampler.scales, self.sampler.num_subnets)
         self._check_fused(model, config.get('efficient_conv_bn_eval') or [])
         for width in self.sampler.widths:
             with use_width(model, width):

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmmutual.config import nominal_size, scale_pipeline
 from mmmutual.datasets import drawable_meta
-from mmmutual.layers import check_ratios, use_width
+from mmmutual.layers import check_ratios, evaluated_widths, use_width
 from mmmutual.upstream import parse_losses, update_losses
 
 from ..calibration import calibrate, kept_statistics, norms_with_statistics
@@ -38,17 +38,20 @@ class _SubnetLoop:
         runner: The runner.
         dataloader: Config of the data loader; a built one allows scale 1.0 only.
         evaluator: Config of the evaluator, or a built one.
-        widths: Width multipliers to evaluate, in any order.
+        widths: Width multipliers to evaluate, in any order. Defaults to the grid that the model was built for.
         scales: Input scales to evaluate, in any order: the test pipeline resizes the original image to its size times
             the scale.
         fp16: Whether to evaluate under autocast.
         calibration_batches: Training batches to recompute the batch-norm statistics with at each scale, as the authors
             do for classifiers; afterwards they are as before. 0 evaluates with those of the checkpoint.
+        num_widths: Instead of ``widths``: how many widths of the model's grid to evaluate, at least 1. They are evenly
+            spread, the widest and the narrowest among them; 1 is the widest alone.
 
     Raises:
-        TypeError: If ``widths``, ``scales`` or ``calibration_batches`` are no numbers.
-        ValueError: If they are out of range, if the test pipeline cannot be scaled, or in ``run``, before
-            anything is evaluated, if the model does not know a width.
+        TypeError: If ``widths``, ``scales``, ``calibration_batches`` or ``num_widths`` are no numbers.
+        ValueError: If they are out of range, if ``widths`` and ``num_widths`` are both given, if neither is and the
+            model declares no grid, if the test pipeline cannot be scaled, or in ``run``, before anything is evaluated,
+            if the model does not know a width.
     """
 
     mode: str
@@ -58,17 +61,20 @@ class _SubnetLoop:
         runner: Runner,
         dataloader: DataLoader | dict,
         evaluator: Evaluator | dict | list,
-        widths: Sequence[float],
+        widths: Sequence[float] | None = None,
         scales: Sequence[float] = (1.0,),
         fp16: bool = False,
         calibration_batches: int = 0,
+        num_widths: int | None = None,
     ) -> None:
         if isinstance(calibration_batches, bool) or not isinstance(calibration_batches, int):
             raise TypeError(f'calibration_batches must be a whole number, but got {calibration_batches!r}')
         if calibration_batches < 0:
             raise ValueError(f'calibration_batches must be 0 or more, but got {calibration_batches}')
         self.calibration_batches = calibration_batches
-        self.widths, self.scales = check_ratios(widths), check_ratios(scales, 'scales')
+        self.scales = check_ratios(scales, 'scales')
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self.widths = evaluated_widths(model, widths, num_widths)
         configs = self._scaled_configs(dataloader)
         super().__init__(runner, dataloader, evaluator, fp16)
         runner.visualizer.dataset_meta = drawable_meta(runner.visualizer.dataset_meta)
