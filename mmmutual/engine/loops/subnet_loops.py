@@ -73,8 +73,7 @@ class _SubnetLoop:
             raise ValueError(f'calibration_batches must be 0 or more, but got {calibration_batches}')
         self.calibration_batches = calibration_batches
         self.scales = check_ratios(scales, 'scales')
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        self.widths = evaluated_widths(model, widths, num_widths)
+        self.widths = evaluated_widths(unwrapped(runner.model), widths, num_widths)
         configs = self._scaled_configs(dataloader)
         super().__init__(runner, dataloader, evaluator, fp16)
         runner.visualizer.dataset_meta = drawable_meta(runner.visualizer.dataset_meta)
