@@ -125,7 +125,9 @@ def test_the_boosted_network_is_exported_as_a_stock_one(tmp_path):
     model = MODELS.build(config.model)
     exported = export_subnet(config, model, width=1.0, scale=1.0, out_dir=tmp_path)
     weights = torch.load(exported.checkpoint_path)['state_dict']
-    stock = MODELS.build(Config.fromfile(exported.config_path).model).state_dict()
+    stock_config = Config.fromfile(exported.config_path)
+    stock = MODELS.build(stock_config.model).state_dict()
+    assert stock_config.test_cfg.type == 'TestLoop' and 'num_widths' not in stock_config.test_cfg
     assert type(exported.detector.backbone) is ResNet
     assert weights.keys() == stock.keys() and exported.difference == 0
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in weights.items())

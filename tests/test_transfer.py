@@ -95,6 +95,11 @@ def test_everything_follows_from_the_top(detector, tmp_path):
         assert sizes == [(640, 640)]
 
 
+def test_widths_of_a_base_whose_whole_detector_slims(tmp_path):
+    config = Config.fromfile(edited(tmp_path, 'mutual_mask_rcnn_r50_whole.py', widths=(1.0, 0.5)) + '.py')
+    assert config.model.widths == config.model.backbone.widths == (1.0, 0.5)
+
+
 def test_boxes_alone_from_a_checkpoint_with_masks(config_for, other_data, start, tmp_path):
     """One line switches masks off, on files that have none; all other weights come along."""
     for name in ('train', 'val'):
