@@ -23,8 +23,9 @@ def width_grid(model: nn.Module) -> tuple[float, ...]:
     Raises:
         ValueError: If the model has no slimmable layer, or if none of its layers was built for a grid of widths.
 
-    Example:
-        >>> mmmutual.width_grid(SlimmableResNet(18, widths=(0.5, 1.0)))
+    Examples:
+        >>> import mmmutual
+        >>> mmmutual.width_grid(mmmutual.SlimmableResNet(18, widths=(0.5, 1.0)))
         (1.0, 0.5)
     """
     for layer in slimmable_layers(model):
@@ -53,7 +54,7 @@ def evaluated_widths(
 
     Raises:
         TypeError: If ``widths`` is not a list of numbers, or ``num_widths`` is not a whole number.
-        ValueError: If an argument is out of range, if both are given, or as :func:`width_grid` if ``widths`` is None.
+        ValueError: If an argument is out of range, if both are given, or as ``width_grid`` if ``widths`` is None.
     """
     if num_widths is None:
         return width_grid(model) if widths is None else check_ratios(widths, name)

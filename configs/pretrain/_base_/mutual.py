@@ -1,4 +1,4 @@
-# MutualNet on ImageNet: widths 0.25 to 1.0, resolutions 224, 192, 160, 128. Each config gives the widths to its backbone.
+# MutualNet on ImageNet: widths 0.25 to 1.0, resolutions 224, 192, 160, 128. Each config builds its backbone for these widths.
 _base_ = './imagenet.py'
 
 widths = tuple(round(1.0 - 0.025 * step, 3) for step in range(31))  # the authors draw any width in the range

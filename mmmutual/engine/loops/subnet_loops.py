@@ -48,7 +48,7 @@ class _SubnetLoop:
             spread, the widest and the narrowest among them; 1 is the widest alone.
 
     Raises:
-        TypeError: If ``widths``, ``scales``, ``calibration_batches`` or ``num_widths`` are no numbers.
+        TypeError: If ``widths``, ``scales``, ``calibration_batches`` or ``num_widths`` are not numbers.
         ValueError: If they are out of range, if ``widths`` and ``num_widths`` are both given, if neither is and the
             model declares no grid, if the test pipeline cannot be scaled, or in ``run``, before anything is evaluated,
             if the model does not know a width.
