@@ -8,7 +8,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
-from tiny import build_runner, tiny_config, without_validation
+from tiny import build_runner, find_hook, tiny_config, without_validation
 from torch import nn
 
 from mmmutual.engine import SoftLabelDistillation, Subnet
@@ -32,7 +32,7 @@ class DarkenAndDouble(nn.Module):
 def test_all_passes_of_an_iteration_train_on_one_batch(tiny_data, tmp_path):
     config = without_validation(tiny_config(tiny_data, tmp_path))
     config.train_dataloader.dataset.indices = 4
-    config.custom_hooks[1].scales = (1.0,)
+    find_hook(config).scales = (1.0,)
     config.model.data_preprocessor.batch_augments = [dict(type='DarkenAndDouble')]
     runner = build_runner(config)
     seen, prepared, loss = [], [], runner.model.loss
