@@ -77,7 +77,9 @@ def test_the_wheel_holds_every_module_config_and_tool(wheels, root):
     for folder in ('configs', 'tools'):
         files = [path.relative_to(root) for path in (root / folder).rglob('*.py')]
         assert files and {f'mmmutual/.mim/{path}' for path in files} <= names
-    assert not any('__pycache__' in name or name.startswith(('tests/', 'configs/', 'tools/', 'examples/')) for name in names)
+    assert not any(
+        '__pycache__' in name or name.startswith(('tests/', 'configs/', 'tools/', 'examples/')) for name in names
+    )
 
 
 def test_the_model_index_leads_to_configs_that_load(wheels, tmp_path):
