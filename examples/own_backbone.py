@@ -1,10 +1,10 @@
-"""Make a backbone of your own slimmable, inside a stock detector, without a line in mmmutual.
+"""Make your own backbone slimmable inside a stock detector, without a line in mmmutual.
 
 Usage::
 
     python examples/own_backbone.py
 
-To train it, put the class into a module of yours, name the module in `custom_imports` of a stock config that has this
+To train it, put the class into a module, name the module in `custom_imports` of a stock config that has this
 backbone, and run `python tools/train.py YOUR_CONFIG --mutual detector`.
 """
 

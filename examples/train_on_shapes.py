@@ -34,7 +34,7 @@ def main() -> None:
     draw_shapes(args.data, num_train=args.images, num_val=args.val_images)
 
     # The config is MMDetection's, with a slimmable backbone and neck, MutualLearningHook, calibration and the
-    # evaluation of sub-networks. These settings replace some of its own, as --cfg-options does.
+    # evaluation of sub-networks. These settings replace some, as --cfg-options does.
     annotations = str(args.data / 'annotations' / 'val.json')
     settings = {
         'train_cfg.max_epochs': args.epochs,

@@ -17,7 +17,7 @@ import mmmutual
 SOURCES = ('mmmutual', 'configs', 'tools', 'requirements', 'examples')
 TEXTS = ('README.md', 'LICENSE', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CITATION.cff')
 FILES = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'model-index.yml', *TEXTS)
-NOT_EXTRAS = ('build', 'torch')  # what pip installs before the stack; mmpretrain has a folder for itself
+NOT_EXTRAS = ('build', 'torch', 'docs')  # installed before the stack, or into a separate environment as mmpretrain's
 
 
 def build(kind: str, source: Path, out: Path) -> Path:
@@ -111,6 +111,7 @@ def test_metadata_names_version_authors_license_and_urls(metadata, root):
     assert metadata.license_expression == 'Apache-2.0'
     assert str(metadata.requires_python) == '>=3.10'
     assert metadata.description == (root / 'README.md').read_text()
+    assert f'## [{metadata.version}]' in (root / 'CHANGELOG.md').read_text()
     citation = yaml.safe_load((root / 'CITATION.cff').read_text())
     assert metadata.project_urls['Repository'] == citation['repository-code']
     assert [author['name'] for author in citation['authors']] == [metadata.author]
