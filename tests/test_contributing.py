@@ -65,7 +65,7 @@ def test_unit_tests_run_on_each_python_and_stack_of_the_metadata():
 
 @pytest.mark.parametrize('name', TEXTS)
 def test_texts_name_make_targets_that_exist(name):
-    named = {call[2].rstrip('.') for call in CALL.finditer(' '.join(code_of((ROOT / name).read_text())))}
+    named = {call[2].rstrip('.') for call in CALL.finditer('\n'.join(code_of((ROOT / name).read_text())))}
     assert named - targets() <= OLD
 
 
