@@ -17,8 +17,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 import mmmutual
-from mmmutual.config import build_model, load_config
-from mmmutual.config.make_mutual import make_mutual_with_plan
+from mmmutual.config import build_model, load_config, make_mutual_with_plan
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 SCALES = (1.0, 0.75, 0.5)
