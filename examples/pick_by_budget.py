@@ -42,7 +42,8 @@ def main() -> None:
     dataset = config.val_dataloader.dataset
     image = min(Path(dataset.data_root, dataset.data_prefix.img).glob('*.png'))
     result = inferencer(str(image), budget_flops=args.budget)
-    print(f'{image.name}: {len(result["predictions"][0]["scores"])} objects, found by {result["cells"][0]}')
+    found, subnet = len(result['predictions'][0]['scores']), inferencer.subnet
+    print(f'{image.name}: {found} objects, found by width {subnet.width:g} at scale {subnet.scale:g}')
 
 
 if __name__ == '__main__':
