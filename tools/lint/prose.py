@@ -109,8 +109,10 @@ def main() -> int:
     parser.add_argument('--root', type=Path, default=ROOT, help='the repository (default: that of this file)')
     args = parser.parse_args()
     root = args.root.resolve()
-    chosen = {path.resolve() for path in args.paths} or {root}
-    files = [f for f in tracked_files(root) if chosen & {root / f, *(root / f).parents}]
+    paths = [path.resolve() for path in args.paths] or [root]
+    files = [str(path.relative_to(root)) for path in paths if path.is_file()]
+    folders = {path for path in paths if path.is_dir()}
+    files += [file for file in tracked_files(root) if folders & {*(root / file).parents}] if folders else []
     linter = ProseLinter()
     found = [finding for f in files for finding in linter.lint(f, (root / f).read_text(encoding='utf-8'))]
     print(*found, f'{len(files)} files checked, {len(found)} findings', sep='\n')
