@@ -22,10 +22,9 @@ from mmengine.dataset import pseudo_collate
 
 import mmmutual
 from mmmutual.checkpoint import read_checkpoint
+from tests.support.tiny import draw_tiny, tiny_config  # the tests' tiny data and config
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / 'tests'))
-from tiny import draw_tiny, tiny_config  # noqa: E402  (the tests' tiny data and config)
 
 IMAGES, BATCH = 8, 2
 

@@ -24,10 +24,9 @@ import torch
 
 from mmmutual.checkpoint import read_checkpoint
 from mmmutual.evaluation import QueryTable, format_table
+from tests.support.tiny import draw_tiny, tiny_config  # the tests' tiny data and config
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / 'tests'))
-from tiny import draw_tiny, tiny_config  # noqa: E402  (the tests' tiny data and config)
 
 GRID = ('--widths', '1.0', '0.25', '--scales', '1.0', '0.75', '0.5', '--repeats', '2')
 SPAN = 0.98  # of a run's processor time, in which it is killed

@@ -8,7 +8,6 @@ allocators fill their pools.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
@@ -18,10 +17,15 @@ from mmdet.utils import register_all_modules
 from mmengine.hooks import Hook
 
 from mmmutual.inference import AdaptiveInferencer
+from tests.support.tiny import (  # the tests' tiny data and config
+    SIZE,
+    build_runner,
+    draw_tiny,
+    tiny_config,
+    without_validation,
+)
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / 'tests'))
-from tiny import SIZE, build_runner, draw_tiny, tiny_config, without_validation  # noqa: E402  (the tests' tiny data)
 
 
 class Memory(Hook):

@@ -1,6 +1,5 @@
-"""Shared fixtures; ``narrow`` is a module of helpers beside the tests."""
+"""Shared fixtures."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,9 +7,9 @@ import torch
 from mmdet.utils import register_all_modules
 
 import mmmutual  # noqa: F401
+from tests.support.tiny import draw_tiny
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / 'tests'))
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -32,6 +31,5 @@ def root() -> Path:
 @pytest.fixture(scope='session')
 def tiny_data(tmp_path_factory) -> Path:
     """A drawn data set of eight training and four validation images."""
-    from tiny import draw_tiny
 
     return draw_tiny(tmp_path_factory.mktemp('tiny') / 'shapes')

@@ -6,10 +6,10 @@ import re
 import pytest
 import torch
 from mmengine.config import Config
-from tiny import ROOT, SIZE, build_runner, run_training, tiny_config, without_validation
 
 from mmmutual.datasets import check_data, draw_shapes
 from mmmutual.layers import SlimBatchNorm2d
+from tests.support.tiny import ROOT, SIZE, build_runner, run_training, tiny_config, without_validation
 
 CLASSES = ('dotted square', 'dotted star')
 CLASS_LAYERS = {f'roi_head.{name}.{part}' for name in ('bbox_head.fc_cls', 'mask_head.conv_logits')

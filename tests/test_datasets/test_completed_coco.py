@@ -16,10 +16,10 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.runner import Runner
 from pycocotools import mask as mask_utils
-from small_coco import CLASSES, content, dataset, write
 
 from mmmutual.datasets import check_data
 from mmmutual.datasets.completed_coco import CompletedCOCO, complete, read_completed
+from tests.support.small_coco import CLASSES, content, dataset, write
 
 
 @pytest.fixture(autouse=True)

@@ -4,15 +4,15 @@ import contextlib
 import os
 
 import pytest
-import small_coco
 from mmdet.datasets import CocoDataset, Objects365V1Dataset, Objects365V2Dataset
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation.metrics import coco_metric
 from mmdet.registry import DATASETS
-from small_coco import all_of, notes, refusal
 
 from mmmutual.datasets import check_data
 from mmmutual.datasets.completed_coco import read_completed
+from tests.support import small_coco
+from tests.support.small_coco import all_of, notes, refusal
 
 
 class TestClasses:

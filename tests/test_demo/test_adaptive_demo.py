@@ -13,10 +13,10 @@ import cv2
 import pytest
 import torch
 from mmdet.registry import MODELS
-from tiny import build_runner, tiny_config
 
 from mmmutual.engine import calibrate
 from mmmutual.evaluation import Cell, QueryTable
+from tests.support.tiny import build_runner, tiny_config
 
 WIDTHS = (1.0, 0.25)
 

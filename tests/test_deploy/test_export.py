@@ -4,11 +4,9 @@ import json
 
 import pytest
 import torch
-from deployed import META, detector_config, run_without_mmmutual, trained
 from mmdet.apis import inference_detector, init_detector
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from tiny import build_runner
 from torch import nn
 
 import mmmutual
@@ -17,6 +15,8 @@ from mmmutual.config import scale_pipeline
 from mmmutual.deploy import DenseOutputs, export_subnet, input_size, largest_difference
 from mmmutual.deploy import export as export_module
 from mmmutual.layers import SlimBatchNorm2d
+from tests.support.deployed import META, detector_config, run_without_mmmutual, trained
+from tests.support.tiny import build_runner
 
 KINDS = {'mask': (0.5, 0.5), 'faster': (0.25, 1.0), 'retinanet': (0.75, 1.0), 'full': (1.0, 1.0)}
 KINDS.update(whole_mask=(0.5, 1.0), whole_retinanet=(0.5, 1.0))

@@ -5,11 +5,11 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from deployed import detector_config, trained
 from mmengine.config import Config
 
 from mmmutual.deploy import DenseOutputs, export_onnx, export_subnet, input_size
 from mmmutual.deploy import onnx_export as module
+from tests.support.deployed import detector_config, trained
 
 
 @pytest.fixture(scope='module', params=['mask', 'retinanet'])

@@ -4,12 +4,12 @@ import functools
 
 import pytest
 import torch
-from deployed import trained
 from mmdet.apis import init_detector
-from small_detectors import BACKBONES, detector_of
 
 import mmmutual
 from mmmutual.deploy import export_onnx, export_subnet, largest_difference
+from tests.support.deployed import trained
+from tests.support.small_detectors import BACKBONES, detector_of
 
 EVERYWHERE = (
     'ResNet',

@@ -4,11 +4,11 @@ import os
 
 import pytest
 from mmengine.fileio import get_file_backend
-from tiny import build_runner, tiny_config, without_validation
 
 from mmmutual.checkpoint import read_checkpoint
 from mmmutual.engine import AtomicCheckpointHook
 from mmmutual.engine.hooks.atomic_checkpoint_hook import AtomicBackend
+from tests.support.tiny import build_runner, tiny_config, without_validation
 
 
 class Killed(BaseException):

@@ -4,12 +4,12 @@ import pytest
 import torch
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import ExponentialMovingAverage
-from tiny import build_runner, run_training, tiny_config
 from torch import nn
 
 import mmmutual
 from mmmutual.engine.averaging import start_averages, swap_statistics
 from mmmutual.layers import SlimBatchNorm2d
+from tests.support.tiny import build_runner, run_training, tiny_config
 
 WIDTHS = (1.0, 0.5, 0.25)
 

@@ -8,7 +8,6 @@ from mmdet.structures import DetDataSample
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.runner import Runner
-from tiny import build_runner, run_training, tiny_config, without_validation
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -20,6 +19,7 @@ from mmmutual.engine.hooks import calibration_hook
 from mmmutual.engine.rescale import rescale_batch
 from mmmutual.evaluation import subnet_rows
 from mmmutual.layers import SlimBatchNorm2d
+from tests.support.tiny import build_runner, run_training, tiny_config, without_validation
 
 
 @pytest.fixture(scope='module')

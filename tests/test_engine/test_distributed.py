@@ -10,11 +10,11 @@ import torch
 import torch.multiprocessing as mp
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS
-from tiny import build_runner, run_training, tiny_config, without_validation
 
 from mmmutual.engine import SandwichSampler, rescale_batch
 from mmmutual.engine.hooks.iteration_seed_hook import TRAINING, _seed
 from mmmutual.layers import SlimBatchNorm2d, set_width
+from tests.support.tiny import build_runner, run_training, tiny_config, without_validation
 
 PROCESSES, ITERATIONS = 2, 2
 LEARNING_RATE = 1e-4  # small, since the frozen statistics do not normalise and rounding grows with each step

@@ -2,9 +2,9 @@ import json
 import re
 
 import pytest
-from tiny import build_runner, run_training, tiny_config, without_validation
 
 from mmmutual.engine.log_processor import _sorted_widths
+from tests.support.tiny import build_runner, run_training, tiny_config, without_validation
 
 
 def test_lines_are_short_and_records_complete(tiny_data, tmp_path):

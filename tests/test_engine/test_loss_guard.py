@@ -8,11 +8,11 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.hooks import Hook
 from mmengine.structures import InstanceData
-from tiny import build_runner, tiny_retinanet, without_validation
 
 from mmmutual.engine import MutualLearningHook, SandwichSampler
 from mmmutual.engine.loss_guard import LossGuard
 from mmmutual.layers import SlimBatchNorm2d, get_width
+from tests.support.tiny import build_runner, tiny_retinanet, without_validation
 
 FAULTY = 1  # the second iteration
 NARROW_SCALE = next(s.scale for s in SandwichSampler((1.0, 0.75, 0.5, 0.25), (1.0, 0.75, 0.5)).sample(FAULTY)[3:])

@@ -6,12 +6,12 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
-from tiny import build_runner, run_training, tiny_config, tiny_retinanet, without_validation
 from torch import nn
 
 from mmmutual.engine import MutualLearningHook, SandwichSampler, rescale_batch
 from mmmutual.engine.hooks.iteration_seed_hook import TRAINING, _seed
 from mmmutual.layers import SlimLinear, get_width, set_width
+from tests.support.tiny import build_runner, run_training, tiny_config, tiny_retinanet, without_validation
 
 ITERATIONS, SEED = 4, 5
 LEARNING_RATE = {tiny_config: 0.01, tiny_retinanet: 1e-4}

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from mmdet.registry import MODELS
-from tiny import build_runner, tiny_config, without_validation
 
 from mmmutual.layers import SlimBatchNorm2d
+from tests.support.tiny import build_runner, tiny_config, without_validation
 
 TEXT = (
     ' has batch-norm statistics for width 1.0 alone, as the weights of a plain network have: the widths 0.75, 0.5, '

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tiny import build_runner, tiny_retinanet, without_validation
 
 from mmmutual.engine import SandwichSampler, Subnet
 from mmmutual.engine.pass_errors import describe_pass, note_pass
 from mmmutual.layers import get_width
+from tests.support.tiny import build_runner, tiny_retinanet, without_validation
 
 SCALE = SandwichSampler((1.0, 0.75, 0.5, 0.25), (1.0, 0.75, 0.5)).sample(0)[-1].scale
 

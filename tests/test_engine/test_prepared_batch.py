@@ -5,10 +5,10 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
-from tiny import build_runner, tiny_config, without_validation
 from torch import nn
 
 from mmmutual.engine.prepared_batch import PreparedBatch
+from tests.support.tiny import build_runner, tiny_config, without_validation
 
 
 @MODELS.register_module()

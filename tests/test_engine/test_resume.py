@@ -7,10 +7,10 @@ import pytest
 import torch
 from mmdet.registry import DATASETS
 from mmengine.runner import Runner, get_priority, loops
-from tiny import run_training, tiny_config, without_validation
 from torch.utils.data import Dataset
 
 from mmmutual.engine import IterationSeedHook, MutualLearningHook, SandwichSampler
+from tests.support.tiny import run_training, tiny_config, without_validation
 
 # Upstream's iteration loop loads the batches it skips on resume, and so draws their augmentations.
 LOADS_SKIPPED = not hasattr(loops._InfiniteDataloaderIterator, 'skip_iter')

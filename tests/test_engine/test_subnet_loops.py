@@ -7,13 +7,13 @@ from mmdet.registry import HOOKS, METRICS
 from mmdet.visualization import get_palette
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from tiny import build_runner, run_training, tiny_config
 
 import mmmutual
 from mmmutual.engine import Subnet
 from mmmutual.engine.loops.evaluators import fill_missing
 from mmmutual.evaluation import subnet_rows
 from mmmutual.layers import SlimBatchNorm2d, get_width
+from tests.support.tiny import build_runner, run_training, tiny_config
 
 WIDTHS = (1.0, 0.5, 0.25)
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
-from tiny import build_runner, tiny_config
 
 import mmmutual
 from mmmutual.config import load_config
 from mmmutual.engine import calibrate
 from mmmutual.evaluation import Cell, QueryTable
 from mmmutual.inference import AdaptiveInferencer
+from tests.support.tiny import build_runner, tiny_config
 
 WIDTHS, SCALES = (1.0, 0.75, 0.5, 0.25), (1.0, 0.5)
 

@@ -4,37 +4,22 @@ import copy
 
 import pytest
 import torch
-from masked import assert_narrow_is_masked, randomize
 from mmcv.cnn import VGG, ConvModule
 from mmcv.cnn.vgg import make_vgg_layer
 from mmdet.models import backbones as stock
 from mmdet.models.backbones.resnest import SplitAttentionConv2d
 from mmdet.registry import MODELS
-from narrow import assert_same_gradients, carry_weights
-from test_resnet import GN, randomize_norms, run
 from torch import nn
 
 import mmmutual
 from mmmutual.models.backbones import MobileNetV1, SlimmableVGG
 from mmmutual.slimming import plan_slimming
+from tests.support.backbones import GN, PIECES, hrnet_stages, randomize_norms, regnet, run
+from tests.support.masked import assert_narrow_is_masked, randomize
+from tests.support.narrow import assert_same_gradients, carry_weights
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 CSP = [[64, 128, 2, True, False], [128, 256, 1, False, True]]  # as in CSPDarknet.arch_settings, with two stages
-
-
-def hrnet_stages(width: float = 1.0) -> dict:
-    """Two modules in the second stage, one in the others, with one block for each branch."""
-    branches = {1: (64,), 2: (32, 64), 3: (32, 64, 128), 4: (32, 64, 128, 256)}
-    return {
-        f'stage{stage}': dict(
-            num_modules=2 if stage == 2 else 1,
-            num_branches=len(channels),
-            block='BOTTLENECK' if stage == 1 else 'BASIC',
-            num_blocks=(1,) * len(channels),
-            num_channels=tuple(int(width * count) for count in channels),
-        )
-        for stage, channels in branches.items()
-    }
 
 
 def narrow_hrnet(width: float) -> stock.HRNet:
@@ -81,10 +66,6 @@ def scaled(kind: type, fixed: dict, **by_width):
     return build
 
 
-def regnet(width: float = 1.0) -> dict:
-    return dict(w0=int(32 * width), wa=32 * width, wm=2.0, group_w=8, depth=6, bot_mul=1.0)
-
-
 def narrow_regnet(width: float) -> stock.RegNet:
     return stock.RegNet(regnet(width), stem_channels=int(32 * width), norm_eval=False)
 
@@ -99,7 +80,6 @@ def narrow_mobilenet_v2(width: float) -> stock.MobileNetV2:
 SMALL = dict(num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(0, 1), depth=50)
 SMALL_CSP = dict(arch_ovewrite=CSP, out_indices=(0, 1, 2))
 CONCATENATED = {r'final_conv\.conv': (1, 2), r'attention\.fc': (2, 2), r'stage2\.1\.conv2\.conv': (1, 4)}
-PIECES = {r'layer\d\.\d\.(conv|bn)1\.': (4, 1), r'\.conv3\.': (1, 4)}
 
 # slimmable class: arguments, what builds the stock network of a width, parts of its layers
 CASES = {

@@ -8,10 +8,10 @@ from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.runner import load_checkpoint, save_checkpoint
-from narrow import assert_same_gradients, carry_weights
 
 import mmmutual
 from mmmutual.layers import SlimBatchNorm2d
+from tests.support.narrow import assert_same_gradients, carry_weights
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 DETECTORS = {'mask': 'mask-rcnn_r50_fpn', 'faster': 'faster-rcnn_r50_fpn'}

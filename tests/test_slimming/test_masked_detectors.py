@@ -5,13 +5,13 @@ from contextlib import contextmanager
 
 import mmdet
 import pytest
-from masked import assert_narrow_is_masked, randomize
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
 
 from mmmutual.slimming import plan_slimming
 from mmmutual.slimming.dry_run import run_whole
+from tests.support.masked import assert_narrow_is_masked, randomize
 
 CONFIGS = f'{mmdet.__path__[0]}/.mim/configs'
 WIDTHS = (1.0, 0.6, 0.25)

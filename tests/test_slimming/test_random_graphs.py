@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from graph_operations import FINE, MIXING, PAIRS
-from masked import assert_narrow_is_masked, randomize
-from random_graphs import LAYERS, GraphDetector
 
 from mmmutual.slimming import plan_slimming
+from tests.support.graph_operations import FINE, MIXING, PAIRS
+from tests.support.masked import assert_narrow_is_masked, randomize
+from tests.support.random_graphs import LAYERS, GraphDetector
 
 SEEDS, BATCH = 240, 20
 WIDTHS = (1.0, 0.9, 0.75, 0.6, 0.5, 0.25, 0.15)

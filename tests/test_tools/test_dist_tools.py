@@ -12,11 +12,11 @@ import torch
 from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from tiny import tiny_config
 
 import mmmutual
 from mmmutual.checkpoint import read_checkpoint
 from mmmutual.engine import join_processes
+from tests.support.tiny import tiny_config
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason='torch was built without gloo')
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
-from deployed import WITHOUT_MMMUTUAL, detector_config, run_without_mmmutual, trained
 from mmengine.config import Config
 
 from mmmutual.checkpoint import read_checkpoint
+from tests.support.deployed import WITHOUT_MMMUTUAL, detector_config, run_without_mmmutual, trained
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'model_converters' / 'export_subnet.py'
 

@@ -8,12 +8,12 @@ import sys
 import pytest
 import torch
 from mmengine.config import Config
-from tiny import tiny_config
 
 from mmmutual.checkpoint import read_checkpoint
 from mmmutual.engine import prepare
 from mmmutual.evaluation import fill_query_table
 from mmmutual.inference import AdaptiveInferencer
+from tests.support.tiny import tiny_config
 
 REFUSED = 'cannot be read: it is cut short, damaged or holds objects other than weights and numbers'
 

@@ -14,7 +14,6 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner import Runner, save_checkpoint
-from tiny import tiny_config
 
 import mmmutual
 from mmmutual.checkpoint import read_checkpoint
@@ -22,6 +21,7 @@ from mmmutual.config import scale_pipeline
 from mmmutual.evaluation import Cell, Latency, QueryTable, count_multiply_adds, count_parameters, fill_query_table
 from mmmutual.evaluation.query_table import fill as query_table
 from mmmutual.layers import SlimBatchNorm2d, get_width
+from tests.support.tiny import tiny_config
 
 WIDTHS, SCALES = (1.0, 0.5), (1.0, 0.5)
 PLUGIN = Path(__file__).parents[1] / 'data' / 'query_plugin.py'

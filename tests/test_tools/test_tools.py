@@ -9,9 +9,9 @@ import sys
 import pytest
 import torch
 from mmengine.config import Config
-from tiny import tiny_config
 
 from mmmutual.checkpoint import read_checkpoint
+from tests.support.tiny import tiny_config
 
 
 @pytest.fixture(scope='module')

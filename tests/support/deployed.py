@@ -10,10 +10,10 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner import save_checkpoint
-from tiny import tiny_config, tiny_retinanet
 from torch import nn
 
 from mmmutual.layers import SlimBatchNorm2d
+from tests.support.tiny import tiny_config, tiny_retinanet
 
 META = dict(classes=('a', 'b', 'c', 'd'), palette=[(1, 2, 3), (4, 5, 6), (7, 8, 9), (10, 11, 12)])
 WITHOUT_MMMUTUAL = """

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from graph_operations import FINE, MIXING, PAIRS, SPATIAL, maps, tokens
 from torch import Tensor, nn
+
+from tests.support.graph_operations import FINE, MIXING, PAIRS, SPATIAL, maps, tokens
 
 SIZES = (16, 24, 32, 48)
 

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 
 from mmmutual.datasets import draw_shapes
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SIZE = 64
 
 
@@ -56,7 +56,7 @@ def tiny_retinanet(data: Path, work_dir: Path, **options) -> Config:
     """A one-stage detector, whose training needs no operator that lacks bfloat16 on the CPU."""
     config = tiny_config(data, work_dir)
     slim = config.model
-    config.model = Config.fromfile(Path(__file__).parent / 'data' / 'retinanet.py').model
+    config.model = Config.fromfile(ROOT / 'tests' / 'data' / 'retinanet.py').model
     config.model.backbone = slim.backbone
     config.model.bbox_head.num_classes = slim.roi_head.bbox_head.num_classes
     config.val_evaluator.metric = config.test_evaluator.metric = 'bbox'

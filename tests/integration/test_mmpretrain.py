@@ -4,16 +4,16 @@ mmpretrain is optional. `make pretrain` puts it into a folder beside the environ
 not load stops MMEngine from describing the environment at the start of each training.
 """
 
-import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
 from mmmutual.environment import MEND_MMPRETRAIN, MMPRETRAIN_FOLDER
 
-CASES = ('test_models/mmpretrain_cases.py', 'test_classification/classifier_cases.py')
+CASES = sorted(path.name for path in Path(__file__).parent.joinpath('mmpretrain').glob('*_cases.py'))
 
 
 @pytest.mark.skipif(
@@ -21,8 +21,8 @@ CASES = ('test_models/mmpretrain_cases.py', 'test_classification/classifier_case
 )
 @pytest.mark.parametrize('cases', CASES)
 def test_mmpretrain(cases, root):
-    command = [sys.executable, '-m', 'pytest', '-p', 'no:cacheprovider', '-p', 'mmpretrain_env', f'tests/{cases}']
-    env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(root / 'tests'), os.environ.get('PYTHONPATH', '')])}
-    result = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True)
+    command = [sys.executable, '-m', 'pytest', '-p', 'no:cacheprovider', '-p', 'tests.support.mmpretrain_env']
+    command.append(f'tests/integration/mmpretrain/{cases}')
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     assert 'skipped' not in result.stdout

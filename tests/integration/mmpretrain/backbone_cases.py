@@ -1,4 +1,4 @@
-"""mmpretrain's backbones made slimmable: stock at width 1.0, narrow stock networks below (see tests/test_mmpretrain.py)."""
+"""mmpretrain's backbones made slimmable: stock at width 1.0, narrow stock networks below (run by ../test_mmpretrain.py)."""
 
 import copy
 import pickle
@@ -6,7 +6,6 @@ from functools import partial
 
 import pytest
 import torch
-from masked import assert_narrow_is_masked, randomize
 from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from mmengine.config import Config
@@ -14,14 +13,14 @@ from mmpretrain.models import backbones as stock
 from mmpretrain.models.backbones.cspnet import CSPNet, DarknetBottleneck, ResNetBottleneck, ResNeXtBottleneck
 from mmpretrain.models.backbones.hrnet import ResLayer
 from mmpretrain.models.backbones.vgg import make_vgg_layer
-from narrow import assert_same_gradients, carry_weights
-from test_backbones import PIECES, hrnet_stages, regnet
-from test_resnet import randomize_norms, run
 from torch import nn
 
 import mmmutual
 from mmmutual.config import make_mutual
 from mmmutual.slimming import plan_slimming
+from tests.support.backbones import PIECES, hrnet_stages, randomize_norms, regnet, run
+from tests.support.masked import assert_narrow_is_masked, randomize
+from tests.support.narrow import assert_same_gradients, carry_weights
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 TWO_STAGES = dict(depth=50, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(0, 1))

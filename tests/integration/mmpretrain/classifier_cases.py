@@ -6,13 +6,13 @@ import os
 import subprocess
 import sys
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import HOOKS, MODELS, TRANSFORMS, DefaultScope
-from tiny import build_runner, draw_tiny, run_training, tiny_config
 from torch import nn
 
 import mmmutual
@@ -20,8 +20,9 @@ from mmmutual.classification import DigitsDataset
 from mmmutual.engine import Subnet
 from mmmutual.evaluation import count_multiply_adds, subnet_rows
 from mmmutual.layers import SlimBatchNorm2d, set_width, use_width
+from tests.support.tiny import build_runner, draw_tiny, run_training, tiny_config
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+ROOT = Path(__file__).parents[3]
 FOLDER = f'{ROOT}/configs/pretrain'
 NAMES = sorted(name[:-3] for name in os.listdir(FOLDER) if name.endswith('.py'))
 NETWORKS = ('resnet50', 'mobilenet_v1', 'mobilenet_v2', 'vgg16')

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from masked import WIDTHS, assert_narrow_is_masked, randomize
 from torch import Tensor, nn
 
 from mmmutual.slimming import plan_slimming
+from tests.support.masked import WIDTHS, assert_narrow_is_masked, randomize
 
 CHANNELS, SIZE = 32, 4
 
