@@ -1,9 +1,16 @@
 """An inferencer of the tiny detector: its table, its clock, its results."""
 
 import json
+import shutil
+from pathlib import Path
 
+import torch
+from mmdet.registry import MODELS
+
+from mmmutual.engine import calibrate
 from mmmutual.evaluation import Cell, QueryTable
 from mmmutual.inference import AdaptiveInferencer
+from tests.support.tiny import build_runner, tiny_config
 
 WIDTHS, SCALES = (1.0, 0.75, 0.5, 0.25), (1.0, 0.5)
 
@@ -20,6 +27,20 @@ def table(widths=WIDTHS, **changes) -> QueryTable:
         created='',
     )  # fmt: skip
     return QueryTable(tuple(cells), {**context, **changes})
+
+
+def save_detector(data: Path, folder: Path) -> Path:
+    """Write a config, a checkpoint of random weights with statistics for every width, and an image into a folder."""
+    config = tiny_config(data, folder / 'work')
+    torch.manual_seed(0)
+    model = MODELS.build(config.model)
+    model.init_weights()
+    calibrate(model, list(build_runner(config.copy()).train_dataloader)[:2], widths=WIDTHS)
+    meta = dict(dataset_meta=dict(classes=list(config.classes)))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), folder / 'model.pth')
+    config.dump(folder / 'config.py')
+    shutil.copy(min((data / 'val').iterdir()), folder / 'image.png')
+    return folder
 
 
 class Clock:

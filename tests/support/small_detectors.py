@@ -111,6 +111,13 @@ def detector_of(backbone: str, slim: str, classes: bool = False, head: str = '')
     return Config(dict(default_scope='mmdet', model=model, test_dataloader=dict(batch_size=1, dataset=dataset)))
 
 
+def stock_detector() -> dict:
+    """The config of a small stock RetinaNet."""
+    model = detector_of('ResNet', 'backbone').model
+    kept = {key: value for key, value in model.items() if key not in ('detector', 'widths', 'slim', 'scope')}
+    return dict(kept, type=model.detector)
+
+
 def _two_stage(model: dict) -> None:
     """Replace the head by those of Faster R-CNN."""
     coder = dict(type='DeltaXYWHBBoxCoder')

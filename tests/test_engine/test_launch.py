@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmdet.datasets import CocoDataset
-from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation.metrics import coco_metric
 from mmengine.config import Config
 from torch import nn
@@ -117,8 +116,6 @@ class TestPrepare:
     @pytest.mark.parametrize('rank', ['0', '1'])
     def test_each_process_completes_annotations(self, rank, monkeypatch):
         monkeypatch.setenv('RANK', rank)
-        monkeypatch.setattr(CocoDataset, 'COCOAPI', COCO)
-        monkeypatch.setattr(coco_metric, 'COCO', COCO)
         prepare(without_data(), ('test',))
         assert CocoDataset.COCOAPI is coco_metric.COCO is CompletedCOCO
 

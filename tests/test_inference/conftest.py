@@ -1,35 +1,14 @@
 """A tiny detector with random weights, and an inferencer of it that tests share."""
 
 import pytest
-import torch
-from mmdet.registry import MODELS
 
-from mmmutual.engine import calibrate
 from mmmutual.inference import AdaptiveInferencer
-from tests.support.inferencers import WIDTHS, Clock, make, table
-from tests.support.tiny import build_runner, tiny_config
+from tests.support.inferencers import Clock, make, table
 
 
 @pytest.fixture(scope='module')
-def setting(tiny_data, tmp_path_factory):
-    """A config and a checkpoint with statistics for every width."""
-    folder = tmp_path_factory.mktemp('inferencer')
-    config = tiny_config(tiny_data, folder / 'work')
-    torch.manual_seed(0)
-    model = MODELS.build(config.model)
-    model.init_weights()
-    calibrate(model, list(build_runner(config.copy()).train_dataloader)[:2], widths=WIDTHS)
-    torch.save(
-        dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=list(config.classes)))),
-        folder / 'model.pth',
-    )
-    config.dump(folder / 'config.py')
-    return folder
-
-
-@pytest.fixture(scope='module')
-def shared(setting) -> AdaptiveInferencer:
-    return make(setting, table=table())
+def shared(tiny_detector) -> AdaptiveInferencer:
+    return make(tiny_detector, table=table())
 
 
 @pytest.fixture

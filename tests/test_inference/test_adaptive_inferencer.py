@@ -14,9 +14,9 @@ from tests.support.tiny import build_runner, tiny_config
 
 
 @pytest.mark.parametrize(('width', 'scale'), [(1.0, 1.0), (0.5, 1.0), (1.0, 0.5), (0.25, 0.5)])
-def test_predictions_are_those_of_the_evaluation(inferencer, setting, tiny_data, images, width, scale):
+def test_predictions_are_those_of_the_evaluation(inferencer, tiny_detector, tiny_data, images, width, scale):
     """The reference is MMEngine's loader over the scaled data set, and the model at that width."""
-    config = tiny_config(tiny_data, setting / 'reference')
+    config = tiny_config(tiny_data, tiny_detector / 'reference')
     loader = mmmutual.engine.scale_pipeline(config.test_dataloader, scale)
     loader.batch_size = 1
     runner = build_runner(config)
@@ -150,10 +150,10 @@ def test_threads_wait_for_each_other(inferencer, images):
         assert same(results[width], expected[width]) and cells(results[width]) == [(width, 1.0)] * len(images)
 
 
-def test_two_inferencers_in_two_threads_do_not_disturb_each_other(setting, images):
+def test_two_inferencers_in_two_threads_do_not_disturb_each_other(tiny_detector, images):
     """Each has its width, and its scale, while the other runs at another."""
     cases = ((1.0, 1.0), (0.25, 0.5))
-    inferencers = [make(setting) for _ in cases]
+    inferencers = [make(tiny_detector) for _ in cases]
     expected = [inferencer(images, width=width, scale=scale) for inferencer, (width, scale) in zip(inferencers, cases)]
     results, start = {}, threading.Barrier(len(cases))
 
