@@ -1,7 +1,12 @@
 """Pieces of the backbones' tests: arguments, norms as after a training, a pass forward and back."""
 
+import copy
+
 import torch
 from torch import nn
+
+import mmmutual
+from tests.support.narrow import assert_same_gradients, carry_weights
 
 GN = dict(type='GN', num_groups=16, requires_grad=True)
 PIECES = {r'layer\d\.\d\.(conv|bn)1\.': (4, 1), r'\.conv3\.': (1, 4)}  # of Res2Net: layers whose channels are split
@@ -44,3 +49,17 @@ def hrnet_stages(width: float = 1.0) -> dict:
 
 def regnet(width: float = 1.0) -> dict:
     return dict(w0=int(32 * width), wa=32 * width, wm=2.0, group_w=8, depth=6, bot_mul=1.0)
+
+
+def assert_narrow_is_stock(slim: nn.Module, narrow: nn.Module, parts: dict, width: float, training: bool) -> None:
+    """A backbone at a width computes, learns and counts as the stock backbone that is built narrow."""
+    mmmutual.set_width(slim, width)
+    carry_weights(slim, narrow, parts)
+    x = torch.rand(2, 3, 64, 64, dtype=torch.float64)
+    for ours, theirs in zip(run(slim, x, training), run(narrow, x, training), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert_same_gradients(slim, narrow, parts)
+    after = copy.deepcopy(narrow)
+    carry_weights(slim, after, parts)  # the running statistics that training updated
+    for name, value in after.state_dict().items():
+        torch.testing.assert_close(value, narrow.state_dict()[name], msg=lambda m, name=name: f'{name}: {m}')

@@ -39,6 +39,11 @@ BACKBONES = {
 }
 
 
+def retina_head(**options) -> dict:
+    """A head of one convolution, for a neck of 32 channels."""
+    return dict(dict(type='RetinaHead', num_classes=4, in_channels=32, feat_channels=32, stacked_convs=1), **options)
+
+
 def detector_of(backbone: str, slim: str, classes: bool = False, head: str = '') -> Config:
     """The config of a small detector with a backbone: a ``SlimmableDetector``, or of slimmable classes."""
     options, channels = BACKBONES[backbone]
@@ -49,12 +54,7 @@ def detector_of(backbone: str, slim: str, classes: bool = False, head: str = '')
         ),
         backbone=dict(type=backbone, **options),
         neck=dict(FPN, in_channels=channels),
-        bbox_head=dict(
-            type='RetinaHead',
-            num_classes=4,
-            in_channels=32,
-            feat_channels=32,
-            stacked_convs=1,
+        bbox_head=retina_head(
             anchor_generator=dict(
                 type='AnchorGenerator', octave_base_scale=4, scales_per_octave=1, ratios=[1.0], strides=[4, 8, 16, 32]
             ),
@@ -116,6 +116,17 @@ def stock_detector() -> dict:
     model = detector_of('ResNet', 'backbone').model
     kept = {key: value for key, value in model.items() if key not in ('detector', 'widths', 'slim', 'scope')}
     return dict(kept, type=model.detector)
+
+
+def shrink_detr(model: Config) -> None:
+    """Make a detector of queries small, in place: one layer each of 32 channels, and 5 queries."""
+    model.num_queries = 5
+    model.encoder.num_layers = model.decoder.num_layers = 1
+    for part in (model.encoder, model.decoder):
+        for name, layer in part.layer_cfg.items():
+            layer.update(dict(feedforward_channels=64) if name == 'ffn_cfg' else dict(num_heads=2), embed_dims=32)
+    model.positional_encoding.num_feats = 16
+    model.bbox_head.embed_dims = 32
 
 
 def _two_stage(model: dict) -> None:

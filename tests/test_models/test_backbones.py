@@ -14,9 +14,8 @@ from torch import nn
 import mmmutual
 from mmmutual.models.backbones import MobileNetV1, SlimmableVGG
 from mmmutual.slimming import plan_slimming
-from tests.support.backbones import GN, PIECES, hrnet_stages, randomize_norms, regnet, run
+from tests.support.backbones import GN, PIECES, assert_narrow_is_stock, hrnet_stages, randomize_norms, regnet, run
 from tests.support.masked import assert_narrow_is_masked, randomize
-from tests.support.narrow import assert_same_gradients, carry_weights
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 CSP = [[64, 128, 2, True, False], [128, 256, 1, False, True]]  # as in CSPDarknet.arch_settings, with two stages
@@ -146,16 +145,7 @@ def test_full_width_is_stock_bit_for_bit(case):
 def test_narrow_width_is_a_narrow_stock_network(case, width, training):
     slim, narrow, parts = build(case).double(), CASES[case][1](width).double(), CASES[case][2]
     randomize_norms(slim)
-    mmmutual.set_width(slim, width)
-    carry_weights(slim, narrow, parts)
-    x = torch.rand(2, 3, 64, 64, dtype=torch.float64)
-    for ours, theirs in zip(run(slim, x, training), run(narrow, x, training), strict=True):
-        torch.testing.assert_close(ours, theirs)
-    assert_same_gradients(slim, narrow, parts)
-    after = copy.deepcopy(narrow)
-    carry_weights(slim, after, parts)  # the running statistics that training updated
-    for name, value in after.state_dict().items():
-        torch.testing.assert_close(value, narrow.state_dict()[name], msg=lambda m, name=name: f'{name}: {m}')
+    assert_narrow_is_stock(slim, narrow, parts, width, training)
 
 
 @pytest.mark.parametrize('case', CASES)

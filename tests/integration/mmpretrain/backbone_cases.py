@@ -18,9 +18,8 @@ from torch import nn
 import mmmutual
 from mmmutual.config import make_mutual
 from mmmutual.slimming import plan_slimming
-from tests.support.backbones import PIECES, hrnet_stages, randomize_norms, regnet, run
+from tests.support.backbones import PIECES, assert_narrow_is_stock, hrnet_stages, randomize_norms, regnet, run
 from tests.support.masked import assert_narrow_is_masked, randomize
-from tests.support.narrow import assert_same_gradients, carry_weights
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 TWO_STAGES = dict(depth=50, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(0, 1))
@@ -172,16 +171,7 @@ def test_narrow_width_is_a_narrow_stock_network(case, width, training):
     randomize_norms(slim)
     mmmutual.make_slimmable_(slim, WIDTHS)
     randomize_norms(slim)
-    mmmutual.set_width(slim, width)
-    carry_weights(slim, narrow, parts)
-    x = torch.rand(2, 3, 64, 64, dtype=torch.float64)
-    for ours, theirs in zip(run(slim, x, training), run(narrow, x, training), strict=True):
-        torch.testing.assert_close(ours, theirs)
-    assert_same_gradients(slim, narrow, parts)
-    after = copy.deepcopy(narrow)
-    carry_weights(slim, after, parts)  # the running statistics that training updated
-    for name, value in after.state_dict().items():
-        torch.testing.assert_close(value, narrow.state_dict()[name], msg=lambda m, name=name: f'{name}: {m}')
+    assert_narrow_is_stock(slim, narrow, parts, width, training)
 
 
 @pytest.mark.parametrize('case', OTHERS)
