@@ -88,9 +88,17 @@ $(VENV)/mmpretrain: requirements/mmpretrain-$(STACK).txt requirements/mmpretrain
 	$(RUN) -m pip install --target $@ --no-deps --no-build-isolation --upgrade -r requirements/mmpretrain-$(STACK).txt
 	@touch $@
 
-test: export OMP_NUM_THREADS = 1
+PYTEST := $(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+test test-unit coverage: export OMP_NUM_THREADS = 1
 test: $(READY) $(TOOLS)
-	$(RUN) -m pytest tests -n auto --maxprocesses 4 --dist loadfile
+	$(PYTEST)
+
+test-unit: $(READY) $(TOOLS)
+	$(PYTEST) -m 'not integration'
+
+coverage: $(READY) $(TOOLS)
+	$(PYTEST) --cov --cov-report=term:skip-covered
 
 lint: $(READY) $(TOOLS)
 	$(RUN) -m ruff check .
