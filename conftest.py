@@ -16,9 +16,15 @@ from tests.support.inferencers import WIDTHS, save_detector, table
 from tests.support.small_detectors import stock_detector
 from tests.support.tiny import ROOT, draw_tiny
 
-# Modules without examples that need mmpretrain, which is optional; test_mmpretrain.py tests them in its own process.
-collect_ignore = ['mmmutual/classification', 'mmmutual/slimming/rules_mmpretrain.py', 'tests/data']
-collect_ignore_glob = ['tests/integration/mmpretrain/*']
+# Without tests and examples, and not to be imported: those of mmpretrain, which is optional, are tested in processes of
+# their own by test_mmpretrain.py.
+collect_ignore = [
+    'mmmutual/classification',
+    'mmmutual/slimming/rules_mmpretrain.py',
+    'tests/data',
+    'tests/integration/mmpretrain',
+    'tests/support',
+]
 
 
 @pytest.fixture(scope='session', autouse=True)

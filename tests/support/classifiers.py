@@ -1,10 +1,9 @@
 """Configs of classifiers for the tests, the tiny digits among them."""
 
-from pathlib import Path
-
 from mmengine.config import Config
 
-ROOT = Path(__file__).parents[3]
+from tests.support.tiny import ROOT
+
 FOLDER = f'{ROOT}/configs/pretrain'
 
 
