@@ -18,6 +18,7 @@ from speed.timing import ratios, take_turns
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 
 
+@pytest.mark.integration
 def test_quick_run_measures_each_width_and_writes_json(root, tmp_path):
     parts = ('inference', 'switching', 'training', 'counting')
     options = ('--quick', '--size', '64', '64', '--rounds', '1', '--threads', '1', '--out', tmp_path / 'speed.json')

@@ -117,6 +117,7 @@ def test_independent_width_from_the_environment(width, monkeypatch):
     assert count_multiply_adds(independent, (600, 1000)) == count_multiply_adds(mutual, (600, 1000))
 
 
+@pytest.mark.integration
 def test_the_readme_example_runs():
     """The five lines of the README, and the output printed there."""
     text = open(f'{ROOT}/README.md').read()

@@ -58,6 +58,7 @@ def test_metrics_read_with_it(kind, tmp_path):
         assert isinstance(kind(str(path))._coco_api, Reader)
 
 
+@pytest.mark.integration
 def test_an_import_leaves_the_stock_reader(root):
     """Programs that call no tool read as mmdet does."""
     code = (

@@ -100,6 +100,7 @@ class TestFolder:
             draw_shapes(root, force=True, **SMALL)
         assert read_folder(root) == before, 'the former set is lost'
 
+    @pytest.mark.integration
     def test_killed_half_way_is_not_taken_for_a_set(self, tmp_path):
         code = (
             'import os, sys\n'

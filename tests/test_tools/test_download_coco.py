@@ -144,6 +144,7 @@ def test_other_annotations_do_not_count(run, tmp_path):
     assert_whole(tmp_path, JSONS)
 
 
+@pytest.mark.integration
 def test_command_line(server, tmp_path):
     command = [
         sys.executable,

@@ -31,6 +31,7 @@ def test_resume_without_tag(run, server, tmp_path):
     assert [entry['status'] for entry in server.log] == [206]
 
 
+@pytest.mark.integration
 def test_killed_run_goes_on(server, root, tmp_path):
     data = zip_of({'val2017/1.jpg': os.urandom(3_000_000)})
     server.files[VAL] = data, '"big"'
