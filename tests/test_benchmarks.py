@@ -140,6 +140,7 @@ def test_an_independent_network_has_the_width_of_its_name(tmp_path):
     assert [row['width'] for row in rows] == [1.0, 0.5]
 
 
+@pytest.mark.integration
 def test_a_training_that_cannot_run_says_why(tmp_path, monkeypatch, capsys):
     import miniature
 
@@ -176,6 +177,7 @@ def test_an_independent_training_is_that_of_a_stock_network(detector, root, monk
     assert ('mask_head' in config.model.roi_head) == (detector == 'mask_rcnn')
 
 
+@pytest.mark.integration
 def test_each_method_is_made_of_trainings_whose_settings_fit(root, monkeypatch):
     for name, training in trainings.TRAININGS.items():
         for variable, value in training.environment.items():

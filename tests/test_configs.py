@@ -36,6 +36,7 @@ def test_the_promised_configs_are_there():
     assert promised | {'mutual_mask_rcnn_r18_shapes.py'} <= set(NAMES)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize('name', NAMES)
 def test_builds_and_predicts(name):
     config = load(name)
@@ -92,6 +93,7 @@ def test_boosting_differs_in_the_widths_alone_and_evaluates_the_full_network(det
     assert boosting.to_dict() == mutual.to_dict()
 
 
+@pytest.mark.integration
 def test_the_boosted_network_is_exported_as_a_stock_one(tmp_path):
     """Its narrow widths need no statistics."""
     config = load('boosting_mask_rcnn_r50.py')

@@ -166,6 +166,7 @@ def test_a_run_of_it_can_be_killed_and_resumed(retinanet, mutual):
     assert made.default_hooks.checkpoint.type == 'CheckpointHook'
 
 
+@pytest.mark.integration
 def test_only_options_that_a_backbone_has_are_set():
     """SSD's VGG takes no frozen_stages; EfficientNet counts its frozen stages from 0."""
     ssd = make_mutual(load_config('mmdet::ssd/ssd300_coco.py'), WIDTHS, SCALES)

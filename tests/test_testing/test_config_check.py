@@ -7,10 +7,12 @@ from mmmutual.testing.config_check import check_config
 from mmmutual.testing.config_survey import families, write_table
 
 
+@pytest.mark.integration
 def test_a_stock_config_passes():
     assert 0.2 < check_config('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py') < 0.5
 
 
+@pytest.mark.integration
 def test_a_difference_at_width_one_is_found(monkeypatch):
     exact = SlimConv2d._convolve
     monkeypatch.setattr(SlimConv2d, '_convolve', lambda self, *args: exact(self, *args) * 1.001)
