@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LAYERS = tuple(f'tests/test_layers/test_{name}.py' for name in ('conv_linear', 'norms', 'width'))
 LAYERS += ('tests/test_properties.py',)
-CALIBRATION = ('tests/test_engine/test_calibration.py', 'tests/test_engine/test_calibration_hook.py')
+CALIBRATION = ('tests/test_engine/test_calibration.py', 'tests/integration/test_calibration_hook.py')
 HOOK = tuple(f'tests/test_engine/test_{name}.py' for name in ('distillation', 'loss_guard', 'mutual_learning_hook'))
 RESCALE = ('tests/test_engine/test_rescale.py', 'tests/test_engine/test_rescale_masks.py', 'tests/test_properties.py')
 SAMPLING = ('tests/test_engine/test_sampling.py', 'tests/test_properties.py')
