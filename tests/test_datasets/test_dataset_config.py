@@ -121,7 +121,7 @@ class TestSubclasses:
         assert "annotations[0] with id 1 has no 'bbox'" in refusal(config(kind))
 
     @pytest.mark.parametrize('kind', ['Objects365V1Dataset', 'Objects365V2Dataset'])
-    def test_of_mmdet_that_sort_categories_or_images(self, kind, tmp_path):
+    def test_of_mmdet_that_sort_categories_or_images(self, kind, config, tmp_path):
         """Their objects are checked, before and after the reader is replaced."""
         settings = small_coco.training(tmp_path, type=kind)
         assert 'no object is left' in refusal(settings)
