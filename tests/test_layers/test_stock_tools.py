@@ -194,7 +194,7 @@ def test_a_checkpointed_block_runs_again_at_the_width_of_its_forward_or_not_at_a
     with mmmutual.use_width(model, 0.95):
         loss = model(x)
     with pytest.raises(
-        ValueError, match=r'\(with_cp\) runs layers.SlimConv2d.* again at width 1, .*inside the same use_width'
+        ValueError, match=r'\(with_cp\) runs SlimConv2d.* again at width 1, .*inside the same use_width'
     ):
         loss.backward()
     loss = loss.detach()
