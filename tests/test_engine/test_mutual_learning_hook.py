@@ -94,6 +94,7 @@ def decorrelation(student: tuple, teacher: tuple, scale: float) -> torch.Tensor:
     return 1 - torch.stack(coefficients).mean()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize('case', ['sum', 'mean', 'clip', 'accumulate', 'amp', 'iterations', 'distill', 'with_cp'])
 def test_an_iteration_is_four_passes_and_one_step(case, tiny_data, tmp_path, monkeypatch):
     # MMEngine's AMP refuses to start without a GPU, though its autocast runs on the CPU
@@ -116,6 +117,7 @@ def test_an_iteration_is_four_passes_and_one_step(case, tiny_data, tmp_path, mon
     assert changed > 50
 
 
+@pytest.mark.integration
 def test_losses_are_logged_for_each_width(tiny_data, tmp_path):
     runner = run_training(config_for('sum', tiny_data, tmp_path))
     scalars = runner.message_hub.log_scalars
@@ -126,6 +128,7 @@ def test_losses_are_logged_for_each_width(tiny_data, tmp_path):
     assert not any('w1/' in name for name in scalars)
 
 
+@pytest.mark.integration
 def test_logged_losses_are_not_multiplied(tiny_data, tmp_path):
     first = [
         run_training(config_for(case, tiny_data, tmp_path / case)).message_hub.get_scalar('train/loss').data[0][0]
@@ -134,6 +137,7 @@ def test_logged_losses_are_not_multiplied(tiny_data, tmp_path):
     assert first[0] == pytest.approx(first[1])
 
 
+@pytest.mark.integration
 def test_the_model_is_left_at_its_widest_without_hooks(tiny_data, tmp_path):
     model = run_training(config_for('sum', tiny_data, tmp_path)).model
     assert get_width(model) == 1.0
@@ -141,6 +145,7 @@ def test_the_model_is_left_at_its_widest_without_hooks(tiny_data, tmp_path):
     assert not model._forward_hooks
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize('counts', [1, 2])
 def test_the_optimizer_wrapper_takes_single_steps_afterwards(counts, tiny_data, tmp_path):
     config = config_for('sum', tiny_data, tmp_path)
@@ -157,6 +162,7 @@ def test_the_optimizer_wrapper_takes_single_steps_afterwards(counts, tiny_data, 
     assert changed == ([True] * 4 if counts == 1 else [False, True, False, True])
 
 
+@pytest.mark.integration
 def test_an_epoch_that_was_interrupted_is_repeated(tiny_data, tmp_path):
     config = config_for('sum', tiny_data, tmp_path)
     config.train_dataloader.update(batch_size=1)
@@ -167,6 +173,7 @@ def test_an_epoch_that_was_interrupted_is_repeated(tiny_data, tmp_path):
     assert (runner.iter, runner.max_iters) == (3, 2)
 
 
+@pytest.mark.integration
 def test_a_training_continues_after_an_interruption(tiny_data, tmp_path):
     models = []
     for interrupted in (False, True):
@@ -201,6 +208,7 @@ def test_several_optimizers_are_refused():
         MutualLearningHook(widths=(1.0, 0.5)).before_train(runner)
 
 
+@pytest.mark.integration
 def test_single_small_images_train_at_every_scale(tiny_data, tmp_path):
     config = config_for('sum', tiny_data, tmp_path)
     config.train_dataloader.update(batch_size=1)
@@ -287,6 +295,7 @@ def test_sync_bn_is_refused(tiny_data, tmp_path):
         runner.train()
 
 
+@pytest.mark.integration
 def test_batch_norms_outside_the_slimmable_modules_are_named(tiny_data, tmp_path, caplog):
     config = config_for('sum', tiny_data, tmp_path)
     config.model.roi_head.mask_head.norm_cfg = dict(type='BN')

@@ -179,6 +179,7 @@ def test_whole_groups_when_a_width_cuts_one():
     assert slim.layer1[0].conv1(torch.rand(1, 8, 4, 4)).size(1) == 16
 
 
+@pytest.mark.integration
 def test_vgg_loads_the_names_of_torchvision(tmp_path):
     """``features.N`` and, which a backbone leaves out, ``classifier.N``."""
     weights = {name: torch.rand_like(value) for name, value in VGG(16, num_classes=10).state_dict().items()}
@@ -229,6 +230,7 @@ def test_options_that_cannot_slim(options, text):
         MODELS.build(dict(dict(widths=WIDTHS), **options))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     'options',
     [

@@ -57,6 +57,7 @@ def test_same_seed_same_initial_weights_as_stock():
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize('training', [False, True])
 @pytest.mark.parametrize('options', [{}, dict(deep_stem=True), dict(avg_down=True), dict(norm_cfg=GN)], ids=str)
 @pytest.mark.parametrize('width', [0.75, 0.5, 0.25])
@@ -95,6 +96,7 @@ def test_norms_of_existing_configs_become_slimmable(norm, kind):
     assert {type(layer) for layer in model.modules() if isinstance(layer, nn.Conv2d)} == {SlimConv2d}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize('options', [dict(norm_cfg=dict(type='IN')), dict(conv_cfg=dict(type='ConvWS'))], ids=str)
 @pytest.mark.parametrize('width', [0.75, 0.25])
 def test_other_norms_and_convolutions_slim(width, options):

@@ -25,6 +25,7 @@ def test_what_cannot_be_made_mutual_is_named():
         check_config('mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py')
 
 
+@pytest.mark.integration
 def test_each_family_has_one_config():
     found = families()
     assert found['retinanet'].startswith('mmdet::retinanet/') and 'r50' in found['retinanet']
