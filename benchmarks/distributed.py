@@ -1,4 +1,4 @@
-"""Compare the results of 1, 2 and 4 processes: python benchmarks/distributed.py [--processes 1 2 4].
+"""Compare the results of 1, 2 and 4 processes: python -m benchmarks.distributed [--processes 1 2 4].
 
 Each number of gloo processes trains and calibrates on all images (tools/dist_train.sh). This process calibrates the
 same weights on the same batches. Then each number evaluates the grid of the first checkpoint (tools/dist_test.sh).

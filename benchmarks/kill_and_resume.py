@@ -1,4 +1,4 @@
-"""Kill trainings and query tables at random moments, continue, compare: python benchmarks/kill_and_resume.py.
+"""Kill trainings and query tables at random moments, continue, compare: python -m benchmarks.kill_and_resume.
 
 Each try runs a tool on tiny data in a separate process and kills it. Then every file with its final name must be
 undamaged. The tool, started again, must end like an uninterrupted run: with the same parameters and optimizer, bit

@@ -1,4 +1,4 @@
-"""Measure the growth of memory: python benchmarks/memory_growth.py [--iterations 2000] [--switches 500].
+"""Measure the growth of memory: python -m benchmarks.memory_growth [--iterations 2000] [--switches 500].
 
 Trains on tiny shapes images for many mutual iterations, then switches the width of an inferencer many times. Fits a
 line through the resident memory of the process after each iteration or switch, without the first quarter, in which

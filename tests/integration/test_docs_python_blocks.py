@@ -14,15 +14,15 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner import Runner
-from tiny import draw_tiny
 
 import mmmutual
 from mmmutual.checkpoint import read_checkpoint
 from mmmutual.deploy import export_subnet
 from mmmutual.evaluation import Cell, QueryTable
 from mmmutual.layers import SlimConv2d
+from tests.support.tiny import draw_tiny
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIG = 'configs/mutual_mask_rcnn_r18_shapes.py'
 WORK = Path('work_dirs/mutual_mask_rcnn_r18_shapes')
 # Output stands right after its block, or after one short line.
