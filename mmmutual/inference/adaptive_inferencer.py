@@ -63,9 +63,9 @@ class AdaptiveInferencer(DetInferencer):
 
     Examples:
         >>> inferencer = AdaptiveInferencer('config.py', 'model.pth', table=table, show_progress=False)
-        >>> result = inferencer('image.png', budget_ms=60)
+        >>> result = inferencer('image.png', budget_ms=80)
         >>> result['cells'][0]['width'], result['cells'][0]['scale']
-        (0.5, 1.0)
+        (0.75, 1.0)
     """
 
     clock = staticmethod(time.perf_counter)  # seconds
