@@ -20,6 +20,12 @@ from tests.support.tiny import build_runner, draw_tiny, run_training, tiny_confi
 KEPT = ('running_mean', 'running_var')
 
 
+@pytest.fixture(autouse=True)
+def _scope():
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        yield
+
+
 def test_the_test_loop_calibrates_for_each_scale_and_restores(tmp_path):
     config = tiny_digits(tmp_path)
     config.train_dataloader.dataset.pipeline = config.test_dataloader.dataset.pipeline  # the same images again
