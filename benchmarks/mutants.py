@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[1]
 LAYERS = tuple(f'tests/test_layers/test_{name}.py' for name in ('conv_linear', 'norms', 'width'))
 LAYERS += ('tests/test_properties.py',)
 CALIBRATION = ('tests/test_engine/test_calibration.py', 'tests/integration/test_calibration_hook.py')
-HOOK = tuple(f'tests/test_engine/test_{name}.py' for name in ('distillation', 'loss_guard', 'mutual_learning_hook'))
+HOOK = ('distillation', 'iteration', 'loss_guard', 'mutual_learning_hook')
+HOOK = tuple(f'tests/test_engine/test_{name}.py' for name in HOOK)
 RESCALE = ('tests/test_engine/test_rescale.py', 'tests/test_engine/test_rescale_masks.py', 'tests/test_properties.py')
 SAMPLING = ('tests/test_engine/test_sampling.py', 'tests/test_properties.py')
 LOOPS = ('tests/integration/test_subnet_loops.py',)
@@ -52,12 +53,14 @@ MUTANTS = (
     ('engine/rescale.py', 'boxes = boxes.clone()', 'boxes = boxes', RESCALE),
     ('engine/rescale.py', "mode='nearest'", "mode='bilinear'", RESCALE),
     ('engine/rescale.py', 'return max(height, 1), max(width, 1)', 'return height, width', RESCALE),
-    ('engine/hooks/mutual_learning_hook.py', 'return gradient * ctx.factor', 'return gradient', HOOK),
-    ('engine/hooks/mutual_learning_hook.py', 'self._subnet = subnet', 'pass', HOOK),
-    ('engine/hooks/mutual_learning_hook.py', 'self._teacher is None', 'True', HOOK),
+    ('engine/iteration.py', 'loss * factor', 'loss', HOOK),
+    ('engine/iteration.py', 'use_width(network, subnet.width)', 'use_width(network, 1.0)', HOOK),
+    ('engine/iteration.py', 'if teacher is not None', 'if False', HOOK),
+    ('engine/iteration.py', 'copy.deepcopy(prepared)', 'prepared', HOOK),
+    ('engine/iteration.py', 'del data, losses, output, loss, log', 'pass', HOOK),
+    ('upstream.py', "former['_inner_count'] += 1", 'pass', ('tests/test_upstream.py',)),
     ('engine/distillation.py', 'output.detach()', 'output', HOOK),
     ('engine/distillation.py', 'flat - flat.mean(1, keepdim=True)', 'flat', HOOK),
-    ('engine/hooks/iteration_seed_hook.py', "'ABOVE_NORMAL'", "'VERY_HIGH'", RESUME),
     ('engine/hooks/mutual_learning_hook.py', 'self.sampler.seed = runner.seed', 'pass', (*HOOK, *RESUME)),
     ('engine/loss_guard.py', 'buffer.copy_(former)', 'pass', HOOK),
     ('engine/loss_guard.py', 'if not math.isfinite(number)', 'if math.isnan(number)', HOOK),

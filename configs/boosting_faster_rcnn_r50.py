@@ -2,14 +2,11 @@
 _base_ = './mutual_faster_rcnn_r50.py'
 
 widths = (1.0, 0.975, 0.95, 0.925, 0.9)
-
 model = dict(backbone=dict(widths=widths))
 
+# The widest alone is calibrated and evaluated.
 custom_hooks = [
-    dict(type='IterationSeedHook'),
-    dict(type='MutualLearningHook', widths=widths, scales=_base_.scales, num_subnets=4, loss_reduction='sum'),
-    dict(type='BNCalibrationHook', num_batches=100, widths=(1.0,)),
+    dict(hook, widths=(1.0,)) if hook['type'] == 'BNCalibrationHook' else hook for hook in _base_.custom_hooks
 ]
-
-val_cfg = dict(widths=(1.0,))
-test_cfg = dict(widths=(1.0,), scales=(1.0,))
+val_cfg = dict(num_widths=1)
+test_cfg = dict(num_widths=1, scales=(1.0,))

@@ -18,10 +18,10 @@ model = dict(
 
 custom_hooks = [
     dict(type='IterationSeedHook'),
-    dict(type='MutualLearningHook', widths=widths, scales=scales, num_subnets=4, loss_reduction='sum'),
+    dict(type='MutualLearningHook', scales=scales, num_subnets=4, loss_reduction='sum'),
     dict(type='BNCalibrationHook', num_batches=100),
 ]
 
-val_cfg = dict(type='SubnetValLoop', widths=(1.0, 0.75, 0.5, 0.25))
-test_cfg = dict(type='SubnetTestLoop', widths=(1.0, 0.75, 0.5, 0.25), scales=scales)
+val_cfg = dict(type='SubnetValLoop', num_widths=4)  # 1.0, 0.75, 0.5, 0.25
+test_cfg = dict(type='SubnetTestLoop', num_widths=4, scales=scales)
 log_processor = dict(type='SubnetLogProcessor')

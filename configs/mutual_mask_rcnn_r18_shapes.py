@@ -103,8 +103,8 @@ test_evaluator = val_evaluator
 
 max_epochs = 4
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
-val_cfg = dict(type='SubnetValLoop', widths=widths)
-test_cfg = dict(type='SubnetTestLoop', widths=widths, scales=scales)
+val_cfg = dict(type='SubnetValLoop')
+test_cfg = dict(type='SubnetTestLoop', scales=scales)
 
 optim_wrapper = dict(
     type='OptimWrapper',
@@ -120,7 +120,7 @@ param_scheduler = [
 
 custom_hooks = [
     dict(type='IterationSeedHook'),
-    dict(type='MutualLearningHook', widths=widths, scales=scales, num_subnets=3, loss_reduction='sum'),
+    dict(type='MutualLearningHook', scales=scales, num_subnets=3, loss_reduction='sum'),
     dict(type='BNCalibrationHook', num_batches=50),
 ]
 log_processor = dict(type='SubnetLogProcessor', window_size=10)

@@ -31,6 +31,8 @@ model = dict(
     roi_head=roi_head,
     test_cfg=dict(rcnn=dict(max_per_img=max_per_img)),
 )
+if 'widths' in _base_.model:
+    model.update(widths=widths)  # of SlimmableDetector
 
 settings = dict(Resize=dict(scale=image_scale), LoadAnnotations=dict(with_bbox=True, with_mask=with_masks))
 train_pipeline = [dict(step, **settings.get(step['type'], {})) for step in _base_.train_pipeline]
@@ -45,10 +47,6 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=f'{data_root}/{val["ann_file"]}', metric=['bbox', 'segm'] if with_masks else 'bbox')
 test_evaluator = val_evaluator
 
-evaluated = tuple(width for width in _base_.val_cfg.widths if width in widths)
-val_cfg = dict(widths=evaluated)
-test_cfg = dict(widths=evaluated)
-
 train_cfg = dict(max_epochs=max_epochs, val_interval=val_interval)
 optim_wrapper = dict(optimizer=dict(lr=lr))
 param_scheduler = [
@@ -58,9 +56,5 @@ param_scheduler = [
 auto_scale_lr = dict(base_batch_size=batch_size)
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(save_best=save_best))
 
-custom_hooks = [
-    dict(type='IterationSeedHook'),
-    dict(type='MutualLearningHook', widths=widths, scales=_base_.scales, num_subnets=4, loss_reduction='sum'),
-]
-if not norm_eval:
-    custom_hooks.append(dict(type='BNCalibrationHook', num_batches=100))
+# Norms that keep their statistics need no calibration.
+custom_hooks = [hook for hook in _base_.custom_hooks if hook['type'] != 'BNCalibrationHook' or not norm_eval]

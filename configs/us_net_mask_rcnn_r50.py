@@ -2,7 +2,5 @@
 _base_ = './mutual_mask_rcnn_r50.py'
 
 custom_hooks = [
-    dict(type='IterationSeedHook'),
-    dict(type='MutualLearningHook', widths=_base_.widths, scales=(1.0,), num_subnets=4, loss_reduction='sum'),
-    dict(type='BNCalibrationHook', num_batches=100),
+    dict(hook, scales=(1.0,)) if hook['type'] == 'MutualLearningHook' else hook for hook in _base_.custom_hooks
 ]

@@ -12,7 +12,7 @@ register_safe_globals()
 
 from .engine import calibrate  # noqa: E402
 from .evaluation import count_multiply_adds  # noqa: E402  (the stack is checked first)
-from .layers import get_width, set_width, use_width  # noqa: E402
+from .layers import get_width, set_width, use_width, width_grid  # noqa: E402
 from .models import SlimmableFPN, SlimmableResNet  # noqa: E402
 from .slimming import SlimmingPlan, make_slimmable_, plan_slimming, undo_slimmable_  # noqa: E402
 
@@ -31,4 +31,5 @@ __all__ = [
     'set_width',
     'undo_slimmable_',
     'use_width',
+    'width_grid',
 ]

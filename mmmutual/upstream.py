@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -55,32 +57,32 @@ def in_backward() -> bool:
     return torch._C._current_graph_task_id() != -1
 
 
-def multiply_counts(wrapper: OptimWrapper, passes: int) -> int:
-    """Let an optimizer wrapper accumulate several passes an iteration.
+@contextmanager
+def counted_once(wrapper: OptimWrapper, passes: int) -> Iterator[None]:
+    """Let an optimizer wrapper accumulate the passes of an iteration and count them as one.
 
-    MMEngine sets the number of counts in the constructor only. The wrapper keeps its former number until
-    ``restore_counts``, since MMEngine calls no hook at the end of a training that an error interrupts.
-
-    Args:
-        wrapper: The optimizer wrapper.
-        passes: Passes of an iteration.
-
-    Returns:
-        The former number.
-    """
-    own = vars(wrapper).setdefault('counts_without_passes', wrapper._accumulative_counts)
-    wrapper._accumulative_counts = own * passes
-    return own
-
-
-def restore_counts(wrapper: OptimWrapper) -> None:
-    """Undo ``multiply_counts``.
+    MMEngine sets the number of counts of a step in the constructor only. All counts are in passes inside the block, and
+    in iterations as MMEngine set them afterwards, also after an error or an interrupt.
 
     Args:
         wrapper: The optimizer wrapper.
+        passes: How often its ``update_params`` is called in the block.
+
+    Yields:
+        Nothing.
     """
-    wrapper._accumulative_counts = vars(wrapper).pop('counts_without_passes', wrapper._accumulative_counts)
-    wrapper._inner_count, wrapper._max_counts, wrapper._remainder_counts = 0, -1, -1  # as it was built
+    names = ('_accumulative_counts', '_inner_count', '_max_counts', '_remainder_counts')
+    former = {name: getattr(wrapper, name) for name in names}
+    vars(wrapper).update({name: count * passes for name, count in former.items()})
+    # A resume in the middle of an epoch repeats iterations, so that more than the maximum run. MMEngine needs it for an
+    # accumulation over iterations only, whose last step may have fewer of them.
+    if former['_accumulative_counts'] == 1 or former['_max_counts'] == -1:
+        wrapper._max_counts = -1
+    try:
+        yield
+        former['_inner_count'] += 1
+    finally:
+        vars(wrapper).update(former)
 
 
 def coco_ground_truth(metric: BaseMetric) -> object | None:

@@ -14,6 +14,7 @@ from evidence import tables, trainings
 from speed.inference import check_same
 from speed.table import Row, as_markdown
 from speed.timing import ratios, take_turns
+from tests.support.tiny import find_hook
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 
@@ -173,7 +174,7 @@ def test_an_independent_training_is_that_of_a_stock_network(detector, root, monk
         name: value.shape for name, value in stock.state_dict().items()
     }
     assert ours.backbone.base_channels == 16
-    assert config.custom_hooks[1].num_subnets == 1
+    assert find_hook(config).num_subnets == 1
     assert ('mask_head' in config.model.roi_head) == (detector == 'mask_rcnn')
 
 
@@ -187,7 +188,7 @@ def test_each_method_is_made_of_trainings_whose_settings_fit(root, monkeypatch):
         namespace = SimpleNamespace()
         action(None, namespace, list(training.settings))
         config.merge_from_dict(namespace.cfg_options)
-        HOOKS.build(config.custom_hooks[1])
+        HOOKS.build(find_hook(config))
         kinds = [hook.type for hook in config.custom_hooks]
         assert ('BNCalibrationHook' in kinds) == (name != 'running')
         for variable in training.environment:

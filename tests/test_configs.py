@@ -15,6 +15,8 @@ from mmengine.registry import HOOKS
 import mmmutual
 from mmmutual.deploy import export_subnet
 from mmmutual.evaluation import count_multiply_adds
+from mmmutual.layers import SlimBatchNorm2d, evaluated_widths
+from tests.support.tiny import find_hook
 
 ROOT = os.path.dirname(os.path.dirname(__file__))
 NAMES = sorted(name for name in os.listdir(f'{ROOT}/configs') if name.endswith('.py'))
@@ -43,6 +45,8 @@ def test_builds_and_predicts(name):
     model = MODELS.build(config.model).eval()
     for hook in config.custom_hooks:
         HOOKS.build(hook)
+    if 'independent' not in name:
+        assert mmmutual.width_grid(model) == config.widths
     with torch.no_grad():
         assert len(model.test_step(demo_mm_inputs(1, [[3, 96, 96]]))) == 1
     assert count_multiply_adds(model, (96, 96))['total'] > 0
@@ -66,30 +70,53 @@ def test_the_coco_recipe(name):
     assert metrics == (['bbox', 'segm'] if 'mask_rcnn' in name else 'bbox')
 
 
+FOUR = (1.0, 0.75, 0.5, 0.25)
+GRIDS = {  # trained widths of the networks
+    'r50': tuple(round(1.0 - 0.05 * step, 2) for step in range(16)),
+    'r18': FOUR,
+    'mobilenet_v2': tuple(round(1.0 - 0.025 * step, 3) for step in range(13)),
+    'pretrain': tuple(round(1.0 - 0.025 * step, 3) for step in range(31)),
+    'boosting': (1.0, 0.975, 0.95, 0.925, 0.9),
+}
+PRETRAIN = sorted(f'pretrain/{name}' for name in os.listdir(f'{ROOT}/configs/pretrain') if name.endswith('.py'))
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES + PRETRAIN if 'independent' not in name])
+def test_widths_and_scales(name):
+    """Those that are trained and evaluated, all derived from one list of widths and one of scales."""
+    config = Config.fromfile(f'{ROOT}/configs/{name}', import_custom_modules=False)
+    kinds = [kind for kind in ('boosting', 'r18', 'resnet18', 'mobilenet_v2', 'pretrain', 'r50') if kind in name]
+    grid = GRIDS[kinds[0].replace('resnet18', 'r18')]
+    scales = (1.0, 0.75, 0.5) if '18' in name else (1.0, 0.8, 0.6, 0.4)
+    if 'pretrain' in name and '18' not in name:
+        scales = (1.0, 192 / 224, 160 / 224, 128 / 224)
+    assert config.model.backbone.widths == config.model.get('widths', grid) == grid
+    hook = find_hook(config)
+    assert 'widths' not in hook and hook.num_subnets == (3 if 'shapes' in name else 4)
+    assert hook.scales == ((1.0,) if 'us_net' in name else scales)
+    evaluated = (1.0,) if 'boosting' in name else (1.0, 0.9, 0.8, 0.7) if 'mobilenet_v2' in name else FOUR
+    model = SlimBatchNorm2d(8, widths=grid)
+    for loop in (config.val_cfg, config.test_cfg):
+        assert evaluated_widths(model, loop.get('widths'), loop.get('num_widths')) == evaluated
+    assert config.test_cfg.scales == ((1.0,) if 'boosting' in name else scales)
+
+
 @pytest.mark.parametrize('detector', ['mask', 'faster'])
 def test_mutual_and_us_net_differ_in_the_scales_alone(detector):
     mutual, us_net = (load(f'{kind}_{detector}_rcnn_r50.py') for kind in ('mutual', 'us_net'))
-    hooks = [next(h for h in c.custom_hooks if h.type == 'MutualLearningHook') for c in (mutual, us_net)]
+    hooks = [find_hook(config) for config in (mutual, us_net)]
     assert [tuple(round(1000 * 0.6 * s) for s in hook.scales) for hook in hooks] == [(600, 480, 360, 240), (600,)]
-    for hook in hooks:
-        assert (hook.num_subnets, max(hook.widths), min(hook.widths)) == (4, 1.0, 0.25)
-    mutual.custom_hooks = us_net.custom_hooks = None
+    hooks[1].scales = hooks[0].scales
     assert mutual.to_dict() == us_net.to_dict()
 
 
 @pytest.mark.parametrize('detector', ['mask', 'faster'])
 def test_boosting_differs_in_the_widths_alone_and_evaluates_the_full_network(detector):
     boosting, mutual = (load(f'{kind}_{detector}_rcnn_r50.py') for kind in ('boosting', 'mutual'))
-    widths = boosting.model.backbone.widths
-    hook, calibration = boosting.custom_hooks[1:]
-    assert (max(widths), min(widths)) == (1.0, 0.9)
-    assert tuple(hook.widths) == tuple(widths)
-    assert boosting.val_cfg.widths == boosting.test_cfg.widths == calibration.widths == (1.0,)
-    assert boosting.test_cfg.scales == (1.0,)
+    assert find_hook(boosting, 'BNCalibrationHook').pop('widths') == (1.0,)
     for config in (boosting, mutual):
-        config.model.backbone.widths = config.widths = config.custom_hooks[1].widths = None
-        config.val_cfg.widths = config.test_cfg.widths = config.test_cfg.scales = None
-        config.custom_hooks[2].pop('widths', None)
+        config.model.backbone.widths = config.widths = None
+        config.val_cfg.num_widths = config.test_cfg.num_widths = config.test_cfg.scales = None
     assert boosting.to_dict() == mutual.to_dict()
 
 
@@ -100,7 +127,9 @@ def test_the_boosted_network_is_exported_as_a_stock_one(tmp_path):
     model = MODELS.build(config.model)
     exported = export_subnet(config, model, width=1.0, scale=1.0, out_dir=tmp_path)
     weights = torch.load(exported.checkpoint_path)['state_dict']
-    stock = MODELS.build(Config.fromfile(exported.config_path).model).state_dict()
+    stock_config = Config.fromfile(exported.config_path)
+    stock = MODELS.build(stock_config.model).state_dict()
+    assert stock_config.test_cfg.type == 'TestLoop' and 'num_widths' not in stock_config.test_cfg
     assert type(exported.detector.backbone) is ResNet
     assert weights.keys() == stock.keys() and exported.difference == 0
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in weights.items())

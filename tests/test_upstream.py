@@ -9,14 +9,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.structures import BaseDataElement
 from torch import nn
 
-from mmmutual.upstream import (
-    coco_ground_truth,
-    drop_hooks,
-    multiply_counts,
-    parse_losses,
-    restore_counts,
-    update_losses,
-)
+from mmmutual.upstream import coco_ground_truth, counted_once, drop_hooks, parse_losses, update_losses
 
 
 def test_losses_are_split_off_predictions():
@@ -38,21 +31,45 @@ def test_hooks_of_a_copy_are_dropped():
     assert len(called) == 2
 
 
-def test_an_optimizer_wrapper_steps_after_all_passes():
+def counts_of(wrapper: OptimWrapper) -> tuple[int, ...]:
+    return wrapper._accumulative_counts, wrapper._inner_count, wrapper._max_counts, wrapper._remainder_counts
+
+
+def test_the_passes_of_an_iteration_count_as_one():
     weight = nn.Parameter(torch.ones(()))
     wrapper = OptimWrapper(torch.optim.SGD([weight], lr=1.0), accumulative_counts=2)
-    assert multiply_counts(wrapper, 4) == 2
-    assert multiply_counts(wrapper, 3) == 2  # a training that was interrupted has restored nothing
-    wrapper.initialize_count_status(nn.Identity(), 0, 12)
+    wrapper.initialize_count_status(nn.Identity(), 0, 3)
     values = []
-    for _ in range(6):
+    for iteration in range(3):
+        with counted_once(wrapper, 4):
+            for _ in range(4):
+                wrapper.update_params(weight * 1.0)
+                values.append(weight.item())
+        assert counts_of(wrapper) == (2, iteration + 1, 3, 1)
+    assert values == pytest.approx([1.0] * 7 + [0.0] * 4 + [-1.0]), 'the last step has one iteration only'
+
+
+@pytest.mark.parametrize('most', [-1, 2])
+def test_more_iterations_than_the_maximum_take_their_steps(most):
+    weight = nn.Parameter(torch.ones(()))
+    wrapper = OptimWrapper(torch.optim.SGD([weight], lr=1.0))
+    wrapper.initialize_count_status(nn.Identity(), 1, most)
+    for _ in range(3):
+        with counted_once(wrapper, 2):
+            wrapper.update_params(weight * 1.0)
+            wrapper.update_params(weight * 1.0)
+    assert weight.item() == pytest.approx(-2.0)
+
+
+@pytest.mark.parametrize('error', [ValueError, KeyboardInterrupt])
+def test_counts_are_restored_after_an_interruption(error):
+    weight = nn.Parameter(torch.ones(()))
+    wrapper = OptimWrapper(torch.optim.SGD([weight], lr=1.0), accumulative_counts=2)
+    wrapper.initialize_count_status(nn.Identity(), 1, 5)
+    with pytest.raises(error), counted_once(wrapper, 4):
         wrapper.update_params(weight * 1.0)
-        values.append(weight.item())
-    assert values == pytest.approx([1.0] * 5 + [0.0])
-    restore_counts(wrapper)
-    for _ in range(2):
-        wrapper.update_params(weight * 1.0)
-    assert weight.item() == pytest.approx(-1.0)
+        raise error
+    assert counts_of(wrapper) == (2, 1, 5, 1)
 
 
 def test_the_methods_that_are_overridden_exist():

@@ -18,6 +18,7 @@ from mmmutual.checkpoint import check_architecture, check_mutual, read_checkpoin
 from mmmutual.config import build_model, config_name, load_config, require
 from mmmutual.engine import check_model, clear_errors, join_processes, prepare
 from mmmutual.engine.norm_check import check_statistics
+from mmmutual.layers import evaluated_widths
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,6 +57,8 @@ def read_config(args: argparse.Namespace) -> Config:
                     f'{config.test_cfg.get("type", "TestLoop")}'
                 )
             config.test_cfg[name] = tuple(values)
+    if args.widths is not None:
+        config.test_cfg.num_widths = None
     detects = config.get('default_scope') != 'mmpretrain'
     if args.show_dir:
         folder = str(Path(args.show_dir).absolute())
@@ -88,7 +91,8 @@ def main() -> None:
             warn_of_other_classes(config, checkpoint, args.checkpoint)
             if config.test_cfg.get('type') == 'SubnetTestLoop' and not config.test_cfg.get('calibration_batches'):
                 model.load_state_dict(checkpoint['state_dict'], strict=False)
-                check_statistics(model, config.test_cfg.widths)
+                widths = evaluated_widths(model, config.test_cfg.get('widths'), config.test_cfg.get('num_widths'))
+                check_statistics(model, widths)
         join_processes(config)
         runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
     with clear_errors(only_own=True):

@@ -31,6 +31,8 @@ def parse_args() -> argparse.Namespace:
         help="make the config mutual and print the changes; the scope is 'backbone', as in the paper (default), or "
         "'detector'",
     )
+    parser.add_argument('--widths', nargs='+', type=float, help='with --mutual: width multipliers to train')
+    parser.add_argument('--scales', nargs='+', type=float, help='with --mutual: input scales to train and evaluate')
     parser.add_argument('--work-dir', help='folder for logs and checkpoints; default: work_dirs/NAME_OF_CONFIG')
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
@@ -55,8 +57,15 @@ def read_config(args: argparse.Namespace) -> Config:
     """The config with the command line's settings in it."""
     config = load_config(args.config)
     require(config, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
+    grid = {name: getattr(args, name) for name in ('widths', 'scales') if getattr(args, name) is not None}
     if args.mutual:
-        config = _mutual(config, args.mutual)
+        config = _mutual(config, args.mutual, grid)
+    elif grid:
+        name = next(iter(grid))
+        raise ValueError(
+            f'--{name} {" ".join(map(str, grid[name]))} needs --mutual, which makes a config mutual: add it, or change '
+            f'{name} in a copy of the config if it is mutual already'
+        )
     config.launcher = args.launcher
     override(config, args.cfg_options or {})
     config.work_dir = args.work_dir or config.get('work_dir') or f'./work_dirs/{config_name(args.config)}'
@@ -90,9 +99,9 @@ def use_mixed_precision(config: Config) -> None:
         )
 
 
-def _mutual(stock: Config, slim: str) -> Config:
+def _mutual(stock: Config, slim: str, grid: dict[str, list[float]]) -> Config:
     """The config made mutual, after the first process printed what changes, and how much slims."""
-    mutual, plan = make_mutual_with_plan(stock, slim=slim)
+    mutual, plan = make_mutual_with_plan(stock, slim=slim, **grid)
     if int(os.environ.get('RANK', 0)) == 0:
         print(format_changes(stock, mutual, color=sys.stdout.isatty()))
         print(format_share(plan), flush=True)

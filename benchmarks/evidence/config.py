@@ -36,12 +36,10 @@ if detector == 'faster_rcnn':
 max_epochs = int('{{$EPOCHS:2}}')
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs + 1)
 _base_.param_scheduler[1].end = max_epochs
-val_cfg = dict(widths=widths)
-test_cfg = dict(widths=widths, scales=_base_.scales)
 
 custom_hooks = [
     dict(type='IterationSeedHook'),
-    dict(type='MutualLearningHook', widths=widths, scales=scales, num_subnets=1 if independent else 4),
+    dict(type='MutualLearningHook', scales=scales, num_subnets=1 if independent else 4),
 ]
 if '{{$CALIBRATE:yes}}' == 'yes':
     custom_hooks.append(dict(type='BNCalibrationHook', num_batches=50))

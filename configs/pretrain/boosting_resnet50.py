@@ -3,9 +3,11 @@
 _base_ = './mutual_resnet50.py'
 
 widths = (1.0, 0.975, 0.95, 0.925, 0.9)
-
 model = dict(backbone=dict(widths=widths))
-_base_.custom_hooks[1].widths = widths
-_base_.custom_hooks[2].widths = (1.0,)
-val_cfg = dict(widths=(1.0,))
-test_cfg = dict(widths=(1.0,), scales=(1.0,))
+
+# The widest alone is calibrated and evaluated.
+custom_hooks = [
+    dict(hook, widths=(1.0,)) if hook['type'] == 'BNCalibrationHook' else hook for hook in _base_.custom_hooks
+]
+val_cfg = dict(num_widths=1)
+test_cfg = dict(num_widths=1, scales=(1.0,))

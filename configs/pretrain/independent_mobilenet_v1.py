@@ -8,6 +8,4 @@ width = float('{{$WIDTH:0.25}}')
 model = dict(backbone=dict(widen_factor=width, widths=(1.0,)), head=dict(in_channels=int(1024 * width)))
 
 custom_hooks = [dict(type='IterationSeedHook')]
-val_cfg = dict(widths=(1.0,))
-test_cfg = dict(widths=(1.0,))
 work_dir = f'./work_dirs/independent_mobilenet_v1_w{width:g}'

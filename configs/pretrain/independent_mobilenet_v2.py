@@ -8,6 +8,4 @@ width = float('{{$WIDTH:0.7}}')
 model = dict(backbone=dict(widen_factor=width, widths=(1.0,)))  # the last convolution has 1280 outputs at every width
 
 custom_hooks = [dict(type='IterationSeedHook')]
-val_cfg = dict(widths=(1.0,))
-test_cfg = dict(widths=(1.0,))
 work_dir = f'./work_dirs/independent_mobilenet_v2_w{width:g}'

@@ -12,6 +12,4 @@ model = dict(
 )
 
 custom_hooks = [dict(type='IterationSeedHook')]
-val_cfg = dict(widths=(1.0,))
-test_cfg = dict(widths=(1.0,))
 work_dir = f'./work_dirs/independent_resnet50_w{width:g}'

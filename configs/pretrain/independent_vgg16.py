@@ -8,8 +8,6 @@ width = float('{{$WIDTH:0.25}}')
 model = dict(backbone=dict(widths=(width,)))
 custom_hooks = [
     dict(type='IterationSeedHook'),
-    dict(type='MutualLearningHook', widths=(width,), num_subnets=1),
+    dict(type='MutualLearningHook', num_subnets=1),
 ]
-val_cfg = dict(widths=(width,))
-test_cfg = dict(widths=(width,))
 work_dir = f'./work_dirs/independent_vgg16_w{width:g}'

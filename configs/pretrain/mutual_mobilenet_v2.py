@@ -8,10 +8,7 @@ model = dict(
     backbone=dict(type='mmdet.SlimmableMobileNetV2', widths=widths, out_indices=(7,)),
     head=dict(in_channels=1280),
 )
-_base_.custom_hooks[1].widths = widths
 _base_.train_dataloader.dataset.pipeline[1].crop_ratio_range = (0.25, 1.0)
-val_cfg = dict(widths=(1.0, 0.9, 0.8, 0.7))
-test_cfg = dict(widths=(1.0, 0.9, 0.8, 0.7))
 
 max_epochs = 250
 train_cfg = dict(max_epochs=max_epochs)

@@ -41,10 +41,9 @@ test_dataloader = val_dataloader
 val_evaluator = dict(topk=(1,))
 test_evaluator = val_evaluator
 
-_base_.custom_hooks[1].update(widths=widths, scales=scales)
-_base_.custom_hooks[2].num_batches = 19
-val_cfg = dict(widths=widths)
-test_cfg = dict(widths=widths, scales=scales, calibration_batches=19)
+settings = dict(MutualLearningHook=dict(scales=scales), BNCalibrationHook=dict(num_batches=19))
+custom_hooks = [dict(hook, **settings.get(hook['type'], {})) for hook in _base_.custom_hooks]
+test_cfg = dict(scales=scales, calibration_batches=19)
 
 max_epochs = 10
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)

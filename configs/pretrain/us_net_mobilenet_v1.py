@@ -1,4 +1,6 @@
 # Baseline: US-Net (arXiv 1903.05134). The passes are those of MutualNet, all at 224 pixels.
 _base_ = './mutual_mobilenet_v1.py'
 
-_base_.custom_hooks[1].scales = (1.0,)
+custom_hooks = [
+    dict(hook, scales=(1.0,)) if hook['type'] == 'MutualLearningHook' else hook for hook in _base_.custom_hooks
+]

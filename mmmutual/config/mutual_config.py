@@ -22,7 +22,7 @@ from .scaled_pipeline import scale_pipeline
 WIDTHS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 SCALES = (1.0, 0.8, 0.6, 0.4)
 CLIP = dict(max_norm=35, norm_type=2)
-EVALUATED = 4  # of the trained widths
+EVALUATED = 4  # widths of the grid
 STOCK_LOOPS = {'val_cfg': ('ValLoop', 'SubnetValLoop'), 'test_cfg': ('TestLoop', 'SubnetTestLoop')}
 
 
@@ -85,13 +85,13 @@ def make_mutual_with_plan(
     mutual.custom_hooks = [
         *hooks,
         *seeds,
-        dict(type='MutualLearningHook', widths=widths, scales=scales),
+        dict(type='MutualLearningHook', scales=scales),
         dict(type='BNCalibrationHook', num_batches=100),
     ]
     _make_resumable(mutual)
     for name, (stock, subnets) in STOCK_LOOPS.items():
         if mutual.get(name) and mutual[name].get('type', stock) == stock:
-            mutual[name].update(type=subnets, widths=_spread(widths))
+            mutual[name].update(type=subnets, num_widths=EVALUATED)
     if mutual.get('test_cfg') and mutual.test_cfg.type == 'SubnetTestLoop' and _scalable(mutual, scales):
         mutual.test_cfg.scales = scales
     if mutual.get('optim_wrapper') and not mutual.optim_wrapper.get('clip_grad'):
@@ -188,13 +188,6 @@ def _options(kind: type) -> dict[str, Any]:
         if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
             break
     return options
-
-
-def _spread(widths: tuple[float, ...]) -> tuple[float, ...]:
-    """A few of the widths, evenly spread, the widest and the narrowest among them."""
-    if len(widths) <= EVALUATED:
-        return widths
-    return tuple(widths[round(index * (len(widths) - 1) / (EVALUATED - 1))] for index in range(EVALUATED))
 
 
 def _scalable(config: Config, scales: tuple[float, ...]) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 TERM = 'loss_distill'
 Features = Tensor | Sequence[Tensor]
@@ -28,6 +29,51 @@ class Distillation:
         if not loss_weight > 0:
             raise ValueError(f'loss_weight must be above 0, but got {loss_weight!r}')
         self.module, self.loss_weight = module, loss_weight
+
+    def find_module(self, model: nn.Module) -> nn.Module:
+        """The module whose output is compared.
+
+        Args:
+            model: A model, without a wrapper.
+
+        Returns:
+            A part of the model.
+
+        Raises:
+            ValueError: If the model has none of that name.
+        """
+        try:
+            return model.get_submodule(self.module)
+        except AttributeError:
+            raise ValueError(
+                f'distill watches the module {self.module!r}, but {type(model).__name__} has none of that name; it has '
+                f'{[name for name, _ in model.named_children()]}: name one with distill.module'
+            ) from None
+
+    @contextmanager
+    def watched(self, model: nn.Module) -> Iterator[list]:
+        """Collect the outputs of the module in a pass.
+
+        Args:
+            model: A model, without a wrapper.
+
+        Yields:
+            A list that receives the outputs.
+
+        Raises:
+            ValueError: If the model has none of that name, or the pass does not call it.
+        """
+        outputs: list = []
+        handle = self.find_module(model).register_forward_hook(lambda module, args, output: outputs.append(output))
+        try:
+            yield outputs
+        finally:
+            handle.remove()
+        if not outputs:
+            raise ValueError(
+                f'distill watches the module {self.module!r}, which the training pass did not call: name another one '
+                'with distill.module'
+            )
 
     def losses(self, labels: dict, student: object, teacher: object, scale: float) -> dict:
         """The losses of a narrow pass.

@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from mmengine.logging import print_log
 from torch import Tensor
 
 from .sampling import Subnet
+
+
+@contextmanager
+def named_errors(stage: str, subnet: Subnet, data: object) -> Iterator[None]:
+    """Let errors in a block say in which pass they occurred.
+
+    Args:
+        stage: What the pass belongs to, such as an iteration.
+        subnet: Its sub-network.
+        data: Its batch; ``inputs`` in it, if any, are described as they are when the error occurs.
+
+    Yields:
+        Nothing.
+    """
+    try:
+        yield
+    except Exception as error:  # whatever it is: nothing else knows width and scale
+        inputs = data.get('inputs') if isinstance(data, Mapping) else None
+        note_pass(error, f'{stage}, {describe_pass(subnet, inputs)}')
+        raise
 
 
 def note_pass(error: Exception, where: str) -> None:
@@ -24,7 +46,7 @@ def note_pass(error: Exception, where: str) -> None:
     print_log(f'{where}: {type(error).__name__}', logger='current', level=logging.ERROR)
 
 
-def describe_pass(subnet: Subnet, inputs: object) -> str:
+def describe_pass(subnet: Subnet, inputs: object = None) -> str:
     """A pass in words.
 
     Args:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmmutual.config import build_model
 from mmmutual.config.channel_check import check_colors
 from mmmutual.config_tree import nested_dicts
-from mmmutual.layers import check_ratios, use_width
+from mmmutual.layers import check_ratios, evaluated_widths, use_width
 
 from .hooks.calibration_hook import BNCalibrationHook
 from .hooks.mutual_learning_hook import MutualLearningHook
@@ -40,20 +40,22 @@ def check_model(
     """
     if int(os.environ.get('RANK', 0)) > 0:
         return None
-    _check_loops(config, splits)
     model = build_model(config)
+    evaluated = _check_loops(config, splits, model)
     check_colors(config, model, splits)
     if checkpoint:
         _load_fitting(model, checkpoint['state_dict'])  # it may have widths that the config does not name
     if 'train' in splits:
-        _check_hooks(config, model, known=bool(checkpoint) or not _starts_from_weights(config))
+        known = bool(checkpoint) or not _starts_from_weights(config)
+        _check_hooks(config, model, evaluated.get('val_cfg', ()), known)
     return model
 
 
-def _check_hooks(config: Config | Mapping, model: nn.Module, known: bool) -> None:
+def _check_hooks(config: Config | Mapping, model: nn.Module, evaluated: tuple[float, ...], known: bool) -> None:
     """Check what the hooks of this project say themselves; MMEngine builds them after the log.
 
-    What depends on weights is checked if the model has those that training starts from: ``known``.
+    What depends on weights is checked if the model has those that training starts from: ``known``. The validation is
+    to run at the widths ``evaluated``.
     """
     hooks = [HOOKS.build(copy.deepcopy(settings)) for settings in config.get('custom_hooks') or [] if _is_own(settings)]
     mutual = next((hook for hook in hooks if isinstance(hook, MutualLearningHook)), None)
@@ -63,24 +65,26 @@ def _check_hooks(config: Config | Mapping, model: nn.Module, known: bool) -> Non
     if not known:
         return
     check_frozen_norms(model, mutual.sampler.widths)
-    loop = config.get('val_cfg') or {}
-    if loop.get('type') != 'SubnetValLoop' or loop.get('calibration_batches'):
+    if (config.get('val_cfg') or {}).get('calibration_batches'):
         return
     calibrated = any(isinstance(hook, BNCalibrationHook) for hook in hooks)
-    for width in loop.get('widths', ()):
+    for width in evaluated:
         with use_width(model, width):  # or the run would end after its first epoch
             pass
         if not calibrated and width not in mutual.sampler.widths:
             check_statistics(model, [width])
 
 
-def _check_loops(config: Config | Mapping, splits: tuple[str, ...]) -> None:
-    """Check the widths and scales that are evaluated."""
+def _check_loops(config: Config | Mapping, splits: tuple[str, ...], model: nn.Module) -> dict[str, tuple[float, ...]]:
+    """Check widths and scales of the loops over sub-networks; the widths that each of these loops evaluates."""
+    evaluated = {}
     for name in [f'{split}_cfg' for split in splits]:
         loop = config.get(name) or {}
         if loop.get('type') in ('SubnetValLoop', 'SubnetTestLoop'):
-            check_ratios(loop.get('widths', ()), f'widths of {name}')
             check_ratios(loop.get('scales', (1.0,)), f'scales of {name}')
+            widths, number = loop.get('widths'), loop.get('num_widths')
+            evaluated[name] = evaluated_widths(model, widths, number, f'widths of {name}')
+    return evaluated
 
 
 def _is_own(settings: Mapping) -> bool:

@@ -14,6 +14,7 @@ from .swap import can_slim, slim_layer_, to_stock_, unslim_layer_
 from .switchable_batch_norm import SwitchableBatchNorm2d
 from .sync_batch_norm import SlimSyncBatchNorm2d
 from .width import Slimmable, check_ratio, check_ratios, get_width, set_width, slimmable_layers, use_width
+from .width_grid import evaluated_widths, width_grid
 
 __all__ = [
     'DividedLayer',
@@ -32,6 +33,7 @@ __all__ = [
     'can_slim',
     'check_ratio',
     'check_ratios',
+    'evaluated_widths',
     'get_width',
     'set_width',
     'slim_layer_',
@@ -39,4 +41,5 @@ __all__ = [
     'to_stock_',
     'unslim_layer_',
     'use_width',
+    'width_grid',
 ]

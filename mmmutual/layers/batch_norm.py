@@ -68,7 +68,8 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, _BatchNorm):  # MMEngine initia
         without_bias = {} if bias else dict(bias=False)  # older versions of torch have no such argument
         options = (momentum, affine, track_running_stats, device, dtype)
         super().__init__(num_features, eps, *options, **without_bias)
-        for width in check_ratios(widths):
+        self.declared_widths = check_ratios(widths)
+        for width in self.declared_widths:
             self.prepare_width(width)
 
     def set_up(self) -> None:

@@ -24,7 +24,7 @@ from .group_norm import SlimGroupNorm
 from .linear import SlimLinear
 from .segments import Segment
 from .sync_batch_norm import SlimSyncBatchNorm2d
-from .width import Slimmable
+from .width import Slimmable, check_ratios
 
 COUNTERPARTS: dict[type[nn.Module], type[Slimmable]] = {
     nn.Conv2d: SlimConv2d,
@@ -39,7 +39,9 @@ COUNTERPARTS: dict[type[nn.Module], type[Slimmable]] = {
     SyncBatchNorm: SlimSyncBatchNorm2d,  # MMEngine's own, which norm_cfg builds
     nn.GroupNorm: SlimGroupNorm,
 }
-OWN = ('slim_out', 'in_segments', 'out_segments', 'segments', 'widths', '_swapped')  # attributes that a swap sets
+OWN = (  # attributes that a swap sets
+    'slim_out', 'in_segments', 'out_segments', 'segments', 'widths', 'declared_widths', '_swapped',
+)  # fmt: skip
 STATE = ('width', 'pooled', '_known_ready', FORWARDS)  # what else a slimmable layer has that a stock one lacks
 
 
@@ -52,7 +54,7 @@ def can_slim(layer: nn.Module) -> bool:
 
 def slim_layer_(
     layer: nn.Module,
-    widths: Sequence[float],
+    widths: Sequence[float] | None,
     inputs: Sequence[Segment] | None = None,
     outputs: Sequence[Segment] | None = None,
 ) -> None:
@@ -62,7 +64,8 @@ def slim_layer_(
 
     Args:
         layer: A layer that ``can_slim``.
-        widths: The grid of widths for which a batch norm keeps statistics.
+        widths: The grid of widths for which a batch norm keeps statistics. None declares no grid, for a layer that
+            runs at the widths of the layers around it.
         inputs: The segments of the input of a convolution or linear layer, or those of a norm's channels. None leaves
             them unknown.
         outputs: The segments of the output of a convolution or linear layer, all complete if it does not slim; no
@@ -89,8 +92,10 @@ def slim_layer_(
         elif inputs is not None:
             layer.divide(inputs)
         if isinstance(layer, SlimBatchNorm2d):
-            for width in widths:
+            for width in widths or ():
                 layer.prepare_width(width)
+        if widths is not None:
+            layer.declared_widths = check_ratios(widths)
     except Exception:
         unslim_layer_(layer)
         raise

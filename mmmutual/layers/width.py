@@ -18,9 +18,11 @@ class Slimmable:
 
     Attributes:
         width: The active width multiplier in (0, 1]; change it through ``set_width``.
+        declared_widths: The grid of widths that the layer was built for, largest first; None if it was built without.
     """
 
     width: float = 1.0
+    declared_widths: tuple[float, ...] | None = None
 
     def set_up(self) -> None:
         """Add what a stock layer lacks that becomes slimmable, in place."""

@@ -159,19 +159,20 @@ class SlimmingPlan:
         total = sum(self.multiply_adds.values())
         return sum(self.multiply_adds.get(plan.layer, 0) for plan in layers) / max(1, total)
 
-    def apply_(self, widths: Sequence[float]) -> None:
+    def apply_(self, widths: Sequence[float] | None) -> None:
         """Make the model slimmable, in place.
 
         Each layer remains the same object: parameters, names in the checkpoint, training flags, hooks and sharing stay.
 
         Args:
-            widths: Width multipliers above 0 and at most 1 that batch norms keep statistics for, in any order.
+            widths: Width multipliers above 0 and at most 1 that batch norms keep statistics for, in any order. None
+                declares no grid of widths, for a part without batch norms of a larger model.
 
         Raises:
             TypeError: If ``widths`` is no list of numbers.
             ValueError: If a width is out of range.
         """
-        widths = check_ratios(widths)
+        widths = None if widths is None else check_ratios(widths)
         before = len(self.applied)
         segments = {plan.layer: plan.inputs for plan in self.layers}
         try:

@@ -13,7 +13,7 @@ from mmmutual.checkpoint import read_checkpoint
 from mmmutual.engine.calibration_data import calibration_loader
 from mmmutual.engine.hooks import calibration_hook
 from mmmutual.evaluation import subnet_rows
-from tests.support.tiny import build_runner, run_training, tiny_config, without_validation
+from tests.support.tiny import build_runner, find_hook, run_training, tiny_config, without_validation
 
 
 def test_the_averaged_model_is_calibrated_for_its_own_weights(tiny_data, tmp_path):
@@ -108,7 +108,7 @@ def test_a_validation_and_a_best_checkpoint_calibrate_no_second_time(calibrated,
 def test_a_validation_may_come_before_the_first_checkpoint_and_the_first_pass_of_a_width(tiny_data, tmp_path):
     config = tiny_config(tiny_data, tmp_path, **{'train_cfg.val_interval': 1})
     config.train_dataloader.dataset.indices = 2
-    config.custom_hooks[1].num_subnets = 2  # the widest and the narrowest
+    find_hook(config).num_subnets = 2  # the widest and the narrowest
     config.custom_hooks.append(dict(type='BNCalibrationHook', num_batches=1))
     config.default_hooks.checkpoint.interval = 5
     config.val_cfg.widths = (1.0, 0.5)

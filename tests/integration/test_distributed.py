@@ -14,7 +14,7 @@ from mmengine.registry import DATASETS
 from mmmutual.engine import SandwichSampler, rescale_batch
 from mmmutual.engine.hooks.iteration_seed_hook import TRAINING, _seed
 from mmmutual.layers import SlimBatchNorm2d, set_width
-from tests.support.tiny import build_runner, run_training, tiny_config, without_validation
+from tests.support.tiny import build_runner, find_hook, run_training, tiny_config, without_validation
 
 PROCESSES, ITERATIONS = 2, 2
 LEARNING_RATE = 1e-4  # small, since the frozen statistics do not normalise and rounding grows with each step
@@ -68,8 +68,7 @@ def train_by_hand(config, monkeypatch) -> tuple[dict, dict]:
     dataset = DATASETS.build(config.train_dataloader.dataset)
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0)).tolist()
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=0.9)
-    hook = config.custom_hooks[1]
-    sampler = SandwichSampler(hook.widths, hook.scales, 4, 0)
+    sampler = SandwichSampler(config.model.backbone.widths, find_hook(config).scales, 4, 0)
     for iteration in range(ITERATIONS):
         for rank in range(PROCESSES):
             indices = order[rank::PROCESSES][2 * iteration : 2 * iteration + 2]

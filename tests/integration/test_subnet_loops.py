@@ -258,6 +258,15 @@ def test_coco_ground_truth_is_shared(tiny_data, tmp_path):
     assert len(apis) == 1
 
 
+@pytest.mark.parametrize(
+    ('options', 'widths'), [({}, (1.0, 0.75, 0.5, 0.25)), (dict(num_widths=2), (1.0, 0.25))], ids=str
+)
+def test_the_widths_are_those_of_the_grid(options, widths, tiny_data, tmp_path):
+    config = tiny_config(tiny_data, tmp_path)
+    config.test_cfg = dict(type='SubnetTestLoop', **options)
+    assert build_runner(config).test_loop.widths == widths
+
+
 def without_resize(config):
     config.val_dataloader.dataset.pipeline = [t for t in config.val_dataloader.dataset.pipeline if t.type != 'Resize']
 
@@ -266,6 +275,7 @@ def without_resize(config):
     ('change', 'text'),
     [
         (lambda config: config.val_cfg.update(widths=()), 'widths is empty'),
+        (lambda config: config.val_cfg.update(num_widths=3), 'widths and num_widths are mutually exclusive'),
         (lambda config: config.val_cfg.update(scales=(1.0, 2.0)), 'each of scales must be above 0 and at most 1'),
         (
             lambda config: config.val_cfg.update(widths=(1.0, 0.6)),

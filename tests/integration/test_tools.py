@@ -126,9 +126,11 @@ def test_a_stock_config_trains_with_one_option(setting):
     config.log_processor = dict(type='LogProcessor', by_epoch=True)
     config.train_cfg.val_interval = 1
     config.dump(setting / 'stock.py')
-    result = tool('train.py', 'stock.py', '--mutual', '--work-dir', 'mutual', cwd=setting)
+    grid = ('--widths', 1, 0.5, 0.25, '--scales', 1, 0.5)
+    result = tool('train.py', 'stock.py', '--mutual', *grid, '--work-dir', 'mutual', cwd=setting)
     assert result.returncode == 0, result.stderr
     assert '~ model.type: MaskRCNN -> SlimmableDetector' in result.stdout
+    assert '+ model.widths: (1.0, 0.5, 0.25)' in result.stdout and '+ test_cfg.scales: (1.0, 0.5)' in result.stdout
     share = r'slims \d+ % of the multiply-adds of the detector \(scope backbone\)'
     assert re.search(share, result.stdout)
     assert '|   0.5 |     1 |' in result.stdout + result.stderr
@@ -138,6 +140,8 @@ def test_a_stock_config_trains_with_one_option(setting):
     assert Config.fromfile(setting / 'made.py').model.widths == (1.0, 0.25)
     result = tool('test.py', 'made.py', 'work/epoch_1.pth', '--widths', 0.25, '--scales', 1.0, cwd=setting)
     assert result.returncode == 0 and '|  0.25 |     1 |' in result.stdout + result.stderr, result.stderr
+    result = tool('test.py', 'made.py', 'work/epoch_1.pth', '--scales', 1.0, cwd=setting)  # num_widths of its grid
+    assert re.findall(r'\| +([\d.]+) \| +1 \|', result.stdout + result.stderr) == ['1', '0.25'], result.stderr
     result = tool('misc/make_mutual_config.py', 'stock.py', '--plan', '--slim', 'detector', cwd=setting)
     assert result.returncode == 0, result.stderr
     assert '| roi_head ' in result.stdout and '(scope detector)' in result.stdout
@@ -152,4 +156,8 @@ def test_wrong_options_are_one_sentence(setting):
     result = tool('test.py', 'stock_loop.py', 'work/epoch_1.pth', '--widths', 0.5, cwd=setting)
     assert result.returncode == 1
     assert "error: --widths needs test_cfg=dict(type='SubnetTestLoop', ...)" in result.stderr
+    for name, values in (('widths', (1, 0.5)), ('scales', (0.5,))):
+        result = tool('train.py', 'config.py', f'--{name}', *values, cwd=setting)
+        assert result.returncode == 1 and 'Traceback' not in result.stderr
+        assert f'error: --{name} {" ".join(str(float(value)) for value in values)} needs --mutual' in result.stderr
     assert 'Traceback' not in result.stderr

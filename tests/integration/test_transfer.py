@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from mmmutual.datasets import check_data, draw_shapes
 from mmmutual.layers import SlimBatchNorm2d
-from tests.support.tiny import ROOT, SIZE, build_runner, run_training, tiny_config, without_validation
+from tests.support.tiny import ROOT, SIZE, build_runner, find_hook, run_training, tiny_config, without_validation
 
 CLASSES = ('dotted square', 'dotted star')
 CLASS_LAYERS = {f'roi_head.{name}.{part}' for name in ('bbox_head.fc_cls', 'mask_head.conv_logits')
@@ -78,12 +78,12 @@ def test_everything_follows_from_the_top(detector, tmp_path):
         assert dataset.metainfo.classes == ('x', 'y', 'z')
         if split != 'train':
             assert config[f'{split}_evaluator'].ann_file == 'mine/b.json'
-            assert config[f'{split}_cfg'].widths == (1.0, 0.75)  # of those that the base evaluates
+            assert config[f'{split}_cfg'].num_widths == 4 and 'widths' not in config[f'{split}_cfg']
     heads = [name for name in config.model.roi_head if name in ('bbox_head', 'mask_head')]
     assert heads == ['bbox_head', 'mask_head'][: 1 + (detector == 'mask')]
     assert all(config.model.roi_head[name].num_classes == 3 for name in heads)
     assert config.model.backbone.init_cfg is None
-    assert config.model.backbone.widths == config.custom_hooks[1].widths == (1.0, 0.75, 0.7)
+    assert config.model.backbone.widths == (1.0, 0.75, 0.7) and 'widths' not in find_hook(config)
     assert config.train_dataloader.batch_size == config.auto_scale_lr.base_batch_size == 3
     assert config.optim_wrapper.optimizer.lr == 0.5
     assert config.train_cfg.max_epochs == config.param_scheduler[1].end == 7
@@ -93,6 +93,11 @@ def test_everything_follows_from_the_top(detector, tmp_path):
     for split in ('train', 'val', 'test'):
         sizes = [step.scale for step in config[f'{split}_dataloader'].dataset.pipeline if step.type == 'Resize']
         assert sizes == [(640, 640)]
+
+
+def test_widths_of_a_base_whose_whole_detector_slims(tmp_path):
+    config = Config.fromfile(edited(tmp_path, 'mutual_mask_rcnn_r50_whole.py', widths=(1.0, 0.5)) + '.py')
+    assert config.model.widths == config.model.backbone.widths == (1.0, 0.5)
 
 
 def test_boxes_alone_from_a_checkpoint_with_masks(config_for, other_data, start, tmp_path):

@@ -2,7 +2,7 @@
 
 from mmengine.config import Config
 
-from tests.support.tiny import tiny_config, tiny_retinanet, without_validation
+from tests.support.tiny import find_hook, tiny_config, tiny_retinanet, without_validation
 
 ITERATIONS, SEED = 4, 5
 LEARNING_RATE = {tiny_config: 0.01, tiny_retinanet: 1e-4}
@@ -14,7 +14,7 @@ def config_for(case: str, data, work_dir) -> Config:
     config = without_validation(make(data, work_dir))
     config.optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=LEARNING_RATE[make], momentum=0.9))
     config.randomness.seed = SEED
-    hook = config.custom_hooks[1]
+    hook = find_hook(config)
     if case == 'mean':
         hook.loss_reduction = 'mean'
     elif case == 'distill':

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
 from mmmutual.datasets import draw_shapes
@@ -44,6 +44,11 @@ def tiny_config(data: Path, work_dir: Path, name: str = 'mutual_mask_rcnn_r18_sh
     config.visualizer.update(vis_backends=[])
     config.merge_from_dict(options)
     return config
+
+
+def find_hook(config: Config, kind: str = 'MutualLearningHook') -> ConfigDict:
+    """The settings of a config's first hook of a type."""
+    return next(hook for hook in config.custom_hooks if hook.type == kind)
 
 
 def without_validation(config: Config) -> Config:

@@ -13,6 +13,7 @@ from mmmutual.engine import check_model
 from mmmutual.layers import use_width
 from mmmutual.slimming import input_channels
 from tests.support.small_detectors import retina_head
+from tests.support.tiny import find_hook
 
 
 def detector(slim: str = 'Slimmable', **changes) -> Config:
@@ -89,6 +90,9 @@ def test_the_first_process_checks(monkeypatch):
         (dict(custom_hooks=[dict(type='BNCalibrationHook', num_batches=0)]), 'num_batches must be at least 1'),
         (dict(val_cfg=dict(type='SubnetValLoop', widths=(1.0, 1.5))), 'each of widths of val_cfg must be above 0'),
         (dict(val_cfg=dict(type='SubnetValLoop', widths=(1.0,), scales=())), 'scales of val_cfg is empty'),
+        (dict(val_cfg=dict(type='SubnetValLoop', num_widths=0)), 'num_widths of val_cfg must be at least 1, but got 0'),
+        (dict(val_cfg=dict(type='SubnetValLoop', widths=(1.0,), num_widths=2)), 'num_widths of val_cfg are mutually'),
+        (dict(custom_hooks=[dict(type='MutualLearningHook', num_subnets=1)]), r'at least 2 for widths \(1.0, 0.5\)'),
     ],
     ids=str,
 )
@@ -140,7 +144,7 @@ class TestBeforeTraining:
     def test_validation_needs_statistics(self):
         """Of widths that nothing trains or calibrates; otherwise the run would end after its first epoch."""
         config = self.config()
-        config.custom_hooks[0].widths = (1.0, 0.75)
+        find_hook(config).widths = (1.0, 0.75)
         config.val_cfg = dict(type='SubnetValLoop', widths=(1.0, 0.5))
         config.model.backbone.update(widths=(1.0, 0.75, 0.5), norm_eval=False)
         with pytest.raises(ValueError, match='width 0.5'):
@@ -153,6 +157,9 @@ class TestBeforeTraining:
             changed.update(change)
             check_model(changed, ('train', 'val'))
         check_model(config, ('train', 'val'), self.weights())
+        config.val_cfg.pop('widths')  # the grid of the model
+        with pytest.raises(ValueError, match='width 0.5'):
+            check_model(config, ('train', 'val'))
         config.val_cfg.widths = (1.0, 0.7)
         with pytest.raises(ValueError, match='width 0.7 has no batch-norm'):
             check_model(config, ('train', 'val'))

@@ -11,6 +11,7 @@ from mmengine.config import Config
 import mmmutual
 from mmmutual.config import format_changes, load_config, make_mutual, make_mutual_with_plan, write_mutual
 from mmmutual.slimming import format_share
+from tests.support.tiny import find_hook
 
 RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 WIDTHS, SCALES = (1.0, 0.5, 0.25), (1.0, 0.6)
@@ -36,8 +37,7 @@ def test_the_page_in_the_docs_shows_what_the_tool_makes(root, tmp_path):
     write_mutual(RETINANET, stock, made, tmp_path / 'by_tool.py')
     assert (tmp_path / 'by_tool.py').read_text() == by_tool
     hand, tool = (Config.fromfile(tmp_path / f'{name}.py').to_dict() for name in ('by_hand', 'by_tool'))
-    for name in ('widths', 'scales'):
-        hand.pop(name)
+    hand.pop('scales')
     assert hand == tool == made.to_dict()
     printed = f'{format_changes(stock, made)}\n{format_share(plan)}'
     assert printed == re.search(r'```text\n(.*?)\n```', page, re.DOTALL)[1]
@@ -66,6 +66,13 @@ def test_the_result_builds_and_switches(mutual):
     model = MODELS.build(mutual.model)
     mmmutual.set_width(model, 0.25)
     assert [level.shape[1] for level in model.backbone(torch.rand(1, 3, 64, 64))] == [64, 128, 256, 512]
+
+
+def test_the_widths_are_in_one_place(retinanet, mutual):
+    assert mutual.model.widths == WIDTHS
+    assert find_hook(mutual) == dict(type='MutualLearningHook', scales=SCALES)
+    assert mutual.val_cfg == {**retinanet.val_cfg, 'type': 'SubnetValLoop', 'num_widths': 4}
+    assert mutual.test_cfg == {**retinanet.test_cfg, 'type': 'SubnetTestLoop', 'num_widths': 4, 'scales': SCALES}
 
 
 def test_the_detector_is_wrapped_and_stays_stock():

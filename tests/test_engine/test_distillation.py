@@ -74,7 +74,7 @@ def test_narrow_classifiers_learn_the_soft_labels_alone():
     torch.optim.SGD(by_hand.parameters(), lr=0.1).step()
     for (name, ours), theirs in zip(model.named_parameters(), by_hand.parameters()):
         torch.testing.assert_close(ours, theirs, atol=1e-7, rtol=1e-5, msg=name)
-    assert hook._teacher is None and hook._output is None, 'nothing is kept for longer than it is needed'
+    assert not model.head._forward_hooks, 'nothing is watched for longer than it is needed'
 
 
 def test_pearson_is_one_minus_the_correlation():
@@ -117,8 +117,9 @@ def test_wrong_modules(distill, text):
     model = Classifier()
     batch = dict(inputs=torch.randn(4, 3, 8, 8), data_samples=torch.randint(5, (4,)))
     with pytest.raises(ValueError, match=text):
-        make_hook(model, distill=dict(type='SoftLabelDistillation', **distill))
-        model.train_step(batch, OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)))
+        hook, runner = make_hook(model, distill=dict(type='SoftLabelDistillation', **distill))
+        hook.before_train_iter(runner, 0, batch)
+        model.train_step(batch, runner.optim_wrapper)
 
 
 def test_other_outputs_are_refused():

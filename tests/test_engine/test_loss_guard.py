@@ -12,7 +12,7 @@ from mmengine.structures import InstanceData
 from mmmutual.engine import MutualLearningHook, SandwichSampler
 from mmmutual.engine.loss_guard import LossGuard
 from mmmutual.layers import SlimBatchNorm2d, get_width
-from tests.support.tiny import build_runner, tiny_retinanet, without_validation
+from tests.support.tiny import build_runner, find_hook, tiny_retinanet, without_validation
 
 FAULTY = 1  # the second iteration
 NARROW_SCALE = next(s.scale for s in SandwichSampler((1.0, 0.75, 0.5, 0.25), (1.0, 0.75, 0.5)).sample(FAULTY)[3:])
@@ -22,7 +22,7 @@ def runner_for(data, work_dir, nonfinite: str, wrapper: str = 'OptimWrapper', **
     """A runner of two iterations with SGD and momentum."""
     config = without_validation(tiny_retinanet(data, work_dir))
     config.optim_wrapper = dict(type=wrapper, optimizer=dict(type='SGD', lr=1e-4, momentum=0.9), **options)
-    config.custom_hooks[1].nonfinite = nonfinite
+    find_hook(config).nonfinite = nonfinite
     config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=1000)
     config.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
     config.default_hooks.checkpoint.update(by_epoch=False, interval=1000, save_last=False)

@@ -10,9 +10,9 @@ from torch import nn
 
 from mmmutual.engine import MutualLearningHook, SandwichSampler, rescale_batch
 from mmmutual.engine.hooks.iteration_seed_hook import TRAINING, _seed
-from mmmutual.layers import SlimLinear, get_width, set_width
+from mmmutual.layers import SlimBatchNorm2d, SlimConv2d, SlimLinear, get_width, set_width
 from tests.support.mutual_trainings import ITERATIONS, SEED, config_for
-from tests.support.tiny import build_runner, run_training
+from tests.support.tiny import build_runner, find_hook, run_training
 
 
 def train_by_hand(config: Config, case: str) -> nn.Module:
@@ -21,8 +21,7 @@ def train_by_hand(config: Config, case: str) -> nn.Module:
     runner.model.load_state_dict(torch.load(config.load_from)['state_dict'])
     model, loader = runner.model, iter(Runner.build_dataloader(config.train_dataloader, seed=SEED))
     optimizer = torch.optim.SGD(model.parameters(), lr=config.optim_wrapper.optimizer.lr, momentum=0.9)
-    hook = config.custom_hooks[1]
-    sampler = SandwichSampler(hook.widths, hook.scales, 4, SEED)
+    sampler = SandwichSampler(config.model.backbone.widths, find_hook(config).scales, 4, SEED)
     every = 2 if case == 'accumulate' else 1
     model.train()
     features = []  # of the passes of an iteration
@@ -113,6 +112,7 @@ def test_the_model_is_left_at_its_widest_without_hooks(tiny_data, tmp_path):
     assert get_width(model) == 1.0
     assert not model._forward_pre_hooks
     assert not model._forward_hooks
+    assert 'train_step' not in vars(model)
 
 
 @pytest.mark.integration
@@ -123,6 +123,7 @@ def test_the_optimizer_wrapper_takes_single_steps_afterwards(counts, tiny_data, 
     config.optim_wrapper.accumulative_counts = counts
     runner = run_training(config)
     weight, wrapper = runner.model.backbone.conv1.weight, runner.optim_wrapper
+    wrapper.initialize_count_status(runner.model, 0, -1)  # MMEngine leaves the counts of its last iteration
     wrapper.zero_grad()
     changed = []
     for _ in range(4):
@@ -183,16 +184,17 @@ def test_single_small_images_train_at_every_scale(tiny_data, tmp_path):
     config = config_for('sum', tiny_data, tmp_path)
     config.train_dataloader.update(batch_size=1)
     config.train_dataloader.dataset.indices = 2
-    config.custom_hooks[1].scales = (1.0, 0.5, 0.25)  # 32 and 16 pixels, at a stride of 32
+    find_hook(config).scales = (1.0, 0.5, 0.25)  # 32 and 16 pixels, at a stride of 32
     assert run_training(config).iter == 2
 
 
-def test_a_failing_pass_restores_the_width(tiny_data, tmp_path, monkeypatch):
+def test_a_failing_pass_restores_the_width_and_train_step(tiny_data, tmp_path, monkeypatch):
     runner = build_runner(config_for('sum', tiny_data, tmp_path))
     monkeypatch.setattr(runner.model.roi_head, 'loss', lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         runner.train()
     assert get_width(runner.model) == 1.0
+    assert 'train_step' not in vars(runner.model)
 
 
 @pytest.mark.parametrize(
@@ -213,3 +215,16 @@ def test_a_failing_pass_restores_the_width(tiny_data, tmp_path, monkeypatch):
 def test_wrong_arguments(arguments, error, text):
     with pytest.raises(error, match=text):
         MutualLearningHook(**{'widths': (1.0, 0.5), **arguments})
+
+
+def test_it_trains_the_grid_of_the_model_by_default():
+    hook = MutualLearningHook(scales=(1.0, 0.5), num_subnets=3)
+    for widths in ((1.0, 0.5), (0.75, 0.5, 0.25)):  # a hook may check one model, then another
+        model = nn.Sequential(SlimConv2d(3, 16, 1), SlimBatchNorm2d(16, widths=widths))
+        hook.check(model, {})
+        assert (hook.sampler.widths, hook.sampler.scales, hook.sampler.num_subnets) == (widths, (1.0, 0.5), 3)
+    with pytest.raises(ValueError, match='Sequential declares no widths, .*pass widths, for example'):
+        hook.check(nn.Sequential(SlimLinear(16, 16)), {})
+    MutualLearningHook(widths=(1.0, 0.5)).check(nn.Sequential(SlimLinear(16, 16)), {})
+    with pytest.raises(ValueError, match=r'num_subnets must be at least 2 for widths \(0.75, 0.5, 0.25\), but got 1'):
+        MutualLearningHook(num_subnets=1).check(model, {})

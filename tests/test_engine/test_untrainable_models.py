@@ -4,7 +4,7 @@ import pytest
 from mmengine.config import Config
 
 from tests.support.mutual_trainings import config_for
-from tests.support.tiny import build_runner
+from tests.support.tiny import build_runner, find_hook
 
 
 def stock(config: Config) -> None:
@@ -14,7 +14,7 @@ def stock(config: Config) -> None:
 
 
 def unknown_width(config: Config) -> None:
-    config.custom_hooks[1].widths = (1.0, 0.6)
+    find_hook(config).widths = (1.0, 0.6)
 
 
 def frozen_norms(config: Config) -> None:

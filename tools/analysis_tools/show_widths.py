@@ -18,7 +18,7 @@ from mmmutual.engine import Subnet, clear_errors, prepare
 from mmmutual.engine.image_sides import fit_padding
 from mmmutual.evaluation import count_multiply_adds, format_count
 from mmmutual.evaluation.plotting import show_widths
-from mmmutual.layers import check_ratios, use_width
+from mmmutual.layers import check_ratios, evaluated_widths, use_width
 
 
 def parse_args() -> argparse.Namespace:
@@ -93,10 +93,9 @@ def main() -> None:
         model, _ = load_model(config, args.checkpoint, needs_detector='a picture of detections')
         fit_padding(model)  # before the titles count multiply-adds
         model.to('cuda' if torch.cuda.is_available() else 'cpu')
-        widths = args.widths or config.test_cfg.get('widths')
-        if not widths:
-            raise ValueError('no widths: give --widths, since test_cfg of the config has none')
-        widths, scales = check_ratios(tuple(widths)), check_ratios(args.scales, 'scales')
+        loop = dict(widths=args.widths) if args.widths else config.test_cfg
+        widths = evaluated_widths(model, loop.get('widths'), loop.get('num_widths'))
+        scales = check_ratios(args.scales, 'scales')
         images = {scale: load_images(config, args.images, scale) for scale in scales}
         subnets = [Subnet(width, scale) for scale in scales for width in widths]
         out = args.out or Path(config.get('work_dir') or f'./work_dirs/{config_name(args.config)}') / 'widths.png'

@@ -28,7 +28,8 @@ class BNCalibrationHook(Hook):
 
     Args:
         num_batches: Batches per process.
-        widths: Widths to calibrate; by default those the norms were built for.
+        widths: Widths to calibrate. Defaults to all that the norms keep statistics for: the grid that the model was
+            built for, and widths that a loaded checkpoint adds.
         scales: Input scales the batches cycle through.
         last_only: Whether to calibrate at the end of the training only.
 

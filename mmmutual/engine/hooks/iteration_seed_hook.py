@@ -29,7 +29,7 @@ class IterationSeedHook(Hook):
     so that the first batch after a resume is augmented otherwise there.
     """
 
-    priority = 'ABOVE_NORMAL'  # after the passes of MutualLearningHook
+    priority = 'ABOVE_NORMAL'  # hooks of normal priority that draw random numbers draw the same ones after a resume
 
     def before_train(self, runner) -> None:
         """Seed the loading of the first batch, and let workers follow."""

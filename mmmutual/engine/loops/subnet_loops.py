@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import islice
 
@@ -16,14 +16,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmmutual.config import nominal_size, scale_pipeline
 from mmmutual.datasets import drawable_meta
-from mmmutual.layers import check_ratios, use_width
+from mmmutual.layers import check_ratios, evaluated_widths, use_width
 from mmmutual.upstream import parse_losses, update_losses
 
 from ..calibration import calibrate, kept_statistics, norms_with_statistics
 from ..calibration_data import rebuilt_loader
 from ..image_sides import fit_padding
 from ..norm_check import check_statistics
-from ..pass_errors import describe_pass, note_pass
+from ..pass_errors import named_errors
 from ..sampling import Subnet
 from ..unwrapped import unwrapped
 from .evaluators import evaluator_for, fill_missing, quiet
@@ -38,17 +38,20 @@ class _SubnetLoop:
         runner: The runner.
         dataloader: Config of the data loader; a built one allows scale 1.0 only.
         evaluator: Config of the evaluator, or a built one.
-        widths: Width multipliers to evaluate, in any order.
+        widths: Width multipliers to evaluate, in any order. Defaults to the grid that the model was built for.
         scales: Input scales to evaluate, in any order: the test pipeline resizes the original image to its size times
             the scale.
         fp16: Whether to evaluate under autocast.
         calibration_batches: Training batches to recompute the batch-norm statistics with at each scale, as the authors
             do for classifiers; afterwards they are as before. 0 evaluates with those of the checkpoint.
+        num_widths: Instead of ``widths``: how many widths of the model's grid to evaluate, at least 1. They are evenly
+            spread, the widest and the narrowest among them; 1 is the widest alone.
 
     Raises:
-        TypeError: If ``widths``, ``scales`` or ``calibration_batches`` are no numbers.
-        ValueError: If they are out of range, if the test pipeline cannot be scaled, or in ``run``, before
-            anything is evaluated, if the model does not know a width.
+        TypeError: If ``widths``, ``scales``, ``calibration_batches`` or ``num_widths`` are not numbers.
+        ValueError: If they are out of range, if ``widths`` and ``num_widths`` are both given, if neither is and the
+            model declares no grid, if the test pipeline cannot be scaled, or in ``run``, before anything is evaluated,
+            if the model does not know a width.
     """
 
     mode: str
@@ -58,17 +61,19 @@ class _SubnetLoop:
         runner: Runner,
         dataloader: DataLoader | dict,
         evaluator: Evaluator | dict | list,
-        widths: Sequence[float],
+        widths: Sequence[float] | None = None,
         scales: Sequence[float] = (1.0,),
         fp16: bool = False,
         calibration_batches: int = 0,
+        num_widths: int | None = None,
     ) -> None:
         if isinstance(calibration_batches, bool) or not isinstance(calibration_batches, int):
             raise TypeError(f'calibration_batches must be a whole number, but got {calibration_batches!r}')
         if calibration_batches < 0:
             raise ValueError(f'calibration_batches must be 0 or more, but got {calibration_batches}')
         self.calibration_batches = calibration_batches
-        self.widths, self.scales = check_ratios(widths), check_ratios(scales, 'scales')
+        self.scales = check_ratios(scales, 'scales')
+        self.widths = evaluated_widths(unwrapped(runner.model), widths, num_widths)
         configs = self._scaled_configs(dataloader)
         super().__init__(runner, dataloader, evaluator, fp16)
         runner.visualizer.dataset_meta = drawable_meta(runner.visualizer.dataset_meta)
@@ -139,13 +144,8 @@ class _SubnetLoop:
         self._call_hook('before_{}_iter', batch_idx=index, data_batch=batch)
         for width in reversed(self.widths):
             subnet = Subnet(width, scale)
-            try:
-                with use_width(self._model, width), autocast(enabled=self.fp16):
-                    outputs = step(batch)
-            except Exception as error:  # whatever it is: nothing else knows width and scale
-                inputs = batch.get('inputs') if isinstance(batch, Mapping) else None
-                note_pass(error, f'evaluation, {describe_pass(subnet, inputs)}')
-                raise
+            with named_errors('evaluation', subnet, batch), use_width(self._model, width), autocast(enabled=self.fp16):
+                outputs = step(batch)
             outputs, _ = update_losses(outputs, self._losses if subnet == self.reference else {})
             self._evaluators[subnet].process(data_samples=outputs, data_batch=batch)
         self._call_hook('after_{}_iter', batch_idx=index, data_batch=batch, outputs=outputs)

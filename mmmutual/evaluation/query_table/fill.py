@@ -22,7 +22,7 @@ from mmmutual.config import build_model, nominal_size, scale_pipeline
 from mmmutual.engine import Subnet, SubnetTestLoop, check_model, prepare
 from mmmutual.engine.image_sides import fit_padding
 from mmmutual.engine.loops.evaluators import quiet
-from mmmutual.layers import check_ratios, get_width, set_width, use_width
+from mmmutual.layers import check_ratios, evaluated_widths, get_width, set_width, use_width
 from mmmutual.number_checks import check_whole
 from mmmutual.progress import Progress
 
@@ -55,7 +55,7 @@ def fill_query_table(
         config: An MMDetection config with a ``work_dir``.
         checkpoint: The trained weights.
         path: The JSON file.
-        widths: Width multipliers; None for those of ``test_cfg``.
+        widths: Width multipliers; None for those that ``test_cfg`` evaluates, by default the model's grid.
         scales: Input scales; None for those of ``test_cfg``, or 1.0.
         repeats: Timed calls of each sub-network.
         force: Start anew, whatever the file holds.
@@ -75,10 +75,7 @@ def fill_query_table(
     if Path(path).suffix != '.json':  # a slip must not overwrite some other file
         raise ValueError(f'the query table is a JSON file: give a path that ends in .json, not {path}')
     widths = widths or config.test_cfg.get('widths')
-    if not widths:
-        check_mutual(build_model(config), read_checkpoint(checkpoint), checkpoint, config.filename)
-        raise ValueError('no widths: give --widths, since test_cfg of the config has none')
-    widths = check_ratios(widths)
+    widths = check_ratios(widths) if widths else _test_widths(config, checkpoint)
     scales = check_ratios(scales or config.test_cfg.get('scales') or (1.0,), 'scales')
     expected = identity(config, checkpoint)
     table, cells = None, ()
@@ -103,6 +100,16 @@ def fill_query_table(
     table = QueryTable(_time(runner.model, config, cells, repeats), context)
     table.save(path)
     return table
+
+
+def _test_widths(config: Config, checkpoint: str | Path) -> tuple[float, ...]:
+    """The widths of the model's grid that the test loop evaluates."""
+    model = build_model(config)
+    try:
+        return evaluated_widths(model, num_widths=config.test_cfg.get('num_widths'))
+    except ValueError:
+        check_mutual(model, read_checkpoint(checkpoint), checkpoint, config.filename)
+        raise
 
 
 def _runner(config: Config, checkpoint: str | Path, lacking: dict[float, list[float]]) -> Runner:

@@ -30,7 +30,7 @@ class SlimmableNeck(BaseModule):
     """
 
     def __init__(self, *args, widths: Sequence[float] | None = None, slim_out: bool = False, **kwargs) -> None:
-        grid = (1.0,) if widths is None else check_ratios(widths)
+        widths = None if widths is None else check_ratios(widths)
         super().__init__(*args, **kwargs)
         plan = plan_neck(self, self.in_channels, slim_out)
         if widths is None and plan.has_statistics:
@@ -38,4 +38,4 @@ class SlimmableNeck(BaseModule):
                 f'{type(self).__name__} has batch norms, which keep statistics for each width: pass widths, for '
                 'example widths=(1.0, 0.75, 0.5, 0.25)'
             )
-        plan.apply_(grid)
+        plan.apply_(widths)

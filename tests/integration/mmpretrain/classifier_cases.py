@@ -10,9 +10,9 @@ from torch import nn
 
 from mmmutual.classification import DigitsDataset
 from mmmutual.evaluation import count_multiply_adds
-from mmmutual.layers import SlimBatchNorm2d, set_width, use_width
+from mmmutual.layers import SlimBatchNorm2d, set_width, use_width, width_grid
 from tests.support.classifiers import FOLDER, load
-from tests.support.tiny import build_runner
+from tests.support.tiny import build_runner, find_hook
 
 NAMES = sorted(name[:-3] for name in os.listdir(FOLDER) if name.endswith('.py'))
 NETWORKS = ('resnet50', 'mobilenet_v1', 'mobilenet_v2', 'vgg16')
@@ -45,7 +45,7 @@ def test_builds_and_predicts_at_each_width(name):
                 mean, var, _ = norm.statistics(width)
                 norm.set_statistics(width, mean, var)
     classes = config.model.head.num_classes
-    for width in config.test_cfg.widths:
+    for width in width_grid(model):
         set_width(model, width)
         with torch.no_grad():
             assert model(torch.rand(2, 3, 64, 64)).shape == (2, classes)
@@ -59,12 +59,12 @@ def test_an_independent_network_is_the_sub_network(network, monkeypatch):
     config = load(f'independent_{network}')
     assert config.work_dir.endswith(f'{network}_w0.75')
     independent, mutual = (MODELS.build(each.model) for each in (config, load(f'mutual_{network}')))
-    set_width(independent, config.test_cfg.widths[0])
+    set_width(independent, width_grid(independent)[0])
     set_width(mutual, 0.75)
     assert count_multiply_adds(independent, (224, 224)) == count_multiply_adds(mutual, (224, 224))
     hooks = {hook.type: hook for hook in config.custom_hooks}
     if network == 'vgg16':
-        assert hooks['MutualLearningHook'].widths == (0.75,) and hooks['MutualLearningHook'].num_subnets == 1
+        assert width_grid(independent) == (0.75,) and hooks['MutualLearningHook'].num_subnets == 1
     else:
         assert set(hooks) == {'IterationSeedHook'}
         assert all(norm.widths == (1.0,) for norm in independent.modules() if isinstance(norm, SlimBatchNorm2d))
@@ -128,24 +128,24 @@ def test_training_images_have_the_channels_of_test_images():
 def test_the_authors_settings(network, epochs, rate, batch, narrowest, smallest_crop):
     """As in apps/*.yml of github taoyang1122/MutualNet."""
     config = load(f'mutual_{network}')
-    hook = config.custom_hooks[1]
+    hook, widths = find_hook(config), config.model.backbone.widths
     assert (config.train_cfg.max_epochs, config.param_scheduler.end) == (epochs, epochs)
     optimizer = config.optim_wrapper.optimizer
     assert (optimizer.lr, optimizer.momentum, optimizer.nesterov, optimizer.weight_decay) == (rate, 0.9, True, 1e-4)
     assert config.auto_scale_lr.base_batch_size == 8 * config.train_dataloader.batch_size == batch
-    assert (max(hook.widths), min(hook.widths), hook.num_subnets) == (1.0, narrowest, 4)
+    assert (max(widths), min(widths), hook.num_subnets) == (1.0, narrowest, 4)
     assert [round(224 * scale) for scale in hook.scales] == [224, 192, 160, 128]
     assert config.train_dataloader.dataset.pipeline[1].crop_ratio_range == (smallest_crop, 1.0)
     us_net = load(f'us_net_{network}')
-    assert us_net.custom_hooks[1].scales == (1.0,)
-    us_net.custom_hooks[1].scales = hook.scales
+    assert find_hook(us_net).scales == (1.0,)
+    find_hook(us_net).scales = hook.scales
     assert us_net.custom_hooks == config.custom_hooks
 
 
 def test_boosting_is_trained_near_full_width_and_evaluated_at_it():
     config = load('boosting_resnet50')
-    assert (max(config.custom_hooks[1].widths), min(config.custom_hooks[1].widths)) == (1.0, 0.9)
-    assert config.test_cfg.widths == config.val_cfg.widths == (1.0,) == config.test_cfg.scales
+    assert (max(config.model.backbone.widths), min(config.model.backbone.widths)) == (1.0, 0.9)
+    assert config.test_cfg.num_widths == config.val_cfg.num_widths == 1 and config.test_cfg.scales == (1.0,)
 
 
 def test_weight_decay_is_for_plain_convolutions_and_the_linear_layer_alone(tmp_path):

@@ -14,8 +14,8 @@ from mmengine.registry import MODELS, DefaultScope
 import mmmutual
 from mmmutual.engine import Subnet
 from mmmutual.evaluation import subnet_rows
-from tests.support.classifiers import ROOT, load, tiny_digits
-from tests.support.tiny import build_runner, draw_tiny, run_training, tiny_config
+from tests.support.classifiers import load, tiny_digits
+from tests.support.tiny import ROOT, build_runner, draw_tiny, run_training, tiny_config
 
 KEPT = ('running_mean', 'running_var')
 
@@ -67,7 +67,6 @@ def test_an_independent_network_is_evaluated_at_each_scale(tmp_path):
     config.model.backbone.update(widths=backbone.widths, base_channels=8)
     config.model.head.in_channels = 64
     config.custom_hooks = load('independent_resnet50').custom_hooks
-    config.val_cfg.widths = config.test_cfg.widths = load('independent_resnet50').test_cfg.widths
     metrics = run_training(config).test()
     assert {name for name in metrics if 'top1' in name} == {
         'accuracy/top1', 'w1_s0.75/accuracy/top1', 'w1_s0.5/accuracy/top1'
@@ -132,7 +131,6 @@ def test_a_detector_starts_from_the_pretrained_backbone_and_its_narrow_widths_pr
                 for name, value in arrived.backbone.state_dict().items():
                     assert torch.equal(value, pretrained[f'backbone.{name}']), name
                 assert all(f'{kind}_at_0_25' in arrived.backbone.bn1.state_dict() for kind in KEPT)
-            detector.val_cfg.widths = (1.0, 0.75, 0.5, 0.25)
             runner = run_training(copy.deepcopy(detector))
             scalars = runner.message_hub.log_scalars
             losses[start] = np.mean([scalars[f'train/w{width:g}/loss'].data[0] for width in (0.75, 0.5, 0.25)])
