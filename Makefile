@@ -37,7 +37,7 @@ $(RUN):
 
 # build_mmcv.py compiles the operators of mmcv. If it fails, pip compiles them file by file.
 NINJA := grep --line-buffered -oE '^ *\[[0-9]+/[0-9]+\]|^ *(Building|Successfully|ERROR).*|.*error:.*'
-$(READY): requirements/build.txt requirements/torch.txt requirements/$(STACK).txt setup.py | $(RUN)
+$(READY): requirements/build.txt requirements/torch.txt requirements/$(STACK).txt pyproject.toml setup.py | $(RUN)
 	@if $(RUN) -c 'import torch, mmengine, mmcv.ops, mmdet' 2>/dev/null; then \
 		echo 'The stack is in $(VENV) already'; \
 	else \
@@ -55,7 +55,7 @@ $(READY): requirements/build.txt requirements/torch.txt requirements/$(STACK).tx
 	@touch $@
 
 $(TOOLS): requirements/tests.txt requirements/deploy.txt $(READY)
-	$(RUN) -m pip install -r requirements/tests.txt
+	$(RUN) -m pip install -r requirements/tests.txt -r requirements/deploy.txt
 	@touch $@
 
 TRAIN := PYTHON=$(RUN) bash tools/dist_train.sh

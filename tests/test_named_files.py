@@ -4,7 +4,7 @@ import re
 
 import mutants
 
-PAGES = ('README.md', 'docs/*.md', 'benchmarks/*.py')
+PAGES = ('*.md', 'docs/*.md', 'examples/*.md', 'benchmarks/*.py')
 OF_OTHERS = {('deploy.md', 'tools/deploy.py')}  # MMDeploy's
 NAMED = re.compile(r'(?<![\w./-])(?:tests|tools|benchmarks|demo)/[\w/]+\.(?:py|sh)\b')
 

@@ -15,7 +15,7 @@ from mmmutual.config_tree import nested_dicts
 from mmmutual.layers import Slimmable, use_width
 from mmmutual.slimming import input_channels
 from mmmutual.slimming.meta_run import meta_copy, run_on_meta
-from mmmutual.slimming.operations import tensors_in
+from mmmutual.tensor_tree import tensors_in
 
 SIZE = (128, 128)  # pixels; nothing is computed
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from mmmutual.slimming import input_channels
 from mmmutual.slimming.dry_run import ERRORS
+from mmmutual.tensor_tree import named_tensors
 
 DENSE_HEADS = ('rpn_head', 'bbox_head', 'mask_head')
 Size = tuple[int, int]
@@ -40,10 +40,10 @@ class DenseOutputs(nn.Module):
     def named(self, image: Tensor) -> dict[str, Tensor]:
         """The same under their names."""
         features = self.detector.extract_feat(image)
-        outputs = dict(_flatten('neck', features))
+        outputs = dict(named_tensors(features, 'neck'))
         for part in DENSE_HEADS:
             if getattr(self.detector, part, None) is not None:
-                outputs.update(_flatten(part, getattr(self.detector, part)(features)))
+                outputs.update(named_tensors(getattr(self.detector, part)(features), part))
         return outputs
 
 
@@ -89,14 +89,5 @@ def _all_outputs(detector: nn.Module, image: Tensor) -> dict[str, Tensor]:
     try:
         outputs = DenseOutputs(detector).named(image)
     except ERRORS:  # a head that needs more than feature maps, as a transformer's
-        outputs = dict(_flatten('neck', detector.extract_feat(image)))
+        outputs = dict(named_tensors(detector.extract_feat(image), 'neck'))
     return {**outputs, **{f'predicted_{name}': value for name, value in predicted.items()}}
-
-
-def _flatten(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
-    """Tensors in nested tuples and lists, with their places in the names."""
-    if isinstance(value, Tensor):
-        yield name, value
-    else:
-        for index, item in enumerate(value):
-            yield from _flatten(f'{name}_{index}', item)

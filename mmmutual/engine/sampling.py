@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmmutual.layers import check_ratios
+from mmmutual.number_checks import check_whole
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,7 @@ class SandwichSampler:
     def __init__(self, widths: Sequence[float], scales: Sequence[float], num_subnets: int = 4, seed: int = 0) -> None:
         self.widths = check_ratios(widths, 'widths')
         self.scales = check_ratios(scales, 'scales')
-        if isinstance(num_subnets, bool) or not isinstance(num_subnets, int):
-            raise TypeError(f'num_subnets must be a whole number, but got {num_subnets!r}')
-        fewest = min(2, len(self.widths))
-        if num_subnets < fewest:
-            raise ValueError(f'num_subnets must be at least {fewest} for widths {self.widths}, but got {num_subnets}')
+        check_whole(num_subnets, 'num_subnets', min(2, len(self.widths)), f'for widths {self.widths}')
         self.num_subnets = num_subnets
         self.seed = seed
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from mmmutual.number_checks import check_whole
+
 from .width import check_ratios, slimmable_layers
 
 
@@ -58,10 +60,7 @@ def evaluated_widths(
     """
     if num_widths is None:
         return width_grid(model) if widths is None else check_ratios(widths, name)
-    if isinstance(num_widths, bool) or not isinstance(num_widths, int):
-        raise TypeError(f'num_{name} must be a whole number, but got {num_widths!r}')
-    if num_widths < 1:
-        raise ValueError(f'num_{name} must be at least 1, but got {num_widths}')
+    check_whole(num_widths, f'num_{name}', 1)
     if widths is not None:
         raise ValueError(
             f'{name} and num_{name} are mutually exclusive, but got {widths!r} and {num_widths}: set one to None'

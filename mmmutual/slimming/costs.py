@@ -8,8 +8,9 @@ from contextlib import ExitStack, suppress
 
 from torch import Tensor, nn
 
+from mmmutual.tensor_tree import tensors_in
+
 from .dry_run import ERRORS, Run, bounded, smallest_size, untouched
-from .operations import tensors_in
 
 PIXELS = 800 * 1333  # of a test image in mmdet's COCO configs
 STEP = 64  # pixels that the second image has more on each side

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmmutual.tensor_tree import tensors_in
+
 from .channel_ids import ALWAYS, compact, ids_of, rows, set_ids, spread
 from .dry_run import ERRORS, first_line
-from .operations import tensors_in
 from .roles import Role, channel_dim
 from .trace import Trace, features
 

@@ -6,12 +6,14 @@ these never slim. Known operations are followed exactly: what moves a tensor's e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from mmmutual.tensor_tree import tensors_in
 
 from .channel_ids import ALWAYS, ChannelIds, compact, ids_of, set_ids
 from .operation_names import (
@@ -93,18 +95,6 @@ def operation_name(function: Callable) -> str:
     if getattr(function, '__name__', '') == '__get__':
         return owner.__name__
     return getattr(function, '__name__', type(function).__name__)
-
-
-def tensors_in(value: object) -> Iterator[Tensor]:
-    """All tensors in nested lists, tuples and dictionaries."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from tensors_in(item)
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors_in(item)
 
 
 def values_of(ids: Tensor) -> np.ndarray:

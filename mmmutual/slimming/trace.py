@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mmmutual.tensor_tree import tensors_in
+
 from .channel_ids import ChannelIds, compact, ids_of, rows, set_ids, spread
 from .dry_run import bounded
-from .operations import follow, tensors_in, values_of
+from .operations import follow, values_of
 from .roles import Role, channel_dim, channels_out
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +15,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmmutual.config import load_config, make_mutual_with_plan
-from mmmutual.config_tree import nested_dicts
+from mmmutual.config_tree import nested_dicts, rebuilt, walk
 from mmmutual.engine import MutualLearningHook
 from mmmutual.layers import use_width
 
@@ -145,18 +145,15 @@ def _compare(ours, theirs, what: str) -> None:
     _require(same, f'the {what} of width 1.0 are not those of the stock detector')
 
 
-def _tensors(node):
-    if isinstance(node, (Tensor, np.ndarray)):
-        yield torch.nan_to_num(torch.as_tensor(node).detach().float(), nan=-1.0)
-    elif isinstance(node, BaseDataElement):
-        for _, value in sorted(node.items()):
-            yield from _tensors(value)
-    elif isinstance(node, Mapping):
-        for value in node.values():
-            yield from _tensors(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _tensors(value)
+def _tensors(node: object) -> Iterator[Tensor]:
+    """All tensors and arrays in nested results, for a comparison in which NaN equals NaN."""
+    for _, value in walk(rebuilt(node, _opened)):
+        if isinstance(value, (Tensor, np.ndarray)):
+            yield torch.nan_to_num(torch.as_tensor(value).detach().float(), nan=-1.0)
+
+
+def _opened(value: object) -> object:
+    return dict(sorted(value.items())) if isinstance(value, BaseDataElement) else value
 
 
 def _require(condition: bool, message: str) -> None:

@@ -25,7 +25,7 @@ TIMEOUT = 600  # seconds for one config
 class Outcome(NamedTuple):
     """The result of checking a config.
 
-    Args:
+    Attributes:
         reason: The reason why the config does not pass; empty if it passes.
         share: The slimmable share of the detector's multiply-adds, in [0, 1]; None if the config does not pass.
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,20 +16,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import mmmutual
 from mmmutual.layers import Segment, SlimBatchNorm2d, Slimmable
+from mmmutual.tensor_tree import tensors_in
 
 Run = Callable[[nn.Module], object]
 WIDTHS = (1.0, 0.75, 0.6, 0.5, 0.25)
 TOLERANCE = 1e-6
-
-
-def tensors_in(value: object) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        yield from tensors_in(list(value.values()))
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from tensors_in(item)
 
 
 def channels_dim(layer: nn.Module) -> int:

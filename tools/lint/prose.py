@@ -106,11 +106,14 @@ def tracked_files(root: Path) -> list[str]:
 def main() -> int:
     """Print the findings; 1 if there are any."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('files', nargs='*', help='documents or Python files (default: those of the repository)')
+    parser.add_argument('paths', nargs='*', type=Path, help='files or folders to check (default: the repository)')
     parser.add_argument('--root', type=Path, default=ROOT, help='the repository (default: that of this file)')
     args = parser.parse_args()
     root = args.root.resolve()
-    files = [str(Path(f).resolve().relative_to(root)) for f in args.files] or tracked_files(root)
+    paths = [path.resolve() for path in args.paths] or [root]
+    files = [str(path.relative_to(root)) for path in paths if path.is_file()]
+    folders = {path for path in paths if path.is_dir()}
+    files += [file for file in tracked_files(root) if folders & {*(root / file).parents}] if folders else []
     linter = ProseLinter()
     found = [finding for f in files for finding in linter.lint(f, (root / f).read_text(encoding='utf-8'))]
     print(*found, f'{len(files)} files checked, {len(found)} findings', sep='\n')

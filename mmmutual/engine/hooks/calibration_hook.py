@@ -9,6 +9,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
 
 from mmmutual.layers import check_ratios
+from mmmutual.number_checks import check_whole
 
 from ..averaging import averaged_models, swap_statistics
 from ..calibration import calibrate, norms_with_statistics
@@ -47,10 +48,7 @@ class BNCalibrationHook(Hook):
         scales: Sequence[float] = (1.0,),
         last_only: bool = False,
     ) -> None:
-        if isinstance(num_batches, bool) or not isinstance(num_batches, int):
-            raise TypeError(f'num_batches must be a whole number, but got {num_batches!r}')
-        if num_batches < 1:
-            raise ValueError(f'num_batches must be at least 1, but got {num_batches}')
+        check_whole(num_batches, 'num_batches', 1)
         if not isinstance(last_only, bool):
             raise TypeError(f'last_only must be True or False, but got {last_only!r}')
         self.num_batches = num_batches

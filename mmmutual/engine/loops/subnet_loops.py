@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from mmmutual.config import nominal_size, scale_pipeline
 from mmmutual.datasets import drawable_meta
 from mmmutual.layers import check_ratios, evaluated_widths, use_width
+from mmmutual.number_checks import check_whole
 from mmmutual.upstream import parse_losses, update_losses
 
 from ..calibration import calibrate, kept_statistics, norms_with_statistics
@@ -67,10 +68,7 @@ class _SubnetLoop:
         calibration_batches: int = 0,
         num_widths: int | None = None,
     ) -> None:
-        if isinstance(calibration_batches, bool) or not isinstance(calibration_batches, int):
-            raise TypeError(f'calibration_batches must be a whole number, but got {calibration_batches!r}')
-        if calibration_batches < 0:
-            raise ValueError(f'calibration_batches must be 0 or more, but got {calibration_batches}')
+        check_whole(calibration_batches, 'calibration_batches', 0)
         self.calibration_batches = calibration_batches
         self.scales = check_ratios(scales, 'scales')
         self.widths = evaluated_widths(unwrapped(runner.model), widths, num_widths)

@@ -122,6 +122,7 @@ def _runner(config: Config, checkpoint: str | Path, lacking: dict[float, list[fl
     warn_of_other_classes(config, content, checkpoint)
     config = config.copy()
     config.load_from, config.resume = str(checkpoint), False
+    config.launcher = 'none'  # one process fills the table, however many trained the checkpoint
     config.log_level = 'WARNING'  # the terminal belongs to the progress bar
     if lacking:
         config.test_cfg = _pass(config.test_cfg, *next(iter(lacking.items())))

@@ -51,7 +51,7 @@ def test_the_test_loop_calibrates_for_each_scale_and_restores(tmp_path):
     ('value', 'error', 'text'),
     [
         (1.5, TypeError, 'calibration_batches must be a whole number, but got 1.5'),
-        (-1, ValueError, 'calibration_batches must be 0 or more, but got -1'),
+        (-1, ValueError, 'calibration_batches must be at least 0, but got -1'),
     ],
 )
 def test_wrong_numbers_of_batches(value, error, text, tmp_path):
