@@ -6,7 +6,7 @@ import mutants
 
 PAGES = ('*.md', 'docs/*.md', 'examples/*.md', 'benchmarks/*.py')
 OF_OTHERS = {('deploy.md', 'tools/deploy.py')}  # MMDeploy's
-NAMED = re.compile(r'(?<![\w./-])(?:tests|tools|benchmarks|demo)/[\w/]+\.(?:py|sh)\b')
+NAMED = re.compile(r'(?<![\w./-])(?:tests|tools|benchmarks|demo)/[a-z0-9_/]+\.(?:py|sh)\b')
 
 
 def test_in_pages(root):
