@@ -1,7 +1,9 @@
 # make demo   install, train and evaluate the embedded example (10 minutes on 2 CPU cores)
 # make demo-whole   train the example in scope detector and plot the Pareto fronts of the two scopes (as long as make demo)
 # make pretrain   install mmpretrain, train a small classifier on digits and evaluate its sub-networks (2 minutes)
-# make test   run the tests
+# make test   run all tests
+# make test-unit   run the tests that neither train nor start processes (2 minutes)
+# make coverage   run all tests, and report the share of the package that they run, subprocesses included
 # make docs   build the site in site/ (its tools get an environment inside VENV)
 # VENV=path   use your own environment, or create one there; an installed stack is not replaced
 
@@ -24,7 +26,7 @@ WORK := work_dirs/mutual_mask_rcnn_r18_shapes
 
 DIGITS := mutual_resnet18_digits
 
-.PHONY: help install demo demo-whole pretrain test lint docs clean
+.PHONY: help install demo demo-whole pretrain test test-unit coverage lint docs clean
 help:
 	@sed -n 's/^# \(make\|VENV\)/\1/p' Makefile
 
@@ -88,9 +90,17 @@ $(VENV)/mmpretrain: requirements/mmpretrain-$(STACK).txt requirements/mmpretrain
 	$(RUN) -m pip install --target $@ --no-deps --no-build-isolation --upgrade -r requirements/mmpretrain-$(STACK).txt
 	@touch $@
 
-test: export OMP_NUM_THREADS = 1
+PYTEST := $(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+test test-unit coverage: export OMP_NUM_THREADS = 1
 test: $(READY) $(TOOLS)
-	$(RUN) -m pytest tests -n auto --maxprocesses 4 --dist loadfile
+	$(PYTEST)
+
+test-unit: $(READY) $(TOOLS)
+	$(PYTEST) -m 'not integration'
+
+coverage: $(READY) $(TOOLS)
+	$(PYTEST) --cov --cov-report=term:skip-covered
 
 lint: $(READY) $(TOOLS)
 	$(RUN) -m ruff check .

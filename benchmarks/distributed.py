@@ -1,4 +1,4 @@
-"""Compare the results of 1, 2 and 4 processes: python benchmarks/distributed.py [--processes 1 2 4].
+"""Compare the results of 1, 2 and 4 processes: python -m benchmarks.distributed [--processes 1 2 4].
 
 Each number of gloo processes trains and calibrates on all images (tools/dist_train.sh). This process calibrates the
 same weights on the same batches. Then each number evaluates the grid of the first checkpoint (tools/dist_test.sh).
@@ -22,10 +22,9 @@ from mmengine.dataset import pseudo_collate
 
 import mmmutual
 from mmmutual.checkpoint import read_checkpoint
+from tests.support.tiny import draw_tiny, tiny_config  # the tests' tiny data and config
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / 'tests'))
-from tiny import draw_tiny, tiny_config  # noqa: E402  (the tests' tiny data and config)
 
 IMAGES, BATCH = 8, 2
 

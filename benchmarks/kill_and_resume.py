@@ -1,4 +1,4 @@
-"""Kill trainings and query tables at random moments, continue, compare: python benchmarks/kill_and_resume.py.
+"""Kill trainings and query tables at random moments, continue, compare: python -m benchmarks.kill_and_resume.
 
 Each try runs a tool on tiny data in a separate process and kills it. Then every file with its final name must be
 undamaged. The tool, started again, must end like an uninterrupted run: with the same parameters and optimizer, bit
@@ -24,10 +24,9 @@ import torch
 
 from mmmutual.checkpoint import read_checkpoint
 from mmmutual.evaluation import QueryTable, format_table
+from tests.support.tiny import draw_tiny, tiny_config  # the tests' tiny data and config
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / 'tests'))
-from tiny import draw_tiny, tiny_config  # noqa: E402  (the tests' tiny data and config)
 
 GRID = ('--widths', '1.0', '0.25', '--scales', '1.0', '0.75', '0.5', '--repeats', '2')
 SPAN = 0.98  # of a run's processor time, in which it is killed

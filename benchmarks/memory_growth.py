@@ -1,4 +1,4 @@
-"""Measure the growth of memory: python benchmarks/memory_growth.py [--iterations 2000] [--switches 500].
+"""Measure the growth of memory: python -m benchmarks.memory_growth [--iterations 2000] [--switches 500].
 
 Trains on tiny shapes images for many mutual iterations, then switches the width of an inferencer many times. Fits a
 line through the resident memory of the process after each iteration or switch, without the first quarter, in which
@@ -8,7 +8,6 @@ allocators fill their pools.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
@@ -18,10 +17,15 @@ from mmdet.utils import register_all_modules
 from mmengine.hooks import Hook
 
 from mmmutual.inference import AdaptiveInferencer
+from tests.support.tiny import (  # the tests' tiny data and config
+    SIZE,
+    build_runner,
+    draw_tiny,
+    tiny_config,
+    without_validation,
+)
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / 'tests'))
-from tiny import SIZE, build_runner, draw_tiny, tiny_config, without_validation  # noqa: E402  (the tests' tiny data)
 
 
 class Memory(Hook):

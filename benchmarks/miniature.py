@@ -11,10 +11,10 @@ import json
 from pathlib import Path
 from subprocess import CalledProcessError
 
-from evidence.tables import Rows, best_of, format_fronts, format_subnets, format_summary, metrics_in
-from evidence.trainings import ABLATIONS, CLAIMS, DETECTORS, METHODS, QUARTER, SHAPES, TRAININGS, WHOLE
 from tqdm import tqdm
 
+from evidence.tables import Rows, best_of, format_fronts, format_subnets, format_summary, metrics_in
+from evidence.trainings import ABLATIONS, CLAIMS, DETECTORS, METHODS, QUARTER, SHAPES, TRAININGS, WHOLE
 from mmmutual.datasets import draw_shapes
 from mmmutual.engine import clear_errors
 from mmmutual.evaluation.plotting import plot_fronts

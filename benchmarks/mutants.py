@@ -17,16 +17,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LAYERS = tuple(f'tests/test_layers/test_{name}.py' for name in ('conv_linear', 'norms', 'width'))
 LAYERS += ('tests/test_properties.py',)
-CALIBRATION = ('tests/test_engine/test_calibration.py',)
+CALIBRATION = ('tests/test_engine/test_calibration.py', 'tests/integration/test_calibration_hook.py')
 HOOK = ('distillation', 'iteration', 'loss_guard', 'mutual_learning_hook')
 HOOK = tuple(f'tests/test_engine/test_{name}.py' for name in HOOK)
-RESCALE = ('tests/test_engine/test_rescale.py', 'tests/test_properties.py')
+RESCALE = ('tests/test_engine/test_rescale.py', 'tests/test_engine/test_rescale_masks.py', 'tests/test_properties.py')
 SAMPLING = ('tests/test_engine/test_sampling.py', 'tests/test_properties.py')
-LOOPS = ('tests/test_engine/test_subnet_loops.py',)
-SCALE = ('tests/test_engine/test_pipeline_scale.py',)
+LOOPS = ('tests/integration/test_subnet_loops.py',)
+SCALE = ('tests/test_config/test_scaled_pipeline.py',)
 PLAN = tuple(f'tests/test_slimming/test_{name}.py' for name in ('operations', 'groups', 'operations_between_layers'))
 PLAN += ('tests/test_slimming/test_plan_again.py', 'tests/test_slimming/test_planning.py')
-RESUME = ('tests/test_engine/test_resume.py',)
+RESUME = ('tests/integration/test_resume.py',)
 
 MUTANTS = (
     # file below mmmutual/, text, replacement, tests
@@ -68,7 +68,7 @@ MUTANTS = (
     ('engine/loops/subnet_loops.py', 'dict(self.results[self.reference])', '{}', LOOPS),
     ('engine/loops/subnet_loops.py', 'for width in reversed(self.widths)', 'for width in self.widths', LOOPS),
     ('engine/loops/evaluators.py', 'copy.deepcopy(evaluator', 'copy.copy(evaluator) or (evaluator', LOOPS),
-    ('engine/pipeline_scale.py', 'copy.deepcopy(config)', 'config', SCALE),
+    ('config/scaled_pipeline.py', 'copy.deepcopy(config)', 'config', SCALE),
     ('slimming/operations.py', 'if any(ids.size(dim) > 1 for dim in dims):', 'if False:', PLAN),
     ('slimming/operations.py', 'if not is_wide:', 'if False:', PLAN),
     ('slimming/planner.py', 'self.groups.require(vector, layer.num_channels // layer.num_groups)', 'pass', PLAN),

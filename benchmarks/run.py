@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 from mmdet.utils import register_all_modules
+
+from mmmutual.evaluation import device_name
 from speed import calibration, counting, evaluation, inference, memory, startup, switching, training
 from speed.options import CONFIGS, Options
 from speed.table import Row, as_markdown, as_text
-
-from mmmutual.evaluation import device_name
 
 SIZES = dict(cpu=(320, 512), cuda=(608, 1024))
 ROUNDS = dict(cpu=11, cuda=50)

@@ -14,15 +14,15 @@ from pathlib import Path
 import torch
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
+
+from mmmutual.deploy import largest_difference
+from mmmutual.evaluation import device_name
+from mmmutual.layers import set_width
 from speed.inference import TOLERANCE, detection
 from speed.networks import slimmable, static, without_pretraining
 from speed.options import CONFIGS
 from speed.table import Row, as_markdown, as_text
 from speed.timing import ratios, take_turns
-
-from mmmutual.deploy import largest_difference
-from mmmutual.evaluation import device_name
-from mmmutual.layers import set_width
 
 KINDS = {'backbone': 'mutual_mask_rcnn_r50', 'detector': 'mutual_mask_rcnn_r50_whole'}
 WIDTHS = (1.0, 0.75, 0.5, 0.25)

@@ -9,20 +9,17 @@ import pytest
 import torch
 from mmdet.registry import HOOKS, MODELS
 from mmengine.config import Config, DictAction
-from tiny import find_hook
+
+from evidence import tables, trainings
+from speed.inference import check_same
+from speed.table import Row, as_markdown
+from speed.timing import ratios, take_turns
+from tests.support.tiny import find_hook
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 
 
-@pytest.fixture
-def speed(root, monkeypatch):
-    """The package beside benchmarks/run.py."""
-    monkeypatch.syspath_prepend(str(root / 'benchmarks'))
-    import speed
-
-    return speed
-
-
+@pytest.mark.integration
 def test_quick_run_measures_each_width_and_writes_json(root, tmp_path):
     parts = ('inference', 'switching', 'training', 'counting')
     options = ('--quick', '--size', '64', '64', '--rounds', '1', '--threads', '1', '--out', tmp_path / 'speed.json')
@@ -38,9 +35,7 @@ def test_quick_run_measures_each_width_and_writes_json(root, tmp_path):
     assert rows['mutual iteration, batch 2']['target'] == 1.05
 
 
-def test_networks_that_differ_are_not_timed(speed):
-    from speed.inference import check_same
-
+def test_networks_that_differ_are_not_timed():
     class Doubled(torch.nn.Identity):
         def extract_feat(self, image):
             return (2 * image,)
@@ -54,9 +49,7 @@ def test_networks_that_differ_are_not_timed(speed):
         check_same(dict(ours=Same(), authors=Doubled()), image)
 
 
-def test_row_is_met_by_its_median(speed):
-    from speed.table import Row, as_markdown
-
+def test_row_is_met_by_its_median():
     row = Row('ours', (0.9, 1.01, 5.0), 'static: 3 ms', 1.02)
     assert row.met
     assert not Row('ours', (1.0, 1.03, 1.04), target=1.02).met
@@ -64,23 +57,12 @@ def test_row_is_met_by_its_median(speed):
     assert as_markdown([row]).splitlines()[2] == '| ours | 1.010x | 0.955 to 3.005 | <= 1.02x | yes | static: 3 ms |'
 
 
-def test_calls_take_turns_and_rounds_pair_up(speed):
-    from speed.timing import ratios, take_turns
-
+def test_calls_take_turns_and_rounds_pair_up():
     order = []
     times = take_turns({name: lambda name=name: order.append(name) for name in 'abc'}, rounds=2, warmup=1)
     assert ''.join(order) == 'abcbcacab'
     assert all(len(values) == 2 for values in times.values())
     assert ratios({'ours': [2.0, 9.0], 'static': [1.0, 3.0]}, 'ours', 'static') == [2.0, 3.0]
-
-
-@pytest.fixture
-def evidence(root, monkeypatch):
-    """The package beside benchmarks/miniature.py."""
-    monkeypatch.syspath_prepend(str(root / 'benchmarks'))
-    from evidence import tables, trainings
-
-    return SimpleNamespace(tables=tables, trainings=trainings)
 
 
 def rows_of(*values: float) -> list[dict]:
@@ -91,10 +73,10 @@ def rows_of(*values: float) -> list[dict]:
     ]
 
 
-def test_differences_are_between_runs_of_one_seed(evidence):
+def test_differences_are_between_runs_of_one_seed():
     ours, theirs = [rows_of(0.4, 0.1), rows_of(0.7, 0.1)], [rows_of(0.5, 0.4), rows_of(0.6, 0.2)]
     methods = dict(ours=ours, theirs=theirs)
-    assert evidence.tables.format_subnets(methods, 'box mAP').splitlines() == [
+    assert tables.format_subnets(methods, 'box mAP').splitlines() == [
         '| width | scale | M multiply-adds | ours | theirs | ours over theirs |',
         '|---|---|---|---|---|---|',
         '| 1 | 1 | 1 | 0.550 ± 0.150 | 0.550 ± 0.050 | +0.000 (-0.100 to +0.100) |',
@@ -102,7 +84,7 @@ def test_differences_are_between_runs_of_one_seed(evidence):
     ]
     small = [[{**row, 'scale': 0.5, 'box mAP': value} for row in rows_of(0, 0)] for value in (0.2, 0.202)]
     methods = {name: [rows + few for rows, few in zip(runs, small)] for name, runs in methods.items()}
-    assert evidence.tables.format_summary(methods, 'box mAP').splitlines() == [
+    assert tables.format_summary(methods, 'box mAP').splitlines() == [
         '| method | width 1 | width 0.5 | mean of scale 0.5 | mean of all | difference |',
         '|---|---|---|---|---|---|',
         '| ours | 0.550 ± 0.150 | 0.100 ± 0.000 | 0.201 ± 0.001 | 0.263 ± 0.038 |  |',
@@ -110,45 +92,45 @@ def test_differences_are_between_runs_of_one_seed(evidence):
     ]
 
 
-def test_a_sub_network_that_found_nothing_is_a_dash(evidence):
+def test_a_sub_network_that_found_nothing_is_a_dash():
     nothing = [dict(width=1.0, scale=1.0, multiply_adds=1e6), rows_of(0.3, 0.3)[1]]
     methods = dict(ours=[rows_of(0.5, 0.4)], theirs=[nothing])
-    assert '| 1 | 1 | 1 | 0.500 ± 0.000 | - | - |' in evidence.tables.format_subnets(methods, 'box mAP')
-    assert '| theirs | - | 0.300 ± 0.000 | - | - |' in evidence.tables.format_summary(methods, 'box mAP')
-    assert evidence.tables.best_of([nothing], 'box mAP') == [(0.5, 1.0)]
+    assert '| 1 | 1 | 1 | 0.500 ± 0.000 | - | - |' in tables.format_subnets(methods, 'box mAP')
+    assert '| theirs | - | 0.300 ± 0.000 | - | - |' in tables.format_summary(methods, 'box mAP')
+    assert tables.best_of([nothing], 'box mAP') == [(0.5, 1.0)]
 
 
-def test_costs_that_differ_are_each_shown(evidence):
+def test_costs_that_differ_are_each_shown():
     dear = [{**row, 'multiply_adds': 7e6} for row in rows_of(0.3, 0.3)]
-    lines = evidence.tables.format_subnets(dict(ours=[rows_of(0.5, 0.4)], theirs=[dear]), 'box mAP').splitlines()
+    lines = tables.format_subnets(dict(ours=[rows_of(0.5, 0.4)], theirs=[dear]), 'box mAP').splitlines()
     assert lines[2].startswith('| 1 | 1 | 1 / 7 |')
-    one_width = evidence.tables.format_subnets(dict(ours=[rows_of(0.5, 0.4)], theirs=[dear[:1]]), 'box mAP')
+    one_width = tables.format_subnets(dict(ours=[rows_of(0.5, 0.4)], theirs=[dear[:1]]), 'box mAP')
     assert one_width.splitlines()[3].endswith('| 0 | 0.400 ± 0.000 | - | - |')
 
 
-def test_the_front_is_that_of_the_mean_over_the_seeds(evidence):
+def test_the_front_is_that_of_the_mean_over_the_seeds():
     runs = [rows_of(0.5, 0.4), rows_of(0.6, 0.2)]
-    assert evidence.tables.best_of(runs, 'box mAP') == [(0.5, 1.0), (1.0, 1.0)]
-    assert evidence.tables.best_of([rows_of(0.3, 0.3)], 'box mAP') == [(0.5, 1.0)]
-    fronts = evidence.tables.format_fronts(dict(ours=runs), 'box mAP', number=2).splitlines()
+    assert tables.best_of(runs, 'box mAP') == [(0.5, 1.0), (1.0, 1.0)]
+    assert tables.best_of([rows_of(0.3, 0.3)], 'box mAP') == [(0.5, 1.0)]
+    fronts = tables.format_fronts(dict(ours=runs), 'box mAP', number=2).splitlines()
     assert fronts[0] == '| within M multiply-adds | ours |'
     assert fronts[3] == '| 1 | 0.550 ± 0.050 |'
 
 
-def test_the_results_page_shows_the_runs_that_are_kept(evidence, root):
+def test_the_results_page_shows_the_runs_that_are_kept(root):
     page = (root / 'docs' / 'results.md').read_text()
     kept = list((root / 'benchmarks' / 'results').glob('*.json'))
     assert kept
     for path in kept:
         methods = json.loads(path.read_text())['runs']
-        metrics = evidence.tables.metrics_in(methods)
+        metrics = tables.metrics_in(methods)
         assert metrics
         for metric in metrics:
-            assert evidence.tables.format_summary(methods, metric) in page
-            assert evidence.tables.format_subnets(methods, metric) in page
+            assert tables.format_summary(methods, metric) in page
+            assert tables.format_subnets(methods, metric) in page
 
 
-def test_an_independent_network_has_the_width_of_its_name(evidence, tmp_path):
+def test_an_independent_network_has_the_width_of_its_name(tmp_path):
     from miniature import collect
 
     for width in (1.0, 0.5):
@@ -159,10 +141,11 @@ def test_an_independent_network_has_the_width_of_its_name(evidence, tmp_path):
     assert [row['width'] for row in rows] == [1.0, 0.5]
 
 
-def test_a_training_that_cannot_run_says_why(evidence, tmp_path, monkeypatch, capsys):
+@pytest.mark.integration
+def test_a_training_that_cannot_run_says_why(tmp_path, monkeypatch, capsys):
     import miniature
 
-    Training = evidence.trainings.Training
+    Training = trainings.Training
     lacking = Training(needs=(tmp_path / 'digits.pth', 'make pretrain'))
     monkeypatch.setitem(miniature.TRAININGS, 'lacking', lacking)
     monkeypatch.setitem(miniature.TRAININGS, 'broken', Training(config='no_such_config.py'))
@@ -176,8 +159,8 @@ def test_a_training_that_cannot_run_says_why(evidence, tmp_path, monkeypatch, ca
 
 
 @pytest.mark.parametrize('detector', ['mask_rcnn', 'faster_rcnn'])
-def test_an_independent_training_is_that_of_a_stock_network(detector, evidence, root, monkeypatch):
-    training = evidence.trainings.TRAININGS['independent_0.5']
+def test_an_independent_training_is_that_of_a_stock_network(detector, root, monkeypatch):
+    training = trainings.TRAININGS['independent_0.5']
     for name, value in {**training.environment, 'DETECTOR': detector, 'EPOCHS': '1'}.items():
         monkeypatch.setenv(name, value)
     config = Config.fromfile(root / training.config)
@@ -195,8 +178,9 @@ def test_an_independent_training_is_that_of_a_stock_network(detector, evidence, 
     assert ('mask_head' in config.model.roi_head) == (detector == 'mask_rcnn')
 
 
-def test_each_method_is_made_of_trainings_whose_settings_fit(evidence, root, monkeypatch):
-    for name, training in evidence.trainings.TRAININGS.items():
+@pytest.mark.integration
+def test_each_method_is_made_of_trainings_whose_settings_fit(root, monkeypatch):
+    for name, training in trainings.TRAININGS.items():
         for variable, value in training.environment.items():
             monkeypatch.setenv(variable, value)
         config = Config.fromfile(root / training.config)
@@ -209,5 +193,5 @@ def test_each_method_is_made_of_trainings_whose_settings_fit(evidence, root, mon
         assert ('BNCalibrationHook' in kinds) == (name != 'running')
         for variable in training.environment:
             monkeypatch.delenv(variable)
-    names = {name for names in evidence.trainings.METHODS.values() for name in names}
-    assert names == set(evidence.trainings.TRAININGS)
+    names = {name for names in trainings.METHODS.values() for name in names}
+    assert names == set(trainings.TRAININGS)

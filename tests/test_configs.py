@@ -11,12 +11,12 @@ from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.registry import HOOKS
-from tiny import find_hook
 
 import mmmutual
 from mmmutual.deploy import export_subnet
 from mmmutual.evaluation import count_multiply_adds
 from mmmutual.layers import SlimBatchNorm2d, evaluated_widths
+from tests.support.tiny import find_hook
 
 ROOT = os.path.dirname(os.path.dirname(__file__))
 NAMES = sorted(name for name in os.listdir(f'{ROOT}/configs') if name.endswith('.py'))
@@ -38,6 +38,7 @@ def test_the_promised_configs_are_there():
     assert promised | {'mutual_mask_rcnn_r18_shapes.py'} <= set(NAMES)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize('name', NAMES)
 def test_builds_and_predicts(name):
     config = load(name)
@@ -119,6 +120,7 @@ def test_boosting_differs_in_the_widths_alone_and_evaluates_the_full_network(det
     assert boosting.to_dict() == mutual.to_dict()
 
 
+@pytest.mark.integration
 def test_the_boosted_network_is_exported_as_a_stock_one(tmp_path):
     """Its narrow widths need no statistics."""
     config = load('boosting_mask_rcnn_r50.py')
@@ -146,6 +148,7 @@ def test_independent_width_from_the_environment(width, monkeypatch):
     assert count_multiply_adds(independent, (600, 1000)) == count_multiply_adds(mutual, (600, 1000))
 
 
+@pytest.mark.integration
 def test_the_readme_example_runs():
     """The five lines of the README, and the output printed there."""
     text = open(f'{ROOT}/README.md').read()

@@ -174,6 +174,7 @@ class TestSafeLoading:
 SIZES = '#include <vector>\nlong sum(const std::vector<long>& all) { return all.size() > 2 ? all[2] : all.size(); }\n'
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(shutil.which('c++') is None, reason='needs a C++ compiler')
 @pytest.mark.parametrize(
     ('flags', 'wanted'), [('-O0', False), ('', False), ('-O1', True), ('-O2', True), ('-O3', True)]
@@ -201,6 +202,7 @@ def test_the_operators_of_this_environment_are_optimised():
     assert 'torch' in installed_versions()
 
 
+@pytest.mark.integration
 def test_mmdets_notices_do_not_open_the_output_of_a_program():
     command = 'import mmmutual; import mmdet.datasets, mmdet.evaluation; print("ready")'
     result = subprocess.run([sys.executable, '-c', command], capture_output=True, text=True, timeout=120)

@@ -42,7 +42,9 @@ def narrow_(model: nn.Module, width: float, trained: bool = True) -> None:
 
     Examples:
         >>> narrow = copy.deepcopy(model)
-        >>> narrow_(narrow, 0.5)
+        >>> narrow_(narrow, 0.5, trained=False)
+        >>> model.backbone.conv1.out_channels, narrow.backbone.conv1.out_channels
+        (32, 16)
     """
     width = check_ratio(width)
     norms = [layer for layer in slimmable_layers(model) if isinstance(layer, SlimBatchNorm2d)]

@@ -36,9 +36,9 @@ def count_multiply_adds(model: nn.Module, size: Size) -> dict[str, int]:
             feature maps nor on RoI features, or with an operator that has no shape-only form.
 
     Examples:
-        >>> counts = count_multiply_adds(detector, (600, 1000))
-        >>> print(f"{counts['total'] / 1e9:.1f} G")
-        180.6 G
+        >>> counts = count_multiply_adds(model, (64, 96))
+        >>> print(f"{counts['total'] / 1e6:.1f} M")
+        75.1 M
     """
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise ValueError(f'size must be height and width in pixels, such as (600, 1000), but got {size!r}')

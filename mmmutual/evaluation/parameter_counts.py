@@ -26,8 +26,9 @@ def count_parameters(model: nn.Module) -> int:
         ValueError: As ``count_multiply_adds``.
 
     Examples:
-        >>> with mmmutual.use_width(detector, 0.5):
-        ...     print(f'{count_parameters(detector) / 1e6:.1f} M')
+        >>> with mmmutual.use_width(model, 0.5):
+        ...     print(f'{count_parameters(model) / 1e6:.2f} M')
+        0.77 M
     """
     meta = meta_copy(model)
     active = {layer: _own(layer) for layer in meta.modules()}

@@ -62,9 +62,10 @@ class AdaptiveInferencer(DetInferencer):
             mutual training and the config is not.
 
     Examples:
-        >>> inferencer = AdaptiveInferencer(config, checkpoint, table='table.json')
-        >>> inferencer('image.jpg', budget_ms=30)['cells']
-        [{'width': 0.5, 'scale': 0.8, 'latency_ms': 27.9}]
+        >>> inferencer = AdaptiveInferencer('config.py', 'model.pth', table=table, show_progress=False)
+        >>> result = inferencer('image.png', budget_ms=80)
+        >>> result['cells'][0]['width'], result['cells'][0]['scale']
+        (0.75, 1.0)
     """
 
     clock = staticmethod(time.perf_counter)  # seconds

@@ -47,10 +47,12 @@ class LatencyController:
 
     Examples:
         >>> controller = LatencyController(table.front('latency_ms'), target_ms=30)
-        >>> for frame in video:
-        ...     cell = controller.cell
-        ...     latency_ms = run(frame, cell.width, cell.scale)
-        ...     controller.update(latency_ms)
+        >>> controller.cell.latency_ms
+        25.0
+        >>> for _ in range(30):  # frames on a device that is busy, and takes twice as long as in the table
+        ...     cell = controller.update(2 * controller.cell.latency_ms)
+        >>> cell.latency_ms
+        12.5
     """
 
     def __init__(self, cells: Sequence[Cell], target_ms: float, window: int = 30) -> None:

@@ -158,7 +158,7 @@ def use_width(model: nn.Module, width: float) -> Iterator[None]:
 
     Examples:
         >>> with mmmutual.use_width(model, 0.25):
-        ...     features = model.extract_feat(images)
+        ...     features = model.extract_feat(torch.rand(1, 3, 64, 96))
     """
     before = [(layer, layer.width) for layer in slimmable_layers(model)]
     set_width(model, width)

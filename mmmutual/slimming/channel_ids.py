@@ -18,7 +18,8 @@ class ChannelIds:
         >>> first, second = ids.new(64), ids.new(64)
         >>> ids.join(first, second)  # as their tensors are added
         >>> ids.keep(first[:8], 'softmax mixes channels')
-        >>> ids.kept()[ids.find(second)].sum()
+        True
+        >>> int(ids.kept()[ids.find(second)].sum())
         8
     """
 

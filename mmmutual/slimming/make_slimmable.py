@@ -40,8 +40,8 @@ def make_slimmable_(
         ValueError: If ``widths`` is out of range, or as ``plan_slimming``. The model is as before then.
 
     Examples:
-        >>> mmmutual.make_slimmable_(model, widths=(1.0, 0.5))
-        >>> mmmutual.set_width(model, 0.5)
+        >>> mmmutual.make_slimmable_(detector, widths=(1.0, 0.5))
+        >>> mmmutual.set_width(detector, 0.5)
     """
     widths = check_ratios(widths)
     plan_slimming(model, slim, filter_fn).apply_(widths)

@@ -37,8 +37,16 @@ def plan_slimming(model: nn.Module, scope: str = 'backbone', filter_fn: FilterFn
             if nothing of its backbone slims.
 
     Examples:
-        >>> plan = plan_slimming(model)
+        >>> plan = plan_slimming(detector)
         >>> print(plan)
+        +RetinaNet, scope backbone-----+--------+---------------+---------------+
+        | part      | layers that slim | groups | multiply-adds | of which slim |
+        +-----------+------------------+--------+---------------+---------------+
+        | backbone  |         40 of 40 |     12 |         78.7% |        100.0% |
+        | neck      |           4 of 8 |      0 |          7.2% |         13.6% |
+        | bbox_head |           0 of 4 |      0 |         14.1% |          0.0% |
+        | all       |         44 of 52 |     12 |        100.0% |         79.7% |
+        +-----------+------------------+--------+---------------+---------------+
         >>> plan.apply_(widths=(1.0, 0.5, 0.25))
     """
     whole = check_scope(scope) == 'detector'

@@ -70,6 +70,7 @@ def test_what_has_no_weights(tmp_path):
         extract_weights(tmp_path / 'none.pth')
 
 
+@pytest.mark.integration
 def test_the_tool(root, tmp_path):
     torch.save(dict(model=layers().state_dict(), args=argparse.Namespace()), tmp_path / 'theirs.pth')
     tool = root / 'tools' / 'model_converters' / 'extract_weights.py'

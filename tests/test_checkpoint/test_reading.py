@@ -1,8 +1,5 @@
 """Checkpoints are whole, safe to load and of the model's architecture, or are refused with a clear message."""
 
-import io
-import os
-import pickle
 import random
 import re
 import shutil
@@ -17,18 +14,7 @@ from mmengine.runner import Runner, load_checkpoint
 from torch import nn
 
 from mmmutual.checkpoint import check_architecture, latest_checkpoint, read_checkpoint
-
-DAMAGED = 'it is cut short, damaged or holds objects other than weights and numbers'
-
-
-class Bait:
-    """An object that calls a function when it is unpickled."""
-
-    def __init__(self, function, *args):
-        self.call = function, args
-
-    def __reduce__(self):
-        return self.call
+from tests.support.checkpoints import DAMAGED, FORMATS, content, layers, refusal
 
 
 class Regression(BaseModel):
@@ -38,45 +24,6 @@ class Regression(BaseModel):
 
     def forward(self, *inputs, mode):
         return dict(loss=self.layer(torch.stack(inputs)).square().mean())
-
-
-def layers() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
-
-
-def content() -> dict:
-    return dict(meta=dict(epoch=1), state_dict=layers().state_dict())
-
-
-def as_zip(value, path) -> bytes:
-    torch.save(value, path)
-    return path.read_bytes()
-
-
-def as_legacy(value, path) -> bytes:
-    torch.save(value, path, _use_new_zipfile_serialization=False)
-    return path.read_bytes()
-
-
-def as_pickle(value, path) -> bytes:
-    path.write_bytes(pickle.dumps(value, protocol=2))
-    return path.read_bytes()
-
-
-FORMATS = pytest.mark.parametrize('write', [as_zip, as_legacy])
-
-
-def refusal(path) -> str:
-    """The one-line message of the refusal, which names the file."""
-    with pytest.raises(ValueError, match=f'^the checkpoint {re.escape(str(path))} ') as caught:
-        read_checkpoint(path)
-    assert '\n' not in str(caught.value)
-    return str(caught.value)
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / 'checkpoint.pth'
 
 
 @pytest.fixture(scope='module')
@@ -217,118 +164,6 @@ class TestDamaged:
         torch.save(value, path)
         assert refusal(path).startswith(f"the checkpoint {path} holds no weights: it has no 'state_dict'. If they have")
         assert refusal(path).endswith(f'python tools/model_converters/extract_weights.py {path} -o weights.pth')
-
-
-class TestUnsafe:
-    @pytest.mark.parametrize('write', [as_zip, as_legacy, as_pickle])
-    @pytest.mark.parametrize(
-        'nest',
-        [
-            lambda bait: bait,
-            lambda bait: dict(state_dict={}, meta=dict(epoch=1, hooks=[dict(bait=bait)])),
-            lambda bait: dict(state_dict=dict(weight=bait)),
-            lambda bait: dict(state_dict={}, message_hub=np.array([bait], dtype=object)),
-        ],
-        ids=['bare', 'meta', 'state_dict', 'numpy'],
-    )
-    @pytest.mark.parametrize(
-        'bait',
-        [
-            lambda folder: Bait(os.mkdir, str(folder)),
-            lambda folder: Bait(exec, f'import os; os.mkdir({str(folder)!r})'),
-        ],
-        ids=['mkdir', 'exec'],
-    )
-    def test_code_is_refused_and_does_not_run(self, bait, nest, write, path, tmp_path):
-        folder = tmp_path / 'executed'
-        write(nest(bait(folder)), path)
-        assert DAMAGED in (message := refusal(path))
-        assert re.search(r'\(UnpicklingError: .*(posix\.mkdir|GLOBAL exec|ObjectDType)', message)
-        assert not re.search('Please|weights_only=|trust', message), "PyTorch's advice is not for users"
-        assert not folder.exists()
-        (pickle.loads(path.read_bytes()) if write is as_pickle else torch.load(path, weights_only=False))
-        assert folder.exists(), 'the bait does nothing: the test shows nothing'
-
-    @FORMATS
-    @pytest.mark.parametrize(
-        'owner', [np.ndarray, torch.Size, Bait(getattr, HistoryBuffer, 'mean')], ids=['array', 'size', 'bait']
-    )
-    def test_getattr_is_for_history_buffers(self, owner, write, path):
-        """Of what a checkpoint may hold, too."""
-        write(dict(state_dict={}, meta=Bait(getattr, HistoryBuffer, 'mean')), path)
-        assert read_checkpoint(path)['meta'] is HistoryBuffer.mean
-        write(dict(state_dict={}, meta=Bait(getattr, owner, '__init__')), path)
-        assert "ValueError: refused to read the attribute '__init__' of <" in refusal(path)
-
-    def test_unknown_class(self, path):
-        torch.save({**content(), 'meta': io.BytesIO()}, path)
-        assert 'GLOBAL _io.BytesIO was not an allowed global' in refusal(path)
-
-
-def checkpoint_of(model: nn.Module, **changes) -> dict:
-    """A checkpoint with some entries changed; None removes one."""
-    state = {**model.state_dict(), **{key.replace('__', '.'): value for key, value in changes.items()}}
-    return dict(state_dict={key: value for key, value in state.items() if value is not None})
-
-
-class TestArchitecture:
-    def test_equal(self):
-        assert check_architecture(layers(), content(), 'a.pth') is None
-
-    def test_prefix_of_parallel_models(self, path):
-        torch.save(checkpoint_of(nn.DataParallel(layers())), path)
-        check_architecture(layers(), read_checkpoint(path), path)
-        inner = nn.ModuleDict({'neck': nn.ModuleDict({'module': layers()})})  # only the first prefix goes
-        torch.save(checkpoint_of(inner), path)
-        check_architecture(inner, read_checkpoint(path), path)
-
-    def test_more_than_the_model_has(self):
-        check_architecture(layers(), checkpoint_of(layers(), head__weight=torch.ones(2)), 'a.pth')
-
-    def test_buffers_missing(self):
-        buffers = dict.fromkeys(name.replace('.', '__') for name, _ in layers().named_buffers())
-        assert len(buffers) == 3
-        check_architecture(layers(), checkpoint_of(layers(), **{f'{name}': None for name in buffers}), 'a.pth')
-
-    @pytest.mark.parametrize(
-        'changes, counts, examples',
-        [
-            ({'0__weight': None}, '1 are missing and 0 have another shape', '0.weight'),
-            (
-                {'0__weight': None, '1__bias': None, '2__bias': None},
-                '3 are missing and 0 have another shape',
-                '0.weight, 1.bias, 2.bias',
-            ),
-            (
-                {'2__weight': torch.ones(5, 4)},
-                '0 are missing and 1 have another shape',
-                r'2.weight \(5, 4\) instead of \(2, 4\)',
-            ),
-            (
-                {'1__bias': None, '2__weight': torch.ones(5, 4)},
-                '1 are missing and 1 have another shape',
-                r'1.bias, 2.weight \(5, 4\) instead of \(2, 4\)',
-            ),
-            (
-                {'1__weight': torch.ones(())},
-                '0 are missing and 1 have another shape',
-                r'1.weight \(\) instead of \(4,\)',
-            ),
-        ],
-    )
-    def test_other(self, changes, counts, examples):
-        with pytest.raises(
-            ValueError,
-            match=(
-                f'^the checkpoint a.pth is of another architecture than the config: of 6 parameters {counts}, '
-                f'for example {examples}$'
-            ),
-        ):
-            check_architecture(layers(), checkpoint_of(layers(), **changes), 'a.pth')
-
-    def test_examples_are_few(self):
-        with pytest.raises(ValueError, match='6 are missing.*for example 0.weight, 0.bias, 1.weight$'):
-            check_architecture(layers(), dict(state_dict={}), 'a.pth')
 
 
 class TestLatest:

@@ -6,13 +6,14 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from tiny import find_hook
 
 from mmmutual.config import build_model
 from mmmutual.config.channel_check import ChannelMismatch, check_colors
 from mmmutual.engine import check_model
 from mmmutual.layers import use_width
 from mmmutual.slimming import input_channels
+from tests.support.small_detectors import retina_head
+from tests.support.tiny import find_hook
 
 
 def detector(slim: str = 'Slimmable', **changes) -> Config:
@@ -24,14 +25,7 @@ def detector(slim: str = 'Slimmable', **changes) -> Config:
         data_preprocessor=dict(type='DetDataPreprocessor', mean=[0.0] * 3, std=[1.0] * 3),
         backbone=dict(type=f'{slim}ResNet', depth=18, norm_eval=False, **widths),
         neck=dict(type=f'{slim}FPN', in_channels=[64, 128, 256, 512], out_channels=32, num_outs=5),
-        bbox_head=dict(
-            type='RetinaHead',
-            num_classes=3,
-            in_channels=32,
-            feat_channels=32,
-            stacked_convs=1,
-            anchor_generator=anchors,
-        ),
+        bbox_head=retina_head(num_classes=3, anchor_generator=anchors),
     )
     config = Config(dict(model=model))
     config.merge_from_dict({f'model.{name.replace("__", ".")}': value for name, value in changes.items()})

@@ -7,11 +7,11 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from tiny import find_hook
 
 import mmmutual
 from mmmutual.config import format_changes, load_config, make_mutual, make_mutual_with_plan, write_mutual
 from mmmutual.slimming import format_share
+from tests.support.tiny import find_hook
 
 RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 WIDTHS, SCALES = (1.0, 0.5, 0.25), (1.0, 0.6)
@@ -173,6 +173,7 @@ def test_a_run_of_it_can_be_killed_and_resumed(retinanet, mutual):
     assert made.default_hooks.checkpoint.type == 'CheckpointHook'
 
 
+@pytest.mark.integration
 def test_only_options_that_a_backbone_has_are_set():
     """SSD's VGG takes no frozen_stages; EfficientNet counts its frozen stages from 0."""
     ssd = make_mutual(load_config('mmdet::ssd/ssd300_coco.py'), WIDTHS, SCALES)

@@ -5,14 +5,14 @@ import json
 import re
 
 import pytest
-import small_coco
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config
-from small_coco import all_of, notes, refusal
 
 from mmmutual.datasets import check_data
 from mmmutual.datasets.coco_data import left_by_filter
 from mmmutual.datasets.coco_entries import read_entries
+from tests.support import small_coco
+from tests.support.small_coco import all_of, notes, refusal
 
 
 def scaled(one):

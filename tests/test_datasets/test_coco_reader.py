@@ -10,9 +10,9 @@ from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation import CocoMetric
 from mmdet.evaluation.metrics import coco_metric, ov_coco_metric
 from mmdet.registry import DATASETS
-from small_coco import dataset, write
 
 from mmmutual.upstream import set_coco_reader
+from tests.support.small_coco import dataset, write
 
 DATA_SETS = (CocoDataset, Objects365V1Dataset, Objects365V2Dataset)
 METRICS = (CocoMetric, ov_coco_metric.OVCocoMetric)
@@ -58,6 +58,7 @@ def test_metrics_read_with_it(kind, tmp_path):
         assert isinstance(kind(str(path))._coco_api, Reader)
 
 
+@pytest.mark.integration
 def test_an_import_leaves_the_stock_reader(root):
     """Programs that call no tool read as mmdet does."""
     code = (

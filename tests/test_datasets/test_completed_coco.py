@@ -11,21 +11,18 @@ import torch
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation import CocoMetric
-from mmdet.evaluation.metrics import coco_metric
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.runner import Runner
 from pycocotools import mask as mask_utils
-from small_coco import CLASSES, content, dataset, write
 
 from mmmutual.datasets import check_data
 from mmmutual.datasets.completed_coco import CompletedCOCO, complete, read_completed
+from tests.support.small_coco import CLASSES, content, dataset, write
 
 
 @pytest.fixture(autouse=True)
-def _read_completed(monkeypatch):
-    monkeypatch.setattr(CocoDataset, 'COCOAPI', CocoDataset.COCOAPI)
-    monkeypatch.setattr(coco_metric, 'COCO', coco_metric.COCO)
+def _read_completed():
     read_completed()
 
 

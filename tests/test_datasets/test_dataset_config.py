@@ -4,15 +4,13 @@ import contextlib
 import os
 
 import pytest
-import small_coco
-from mmdet.datasets import CocoDataset, Objects365V1Dataset, Objects365V2Dataset
-from mmdet.datasets.api_wrappers import COCO
-from mmdet.evaluation.metrics import coco_metric
+from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
-from small_coco import all_of, notes, refusal
 
 from mmmutual.datasets import check_data
 from mmmutual.datasets.completed_coco import read_completed
+from tests.support import small_coco
+from tests.support.small_coco import all_of, notes, refusal
 
 
 class TestClasses:
@@ -123,11 +121,8 @@ class TestSubclasses:
         assert "annotations[0] with id 1 has no 'bbox'" in refusal(config(kind))
 
     @pytest.mark.parametrize('kind', ['Objects365V1Dataset', 'Objects365V2Dataset'])
-    def test_of_mmdet_that_sort_categories_or_images(self, kind, config, tmp_path, monkeypatch):
+    def test_of_mmdet_that_sort_categories_or_images(self, kind, config, tmp_path):
         """Their objects are checked, before and after the reader is replaced."""
-        monkeypatch.setattr(coco_metric, 'COCO', coco_metric.COCO)
-        for owner in (CocoDataset, Objects365V1Dataset, Objects365V2Dataset):
-            monkeypatch.setattr(owner, 'COCOAPI', COCO)
         settings = small_coco.training(tmp_path, type=kind)
         assert 'no object is left' in refusal(settings)
         read_completed()

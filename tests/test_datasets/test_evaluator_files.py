@@ -3,11 +3,11 @@
 import shutil
 
 import pytest
-import small_coco
 from mmengine.config import Config
-from small_coco import refusal
 
 from mmmutual.datasets import check_data
+from tests.support import small_coco
+from tests.support.small_coco import refusal
 
 
 def reads(root, name: str, **options) -> Config:

@@ -5,12 +5,12 @@ import re
 import cv2
 import numpy as np
 import pytest
-import small_coco
 from mmengine.config import Config
 from PIL import Image
 
 from mmmutual.datasets import check_data
 from mmmutual.datasets.image_files import ImageLoading, check_headers
+from tests.support import small_coco
 
 STORED, UPRIGHT = (64, 48), (48, 64)  # the test photos are stored lying
 

@@ -13,6 +13,7 @@ def base(root, name='mutual_mask_rcnn_r50') -> Config:
     return Config.fromfile(root / 'configs' / f'{name}.py')
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize('name', ['mutual_mask_rcnn_r50', 'mutual_faster_rcnn_r50', 'us_net_mask_rcnn_r50'])
 @pytest.mark.parametrize(('width', 'base_channels'), [(1.0, 64), (0.75, 48), (0.5, 32), (0.25, 16), (0.501, 32)])
 def test_a_narrow_stock_detector_is_the_first_candidate(name, width, base_channels, root):

@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from deployed import detector_config, trained
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import nn
@@ -12,6 +11,7 @@ from torch import nn
 import mmmutual
 from mmmutual.deploy import export_subnet
 from mmmutual.evaluation import count_parameters
+from tests.support.deployed import detector_config, trained
 
 
 @pytest.fixture(scope='module')

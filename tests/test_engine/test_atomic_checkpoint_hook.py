@@ -4,11 +4,11 @@ import os
 
 import pytest
 from mmengine.fileio import get_file_backend
-from tiny import build_runner, tiny_config, without_validation
 
 from mmmutual.checkpoint import read_checkpoint
 from mmmutual.engine import AtomicCheckpointHook
 from mmmutual.engine.hooks.atomic_checkpoint_hook import AtomicBackend
+from tests.support.tiny import build_runner, tiny_config, without_validation
 
 
 class Killed(BaseException):
@@ -39,6 +39,7 @@ def fail_at(monkeypatch, file: str, function: str) -> None:
     monkeypatch.setattr(os, function, failing)
 
 
+@pytest.mark.integration
 def test_a_kill_before_the_renaming_leaves_the_former_checkpoint(tiny_data, tmp_path, monkeypatch):
     runner = runner_for(tiny_data, tmp_path, max_keep_ckpts=1)
     fail_at(monkeypatch, '.epoch_2_part.pth', 'replace')
@@ -49,12 +50,14 @@ def test_a_kill_before_the_renaming_leaves_the_former_checkpoint(tiny_data, tmp_
     assert read_checkpoint(tmp_path / 'epoch_1.pth')['meta']['epoch'] == 1
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(('keep', 'left'), [(1, [3]), (2, [2, 3]), (-1, [1, 2, 3])])
 def test_as_many_checkpoints_are_kept_as_were_asked_for(keep, left, tiny_data, tmp_path):
     runner_for(tiny_data, tmp_path, max_keep_ckpts=keep).train()
     assert names(tmp_path) == [f'epoch_{epoch}.pth' for epoch in left]
 
 
+@pytest.mark.integration
 def test_the_best_checkpoint_goes_after_the_better_one_is_there(tiny_data, tmp_path):
     runner = runner_for(tiny_data, tmp_path, save_best=['a', 'b'], rule='greater')
     hook = next(hook for hook in runner.hooks if isinstance(hook, AtomicCheckpointHook))
@@ -76,6 +79,7 @@ def test_the_best_checkpoint_goes_after_the_better_one_is_there(tiny_data, tmp_p
     assert names(tmp_path) == ['best_a_epoch_1.pth', 'best_b_epoch_0.pth']
 
 
+@pytest.mark.integration
 def test_what_is_written_anew_is_not_deleted(tiny_data, tmp_path):
     """After a resume, the best checkpoint may get its former name again."""
     runner = runner_for(tiny_data, tmp_path, save_best='a', rule='greater')
@@ -88,6 +92,7 @@ def test_what_is_written_anew_is_not_deleted(tiny_data, tmp_path):
     assert names(tmp_path) == ['best_a_epoch_0.pth']
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize('save_best', ['a', ['a', 'b']], ids=str)
 def test_a_copy_of_a_work_dir_leaves_the_original_alone(save_best, tiny_data, tmp_path):
     """The resumed run knows its former best checkpoint by the original's path."""

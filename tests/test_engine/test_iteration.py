@@ -8,13 +8,13 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
-from tiny import build_runner, find_hook, tiny_config, without_validation
 from torch import nn
 
 from mmmutual.engine import SoftLabelDistillation, Subnet
 from mmmutual.engine.iteration import MutualIteration
 from mmmutual.engine.loss_guard import LossGuard
 from mmmutual.layers import SlimLinear, get_width
+from tests.support.tiny import build_runner, find_hook, tiny_config, without_validation
 
 SUBNETS = [Subnet(1.0), Subnet(0.75), Subnet(0.5)]
 

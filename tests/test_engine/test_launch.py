@@ -1,23 +1,20 @@
 """Errors of the user's input end the tools with one sentence, before a model is built."""
 
-import importlib.util
-import re
-import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 from mmdet.datasets import CocoDataset
-from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation.metrics import coco_metric
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from torch import nn
 
 from mmmutual.datasets.completed_coco import CompletedCOCO
 from mmmutual.engine import clear_errors, prepare
 from mmmutual.engine.loss_guard import LossGuard
 from mmmutual.layers import check_ratio
+from tests.support.tools import load_tool
 
 
 def model_from(checkpoint) -> dict:
@@ -32,24 +29,9 @@ def missing_data() -> dict:
     return dict(dataset=dict(type='CocoDataset', ann_file='nowhere.json'))
 
 
-def run_tool(root, folder, name: str, *arguments) -> str:
-    """What a tool prints on stderr when it refuses its input: no traceback, and nothing is left behind."""
-    before = sorted(folder.rglob('*'))
-    command = [sys.executable, str(root / 'tools' / name), *map(str, arguments)]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
-    assert result.returncode == 1, result.stderr
-    assert 'Traceback' not in result.stderr
-    assert sorted(folder.rglob('*')) == before
-    return result.stderr[result.stderr.index('error: ') :]
-
-
 @pytest.fixture
-def train_tool(root):
-    """The module tools/train.py."""
-    spec = importlib.util.spec_from_file_location('train_tool', root / 'tools' / 'train.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def train_tool():
+    return load_tool('train.py')
 
 
 @pytest.fixture(autouse=True)
@@ -134,8 +116,6 @@ class TestPrepare:
     @pytest.mark.parametrize('rank', ['0', '1'])
     def test_each_process_completes_annotations(self, rank, monkeypatch):
         monkeypatch.setenv('RANK', rank)
-        monkeypatch.setattr(CocoDataset, 'COCOAPI', COCO)
-        monkeypatch.setattr(coco_metric, 'COCO', COCO)
         prepare(without_data(), ('test',))
         assert CocoDataset.COCOAPI is coco_metric.COCO is CompletedCOCO
 
@@ -190,117 +170,3 @@ class TestPrepare:
         monkeypatch.setenv('LOCAL_RANK', '0')
         config = train_tool.read_config(train_tool.parse_args())
         assert prepare(without_data(config.model), ('train',)) is None
-
-
-class TestStart:
-    """What tools/train.py checks of the checkpoint it starts from."""
-
-    STATE = dict(state_dict=nn.Linear(1, 1).state_dict(), meta=dict(epoch=1, iter=2), message_hub={})
-
-    def config(self, work_dir, **options) -> ConfigDict:
-        return ConfigDict(work_dir=str(work_dir), **options)
-
-    def test_damaged(self, train_tool, tmp_path):
-        (tmp_path / 'cut.pth').write_bytes(b'PK')
-        with pytest.raises(ValueError, match='cut.pth cannot be read'):
-            train_tool.check_start(self.config(tmp_path, load_from=str(tmp_path / 'cut.pth')))
-
-    def test_newest_of_the_work_dir_is_gone(self, train_tool, tmp_path):
-        (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_3.pth'))
-        with pytest.raises(FileNotFoundError, match='there is no checkpoint file .*epoch_3.pth'):
-            train_tool.check_start(self.config(tmp_path, resume=True))
-
-    @pytest.mark.parametrize('lost', ['meta', 'message_hub'])
-    def test_weights_are_no_run_to_resume(self, lost, train_tool, tmp_path):
-        path = str(tmp_path / 'weights.pth')
-        torch.save({key: value for key, value in self.STATE.items() if key != lost}, path)
-        with pytest.raises(ValueError, match=rf'no state of a run to resume.* --cfg-options load_from={path}$'):
-            train_tool.check_start(self.config(tmp_path, load_from=path, resume=True))
-        train_tool.check_start(self.config(tmp_path, load_from=path))
-        torch.save(self.STATE, path)
-        train_tool.check_start(self.config(tmp_path, load_from=path, resume=True))
-
-    @pytest.mark.parametrize('options', [{}, dict(resume=True), dict(load_from='https://host/file.pth')], ids=str)
-    def test_nothing_to_read(self, options, train_tool, tmp_path):
-        train_tool.check_start(self.config(tmp_path, **options))
-
-    @pytest.mark.parametrize(
-        ('loop', 'text'),
-        [
-            (
-                dict(max_epochs=1),
-                r'nothing was left to train: a.pth is epoch 1 of 1\. To train on, set train_cfg.max_epochs',
-            ),
-            (dict(max_iters=2), 'is iter 2 of 2'),
-            (dict(max_epochs=2), '^$'),
-            (dict(max_iters=3), '^$'),
-        ],
-        ids=str,
-    )
-    def test_a_finished_run_says_so(self, loop, text, train_tool):
-        assert re.search(text, train_tool.finished(ConfigDict(train_cfg=loop, load_from='a.pth'), self.STATE))
-
-
-class TestMixedPrecision:
-    """What --amp makes of a config."""
-
-    def made(self, train_tool, **wrapper) -> dict:
-        config = ConfigDict(optim_wrapper=wrapper)
-        train_tool.use_mixed_precision(config)
-        return config.optim_wrapper
-
-    @pytest.mark.parametrize('wrapper', [dict(type='OptimWrapper'), dict(type='mmengine.OptimWrapper'), {}], ids=str)
-    def test_of_a_plain_wrapper(self, wrapper, train_tool):
-        assert self.made(train_tool, **wrapper) == dict(type='AmpOptimWrapper', loss_scale='dynamic')
-
-    @pytest.mark.parametrize(
-        'wrapper',
-        [
-            dict(type='AmpOptimWrapper', loss_scale=512.0),
-            dict(type='AmpOptimWrapper', dtype='bfloat16'),
-            dict(type='AmpOptimWrapper', loss_scale=dict(init_scale=2.0)),
-        ],
-        ids=str,
-    )
-    def test_a_config_that_sets_it_up_itself_stays(self, wrapper, train_tool, monkeypatch):
-        said = []
-        monkeypatch.setattr(train_tool, 'print_log', lambda message, **_: said.append(message))
-        assert self.made(train_tool, **wrapper) == wrapper
-        assert said[0].startswith('--amp changes nothing: the config has an AmpOptimWrapper, with loss_scale=')
-
-    def test_another_wrapper_is_named(self, train_tool):
-        with pytest.raises(ValueError, match="--amp puts .* but the config has optim_wrapper.type='ApexOptimWrapper'"):
-            self.made(train_tool, type='ApexOptimWrapper')
-
-
-class TestTools:
-    def test_training_without_data_says_how_to_get_it(self, root, tmp_path):
-        message = run_tool(root, tmp_path, 'train.py', root / 'configs' / 'mutual_mask_rcnn_r50.py')
-        assert message.startswith(
-            'error: train_dataloader: there is no annotation file data/coco/annotations/instances_train2017.json.'
-        )
-        assert 'COCO 2017 belongs in data/coco: annotations/instances_{train,val}2017.json, train2017/*.jpg' in message
-        assert 'python tools/misc/download_coco.py' in message
-        assert 'python tools/train.py configs/mutual_mask_rcnn_r18_shapes.py' in message
-
-    def test_evaluating_a_truncated_checkpoint(self, root, tmp_path):
-        torch.save(nn.Linear(9, 9).state_dict(), tmp_path / 'cut.pth')
-        (tmp_path / 'cut.pth').write_bytes((tmp_path / 'cut.pth').read_bytes()[:-50])
-        message = run_tool(root, tmp_path, 'test.py', root / 'configs' / 'mutual_mask_rcnn_r50.py', 'cut.pth')
-        assert message.startswith('error: the checkpoint cut.pth cannot be read: it is cut short, damaged or holds')
-
-    def test_evaluating_another_architecture(self, root, tmp_path, tiny_data):
-        """Of the same model in another size, for one weight."""
-        stem = nn.Conv2d(3, 64, 7, bias=False).state_dict(prefix='backbone.conv1.')
-        torch.save(dict(state_dict=stem, meta={}), tmp_path / 'other.pth')
-        message = run_tool(
-            root, tmp_path, 'test.py', root / 'configs' / 'mutual_mask_rcnn_r18_shapes.py', 'other.pth',
-            '--cfg-options', f'test_dataloader.dataset.data_root={tiny_data}/',
-            f'test_evaluator.ann_file={tiny_data}/annotations/val.json', '--work-dir', f'{tiny_data}-work',
-        )  # fmt: skip
-        assert message.startswith('error: the checkpoint other.pth is of another architecture than the config: of ')
-        assert 'are missing and 1 have another shape, for example ' in message
-
-    def test_config_that_is_not_there(self, root, tmp_path):
-        message = run_tool(root, tmp_path, 'train.py', 'configs/none.py')
-        assert message.startswith('error: ') and 'configs/none.py' in message

@@ -8,11 +8,11 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.hooks import Hook
 from mmengine.structures import InstanceData
-from tiny import build_runner, find_hook, tiny_retinanet, without_validation
 
 from mmmutual.engine import MutualLearningHook, SandwichSampler
 from mmmutual.engine.loss_guard import LossGuard
 from mmmutual.layers import SlimBatchNorm2d, get_width
+from tests.support.tiny import build_runner, find_hook, tiny_retinanet, without_validation
 
 FAULTY = 1  # the second iteration
 NARROW_SCALE = next(s.scale for s in SandwichSampler((1.0, 0.75, 0.5, 0.25), (1.0, 0.75, 0.5)).sample(FAULTY)[3:])
@@ -58,6 +58,7 @@ def messages_of(runner) -> list[str]:
     return messages
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(('width', 'scale'), [(1.0, 1.0), (0.25, NARROW_SCALE)])
 def test_raise_says_where_and_takes_no_step(width, scale, tiny_data, tmp_path):
     runner = runner_for(tiny_data, tmp_path, 'raise')
@@ -79,6 +80,7 @@ def train_with(data, work_dir, width: float, factor: float, change=lambda runner
     return runner, fault, messages
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(('width', 'scale'), [(1.0, 1.0), (0.25, NARROW_SCALE)])
 def test_skip_is_a_pass_without_gradient_and_statistics(width, scale, tiny_data, tmp_path):
     runner, fault, messages = train_with(tiny_data, tmp_path / 'skip', width, math.inf)
@@ -160,6 +162,7 @@ def test_what_is_no_loss_is_not_looked_at():
     assert LossGuard('raise').after_forward(torch.nn.Identity(), losses, 'here') is losses
 
 
+@pytest.mark.integration
 def test_infinite_gradients_are_left_to_mixed_precision(tiny_data, tmp_path, monkeypatch):
     """GradScaler skips the step and halves its scale; the losses are finite."""
     monkeypatch.setattr('mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available', lambda: True)

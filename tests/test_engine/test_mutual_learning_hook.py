@@ -6,43 +6,13 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
-from tiny import build_runner, find_hook, run_training, tiny_config, tiny_retinanet, without_validation
 from torch import nn
 
 from mmmutual.engine import MutualLearningHook, SandwichSampler, rescale_batch
 from mmmutual.engine.hooks.iteration_seed_hook import TRAINING, _seed
 from mmmutual.layers import SlimBatchNorm2d, SlimConv2d, SlimLinear, get_width, set_width
-
-ITERATIONS, SEED = 4, 5
-LEARNING_RATE = {tiny_config: 0.01, tiny_retinanet: 1e-4}
-
-
-def config_for(case: str, data, work_dir) -> Config:
-    """The config of a case: SGD, four iterations, everything else as in the case."""
-    make = tiny_retinanet if case in ('amp', 'with_cp') else tiny_config
-    config = without_validation(make(data, work_dir))
-    config.optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=LEARNING_RATE[make], momentum=0.9))
-    config.randomness.seed = SEED
-    hook = find_hook(config)
-    if case == 'mean':
-        hook.loss_reduction = 'mean'
-    elif case == 'distill':
-        hook.scales = (1.0, 0.75)  # a batch norm of two values has a gradient that magnifies rounding
-        config.optim_wrapper.optimizer.lr = 1e-4
-        hook.distill = dict(type='PearsonDistillation', module='neck.fpn_convs.0', loss_weight=2.0)
-    elif case == 'with_cp':
-        hook.scales = (1.0, 0.75)  # as above
-    elif case == 'clip':
-        config.optim_wrapper.clip_grad = dict(max_norm=0.5)
-    elif case == 'accumulate':
-        config.optim_wrapper.accumulative_counts = 2
-    elif case == 'amp':
-        config.optim_wrapper.update(type='AmpOptimWrapper', dtype='bfloat16')
-    elif case == 'iterations':
-        config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=ITERATIONS, val_interval=100)
-        config.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
-        config.default_hooks.checkpoint.by_epoch = False
-    return config
+from tests.support.mutual_trainings import ITERATIONS, SEED, config_for
+from tests.support.tiny import build_runner, find_hook, run_training
 
 
 def train_by_hand(config: Config, case: str) -> nn.Module:
@@ -93,6 +63,7 @@ def decorrelation(student: tuple, teacher: tuple, scale: float) -> torch.Tensor:
     return 1 - torch.stack(coefficients).mean()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize('case', ['sum', 'mean', 'clip', 'accumulate', 'amp', 'iterations', 'distill', 'with_cp'])
 def test_an_iteration_is_four_passes_and_one_step(case, tiny_data, tmp_path, monkeypatch):
     # MMEngine's AMP refuses to start without a GPU, though its autocast runs on the CPU
@@ -115,6 +86,7 @@ def test_an_iteration_is_four_passes_and_one_step(case, tiny_data, tmp_path, mon
     assert changed > 50
 
 
+@pytest.mark.integration
 def test_losses_are_logged_for_each_width(tiny_data, tmp_path):
     runner = run_training(config_for('sum', tiny_data, tmp_path))
     scalars = runner.message_hub.log_scalars
@@ -125,6 +97,7 @@ def test_losses_are_logged_for_each_width(tiny_data, tmp_path):
     assert not any('w1/' in name for name in scalars)
 
 
+@pytest.mark.integration
 def test_logged_losses_are_not_multiplied(tiny_data, tmp_path):
     first = [
         run_training(config_for(case, tiny_data, tmp_path / case)).message_hub.get_scalar('train/loss').data[0][0]
@@ -133,6 +106,7 @@ def test_logged_losses_are_not_multiplied(tiny_data, tmp_path):
     assert first[0] == pytest.approx(first[1])
 
 
+@pytest.mark.integration
 def test_the_model_is_left_at_its_widest_without_hooks(tiny_data, tmp_path):
     model = run_training(config_for('sum', tiny_data, tmp_path)).model
     assert get_width(model) == 1.0
@@ -141,6 +115,7 @@ def test_the_model_is_left_at_its_widest_without_hooks(tiny_data, tmp_path):
     assert 'train_step' not in vars(model)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize('counts', [1, 2])
 def test_the_optimizer_wrapper_takes_single_steps_afterwards(counts, tiny_data, tmp_path):
     config = config_for('sum', tiny_data, tmp_path)
@@ -158,6 +133,7 @@ def test_the_optimizer_wrapper_takes_single_steps_afterwards(counts, tiny_data, 
     assert changed == ([True] * 4 if counts == 1 else [False, True, False, True])
 
 
+@pytest.mark.integration
 def test_an_epoch_that_was_interrupted_is_repeated(tiny_data, tmp_path):
     config = config_for('sum', tiny_data, tmp_path)
     config.train_dataloader.update(batch_size=1)
@@ -168,6 +144,7 @@ def test_an_epoch_that_was_interrupted_is_repeated(tiny_data, tmp_path):
     assert (runner.iter, runner.max_iters) == (3, 2)
 
 
+@pytest.mark.integration
 def test_a_training_continues_after_an_interruption(tiny_data, tmp_path):
     models = []
     for interrupted in (False, True):
@@ -202,6 +179,7 @@ def test_several_optimizers_are_refused():
         MutualLearningHook(widths=(1.0, 0.5)).before_train(runner)
 
 
+@pytest.mark.integration
 def test_single_small_images_train_at_every_scale(tiny_data, tmp_path):
     config = config_for('sum', tiny_data, tmp_path)
     config.train_dataloader.update(batch_size=1)
@@ -250,64 +228,3 @@ def test_it_trains_the_grid_of_the_model_by_default():
     MutualLearningHook(widths=(1.0, 0.5)).check(nn.Sequential(SlimLinear(16, 16)), {})
     with pytest.raises(ValueError, match=r'num_subnets must be at least 2 for widths \(0.75, 0.5, 0.25\), but got 1'):
         MutualLearningHook(num_subnets=1).check(model, {})
-
-
-def stock(config: Config) -> None:
-    config.model.backbone.update(type='ResNet')
-    config.model.backbone.pop('widths')
-    config.model.neck.update(type='FPN')
-
-
-def unknown_width(config: Config) -> None:
-    find_hook(config).widths = (1.0, 0.6)
-
-
-def frozen_norms(config: Config) -> None:
-    config.model.backbone.norm_eval = True
-
-
-def frozen_stage(config: Config) -> None:
-    config.model.backbone.frozen_stages = 1
-
-
-@pytest.mark.parametrize(
-    ('change', 'text'),
-    [
-        (stock, 'MaskRCNN has no slimmable layer.*Swap its backbone for SlimmableResNet'),
-        (unknown_width, r'width 0.6 has no batch-norm statistics.*\[1.0, 0.75, 0.5, 0.25\]'),
-        (frozen_norms, r'backbone.bn1 is frozen.*no statistics for the widths \[0.75, 0.5, 0.25\].*norm_eval=False'),
-        (frozen_stage, r'backbone.bn1 is frozen.*frozen_stages=-1'),
-    ],
-)
-def test_what_cannot_be_trained_is_an_error_before_the_first_iteration(change, text, tiny_data, tmp_path):
-    config = config_for('sum', tiny_data, tmp_path)
-    change(config)
-    runner = build_runner(config)
-    with pytest.raises(ValueError, match=text):
-        runner.train()
-    assert runner.iter == 0
-
-
-def test_layers_that_are_fused_at_full_width_are_refused(tiny_data, tmp_path):
-    config = config_for('sum', tiny_data, tmp_path)
-    config.efficient_conv_bn_eval = ['backbone']
-    with pytest.raises(ValueError, match=r"efficient_conv_bn_eval=\['backbone'\] fuses slimmable layers of backbone"):
-        build_runner(config).train()
-
-
-def test_sync_bn_is_refused(tiny_data, tmp_path):
-    runner = build_runner(config_for('sum', tiny_data, tmp_path))
-    runner.cfg.sync_bn = 'torch'
-    with pytest.raises(ValueError, match="sync_bn='torch' would replace the slimmable batch norms.*SlimSyncBN"):
-        runner.train()
-
-
-def test_batch_norms_outside_the_slimmable_modules_are_named(tiny_data, tmp_path, caplog):
-    config = config_for('sum', tiny_data, tmp_path)
-    config.model.roi_head.mask_head.norm_cfg = dict(type='BN')
-    config.log_level = 'WARNING'
-    runner = build_runner(config)
-    messages = []
-    runner.logger.handlers[0].emit = lambda record: messages.append(record.getMessage())
-    runner.train()
-    assert any('2 batch norms outside the slimmable modules' in m and 'mask_head' in m for m in messages)

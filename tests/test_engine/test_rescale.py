@@ -1,127 +1,39 @@
-import copy
 import math
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmcv.transforms import Compose
-from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, Resize
-from mmdet.models import DetDataPreprocessor
+from mmdet.datasets.transforms import Resize
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
-from mmdet.structures.mask import BitmapMasks, PolygonMasks, mask_target
-from mmengine.config import ConfigDict
-from mmengine.dataset import pseudo_collate
+from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.structures import BaseDataElement, InstanceData
 from PIL import Image
 
 from mmmutual.engine import rescale_batch
 from mmmutual.engine.rescale import rescale_as
-
-SIZES = ((97, 131), (120, 80))  # height, width
-SCALES = (1.0, 0.8, 0.6, 0.4, 0.25)
-DIVISOR, PAD_VALUE = 32, -7.0
-BIG, PIXEL, CORNER, CROWD = range(4)  # the objects of each image
-
-every_scale = pytest.mark.parametrize('scale', SCALES)
-smaller = pytest.mark.parametrize('scale', SCALES[1:])
-both_masks = pytest.mark.parametrize('kind', [PolygonMasks, BitmapMasks])
-
-
-def draw(height: int, width: int, kind=PolygonMasks, empty: bool = False) -> dict:
-    """A loaded image: a smooth gradient, a big octagon, one pixel, a rectangle to the corner and a crowd."""
-    y, x = np.mgrid[:height, :width]
-    gradient = np.stack([255 * x / width, 255 * y / height, 128 + 100 * np.sin(x / 20) * np.cos(y / 25)], axis=-1)
-    h, w = height, width
-    boxes = [(5, 8, 0.7 * w, 0.8 * h), (20, 30, 21, 31), (0.5 * w, 0.6 * h, w, h), (0.3 * w, 2, 0.6 * w, 0.3 * h)]
-    masks = PolygonMasks([[octagon(*box) if i == BIG else corners(*box)] for i, box in enumerate(boxes)], h, w)
-    masks.masks[CORNER].append(corners(2, h - 9, 12, h - 2))  # an object of two parts
-    keep = np.arange(0 if empty else len(boxes))
-    masks = masks[keep]
-    return dict(
-        img=gradient.astype(np.uint8),
-        img_shape=(h, w),
-        ori_shape=(2 * h, 2 * w),  # the pipeline has halved it
-        scale_factor=(0.5, 0.5),
-        gt_bboxes=HorizontalBoxes(torch.tensor(boxes, dtype=torch.float32)[keep].reshape(-1, 4)),
-        gt_bboxes_labels=np.arange(4)[keep],
-        gt_masks=masks if kind is PolygonMasks else BitmapMasks(masks.to_ndarray().astype(np.uint8), h, w),
-        gt_ignore_flags=(np.arange(4) == CROWD)[keep],
-        gt_seg_map=((x // 9 + y // 11) % 5).astype(np.uint8),
-        ignore_index=255,
-        proposals=np.array([[0, 0, w, h], [3.5, 4, 9, 21]], dtype=np.float32),
-        proposals_scores=np.array([0.9, 0.8], dtype=np.float32),
-    )
-
-
-def corners(x1: float, y1: float, x2: float, y2: float) -> np.ndarray:
-    return np.array([x1, y1, x2, y1, x2, y2, x1, y2], dtype=np.float64)
-
-
-def octagon(x1: float, y1: float, x2: float, y2: float) -> np.ndarray:
-    angles = (np.arange(8) + 0.5) * math.pi / 4
-    points = np.stack([np.cos(angles), np.sin(angles)], axis=1) / np.cos(math.pi / 8)
-    return (((points + 1) / 2) * (x2 - x1, y2 - y1) + (x1, y1)).ravel()
-
-
-def preprocessor(**options) -> DetDataPreprocessor:
-    defaults = dict(pad_size_divisor=DIVISOR, pad_value=PAD_VALUE, pad_mask=True, pad_seg=True)
-    return DetDataPreprocessor(mean=[120.0] * 3, std=[60.0] * 3, **{**defaults, **options})
-
-
-def collate(images: list[dict], *transforms) -> dict:
-    """A loader's batch."""
-    return pseudo_collate([Compose([*transforms, PackDetInputs()])(copy.deepcopy(image)) for image in images])
-
-
-def batch_of(kind=PolygonMasks, *transforms, **options) -> dict:
-    """A preprocessed batch of two images of different sizes."""
-    return preprocessor(**options)(collate([draw(*size, kind) for size in SIZES], *transforms), True)
-
-
-def rescaled(batch: dict, scale: float) -> tuple[torch.Tensor, list[DetDataSample]]:
-    return rescale_batch(batch['inputs'], batch['data_samples'], scale, DIVISOR, PAD_VALUE)
-
-
-def bitmaps(masks) -> np.ndarray:
-    return masks.to_ndarray().astype(bool)
-
-
-def border(bitmap: np.ndarray) -> np.ndarray:
-    """Pixels that have both values among themselves and their eight neighbours."""
-    on = torch.from_numpy(bitmap)[None].float()
-    return (F.max_pool2d(on, 3, 1, 1) != -F.max_pool2d(-on, 3, 1, 1))[0].numpy()
-
-
-def extents(bitmap: np.ndarray) -> np.ndarray:
-    rows, columns = np.nonzero(bitmap.any(1))[0], np.nonzero(bitmap.any(0))[0]
-    return np.array([columns[0], rows[0], columns[-1], rows[-1]])
-
-
-def centre(bitmap: np.ndarray) -> np.ndarray:
-    return np.argwhere(bitmap).mean(0) + 0.5
-
-
-def plain(value):
-    """Nested lists and dicts of all content, ready to compare."""
-    if isinstance(value, BaseDataElement):
-        return dict(type=type(value).__name__, meta=plain(value.metainfo), data=plain(dict(value.items())))
-    if isinstance(value, (BitmapMasks, PolygonMasks)):
-        return [type(value).__name__, value.height, value.width, plain(value.masks)]
-    if isinstance(value, HorizontalBoxes):
-        return ['HorizontalBoxes', plain(value.tensor)]
-    if isinstance(value, (torch.Tensor, np.ndarray)):
-        return [str(value.dtype), value.tolist()]
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def assert_close(actual, expected, tolerance: float = 1e-4) -> None:
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
+from tests.support.annotated_batches import (
+    DIVISOR,
+    PAD_VALUE,
+    PIXEL,
+    SIZES,
+    assert_close,
+    batch_of,
+    bitmaps,
+    border,
+    both_masks,
+    collate,
+    corners,
+    draw,
+    every_scale,
+    extents,
+    plain,
+    preprocessor,
+    rescaled,
+    smaller,
+)
 
 
 @every_scale
@@ -239,85 +151,6 @@ def test_ground_truth_that_is_not_padded(kind, scale):
         assert plain(other.gt_instances) == plain(sample.gt_instances)
         assert other.gt_sem_seg.sem_seg.equal(sample.gt_sem_seg.sem_seg)
         assert other.gt_sem_seg.ignore_index == 255  # mmdet's padding drops it
-
-
-@every_scale
-@both_masks
-@pytest.mark.parametrize('first', [0, 1])
-def test_an_image_without_objects(first, kind, scale):
-    drawn = [draw(*size, kind, empty=index == first) for index, size in enumerate(SIZES)]
-    images, samples = rescaled(preprocessor()(collate(drawn), True), scale)
-    assert images.isfinite().all()
-    assert [len(sample.gt_instances) for sample in samples] == [3 * (index != first) for index in range(2)]
-    nothing = samples[first].gt_instances
-    assert nothing.bboxes.shape == (0, 4)
-    assert nothing.labels.shape == (0,)
-    assert (nothing.masks.height, nothing.masks.width) == images.shape[-2:]
-
-
-@every_scale
-@both_masks
-def test_objects_survive_to_the_mask_targets(kind, scale):
-    batch = batch_of(kind)
-    images, samples = rescaled(batch, scale)
-    config = ConfigDict(mask_size=28)
-    for before, after in zip(batch['data_samples'], samples):
-        assert len(after.gt_instances) == 3
-        assert len(after.ignored_instances) == 1
-        targets = []
-        for instances in (before.gt_instances, after.gt_instances):
-            assert instances.bboxes.isfinite().all()
-            targets.append(mask_target([instances.bboxes.clone()], [torch.arange(3)], [instances.masks], config))
-            assert targets[-1].shape == (3, 28, 28)
-            assert targets[-1].isfinite().all()
-        differing = (targets[0] != targets[1]).float().mean((1, 2))
-        assert differing[BIG] < 0.08
-        assert differing[CORNER] < 0.12
-
-
-@smaller
-@pytest.mark.parametrize('poly2mask', [True, False])
-def test_a_crowd_region_in_run_lengths(poly2mask, scale):
-    size, on = (40, 50), np.zeros((40, 50), dtype=np.uint8)
-    on[8:32, 10:45] = 1
-    flat = on.ravel(order='F')
-    counts = np.diff(np.r_[0, np.nonzero(np.diff(flat))[0] + 1, flat.size]).tolist()
-    crowd = dict(bbox=[10, 8, 45, 32], bbox_label=1, ignore_flag=1, mask=dict(size=size, counts=counts))
-    thing = dict(bbox=[1, 2, 30, 30], bbox_label=0, ignore_flag=0, mask=[corners(1, 2, 30, 30).tolist()])
-    image = dict(img=np.zeros((*size, 3), np.uint8), img_shape=size, ori_shape=size, instances=[thing, crowd])
-    loaded = collate([image], LoadAnnotations(with_bbox=True, with_mask=True, poly2mask=poly2mask))
-    _, (sample,) = rescaled(preprocessor()(loaded, True), scale)
-    assert len(sample.gt_instances) == len(sample.ignored_instances) == 1
-    h, w = sample.img_shape
-    assert_close(sample.ignored_instances.bboxes[0], np.multiply([10, 8, 45, 32], [w / 50, h / 40] * 2))
-    edges = extents(bitmaps(sample.gt_instances.masks)[0]) + [0, 0, 1, 1]
-    assert_close(edges, np.multiply([1, 2, 30, 30], [w / 50, h / 40] * 2), 1)
-    if poly2mask:  # without it, mmdet drops what is no polygon
-        edges = extents(bitmaps(sample.ignored_instances.masks)[0]) + [0, 0, 1, 1]
-        assert_close(edges, np.multiply([10, 8, 45, 32], [w / 50, h / 40] * 2), 0.6)
-
-
-@smaller
-def test_bitmaps_neither_shift_nor_shrink(scale):
-    random = np.random.default_rng(0)
-    y, x = np.mgrid[:160, :240] + 0.5
-    places = zip(random.uniform(30, 130, 200), random.uniform(30, 210, 200), random.uniform(6, 20, 200))
-    discs = np.stack([np.hypot(y - row, x - column) < radius for row, column, radius in places])
-    sample = DetDataSample(metainfo=dict(img_shape=(160, 240)))
-    sample.gt_instances = InstanceData(masks=BitmapMasks(discs.astype(np.uint8), 160, 240))
-    _, (small,) = rescale_batch(torch.zeros(1, 3, 160, 240), [sample], scale)
-    after = bitmaps(small.gt_instances.masks)
-    shifts = [centre(there) / scale - centre(here) for here, there in zip(discs, after)]
-    assert_close(np.mean(shifts, axis=0), [0, 0], 0.05 / scale)  # pixels; with the nearest ones it is 0.5 to 1.5
-    assert_close(np.mean(after.sum((1, 2)) / scale**2 / discs.sum((1, 2))), 1, 0.05)
-
-
-def test_a_pixel_is_on_where_half_of_it_was():
-    on = np.random.default_rng(0).random((3, 16, 24)) < 0.5
-    sample = DetDataSample(metainfo=dict(img_shape=(16, 24)))
-    sample.gt_instances = InstanceData(masks=BitmapMasks(on.astype(np.uint8), 16, 24))
-    _, (half,) = rescale_batch(torch.zeros(1, 3, 16, 24), [sample], 0.5)
-    assert np.array_equal(bitmaps(half.gt_instances.masks), on.reshape(3, 8, 2, 12, 2).mean((2, 4)) >= 0.5)
 
 
 @every_scale

@@ -44,6 +44,7 @@ def test_the_plot_is_a_staircase_with_a_point_for_each_that_is_the_best(tmp_path
     assert axis.xaxis.get_major_formatter()(1.25, 0) == '1.25'
 
 
+@pytest.mark.integration
 def test_the_tool_takes_files_and_folders(tmp_path, root):
     tool = [sys.executable, str(root / 'tools' / 'analysis_tools' / 'compare_fronts.py')]
     (tmp_path / 'run' / '1').mkdir(parents=True)

@@ -88,6 +88,7 @@ def test_the_model_is_left_as_it_was(detector):
     assert grid[1.0, (600, 1000)] > grid[0.5, (600, 1000)] > grid[0.5, (300, 500)]
 
 
+@pytest.mark.integration
 def test_a_whole_grid(detector):
     """Each of 28 cells costs less than its wider and its larger neighbour."""
     widths, sizes = (1.0, 0.9, 0.8, 0.7, 0.5, 0.4, 0.25), [(600, 1000), (480, 800), (360, 600), (240, 400)]

@@ -27,6 +27,7 @@ def stock_narrow(config, width: float) -> nn.Module:
     return MODELS.build(config)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize('name', ['mutual_mask_rcnn_r18_shapes', 'mutual_faster_rcnn_r50'])
 def test_equal_to_the_narrow_stock_detector(name, root):
     config = Config.fromfile(root / f'configs/{name}.py').model

@@ -4,9 +4,9 @@ import pytest
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner import save_checkpoint
-from tiny import ROOT
 
 from mmmutual.evaluation.query_table.fill import _test_widths
+from tests.support.tiny import ROOT
 
 
 @pytest.fixture

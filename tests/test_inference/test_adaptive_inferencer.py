@@ -1,104 +1,22 @@
 """AdaptiveInferencer on a tiny detector with random weights."""
 
-import hashlib
 import json
-import shutil
 import threading
 
 import mmcv
 import numpy as np
 import pytest
 import torch
-from mmdet.registry import MODELS
-from tiny import build_runner, tiny_config
 
 import mmmutual
-from mmmutual.config import load_config
-from mmmutual.engine import calibrate
-from mmmutual.evaluation import Cell, QueryTable
-from mmmutual.inference import AdaptiveInferencer
-
-WIDTHS, SCALES = (1.0, 0.75, 0.5, 0.25), (1.0, 0.5)
-
-
-def table(widths=WIDTHS, **changes) -> QueryTable:
-    """A cell costs width x scale, 100 ms and 100 multiply-adds at most, and reaches as much."""
-    cells = [
-        Cell(width, scale, round(100 * width * scale), 1, {'box mAP': width * scale}, 100 * width * scale)
-        for width in widths
-        for scale in SCALES
-    ]
-    context = dict(
-        config='', checkpoint='', checkpoint_sha256='', size=[64, 64], device='', threads=1, batch_size=1, versions={},
-        created='',
-    )  # fmt: skip
-    return QueryTable(tuple(cells), {**context, **changes})
-
-
-@pytest.fixture(scope='module')
-def setting(tiny_data, tmp_path_factory):
-    """A config and a checkpoint with statistics for every width."""
-    folder = tmp_path_factory.mktemp('inferencer')
-    config = tiny_config(tiny_data, folder / 'work')
-    torch.manual_seed(0)
-    model = MODELS.build(config.model)
-    model.init_weights()
-    calibrate(model, list(build_runner(config.copy()).train_dataloader)[:2], widths=WIDTHS)
-    torch.save(
-        dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=list(config.classes)))),
-        folder / 'model.pth',
-    )
-    config.dump(folder / 'config.py')
-    return folder
-
-
-@pytest.fixture(scope='module')
-def shared(setting) -> AdaptiveInferencer:
-    return make(setting, table=table())
-
-
-@pytest.fixture
-def inferencer(shared) -> AdaptiveInferencer:
-    shared.controller = None
-    shared.clock = Clock(lambda subnet: 100 * subnet.width * subnet.scale, shared)
-    return shared
-
-
-@pytest.fixture
-def images(tiny_data) -> list[str]:
-    return sorted(map(str, (tiny_data / 'val').iterdir()))
-
-
-class Clock:
-    """Goes on by a sub-network's latency in milliseconds between the start and the end of a batch."""
-
-    def __init__(self, latency, inferencer) -> None:
-        self.latency, self.inferencer, self.calls, self.seconds = latency, inferencer, 0, 0.0
-
-    def __call__(self) -> float:
-        self.calls += 1
-        if self.calls % 2 == 0:
-            self.seconds += self.latency(self.inferencer.subnet) / 1e3
-        return self.seconds
-
-
-def make(setting, **kwargs) -> AdaptiveInferencer:
-    arguments = dict(model=setting / 'config.py', weights=setting / 'model.pth', device='cpu', show_progress=False)
-    return AdaptiveInferencer(**{**arguments, **kwargs})
-
-
-def cells(result) -> list[tuple[float, float]]:
-    return [(cell['width'], cell['scale']) for cell in result['cells']]
-
-
-def same(first, second) -> bool:
-    return json.dumps(first['predictions']) == json.dumps(second['predictions'])
+from tests.support.inferencers import WIDTHS, Clock, cells, make, same
+from tests.support.tiny import build_runner, tiny_config
 
 
 @pytest.mark.parametrize(('width', 'scale'), [(1.0, 1.0), (0.5, 1.0), (1.0, 0.5), (0.25, 0.5)])
-def test_predictions_are_those_of_the_evaluation(inferencer, setting, tiny_data, images, width, scale):
+def test_predictions_are_those_of_the_evaluation(inferencer, tiny_detector, tiny_data, images, width, scale):
     """The reference is MMEngine's loader over the scaled data set, and the model at that width."""
-    config = tiny_config(tiny_data, setting / 'reference')
+    config = tiny_config(tiny_data, tiny_detector / 'reference')
     loader = mmmutual.engine.scale_pipeline(config.test_dataloader, scale)
     loader.batch_size = 1
     runner = build_runner(config)
@@ -215,19 +133,6 @@ def test_a_width_without_statistics_is_an_error_and_changes_nothing(inferencer, 
         inferencer(images[0], scale=1.5)
 
 
-def test_without_a_table_a_width_runs_and_a_budget_is_an_error(setting, images):
-    plain = make(setting)
-    assert cells(plain(images[0], width=0.25)) == [(0.25, 1.0)]
-    for wish in (dict(budget_ms=30), dict(budget_flops=1e9), dict(target_ms=30)):
-        with pytest.raises(ValueError, match=r'need a query table: write one with tools/analysis_tools/query_table.py'):
-            plain(images[0], **wish)
-
-
-def test_a_table_is_read_from_its_file(setting, images, tmp_path):
-    table().save(tmp_path / 'table.json')
-    assert cells(make(setting, table=tmp_path / 'table.json')(images[0], budget_ms=76)) == [(0.75, 1.0)]
-
-
 def test_threads_wait_for_each_other(inferencer, images):
     """Each thread's predictions are those of its own width."""
     expected = {width: inferencer(images, width=width) for width in WIDTHS}
@@ -245,10 +150,10 @@ def test_threads_wait_for_each_other(inferencer, images):
         assert same(results[width], expected[width]) and cells(results[width]) == [(width, 1.0)] * len(images)
 
 
-def test_two_inferencers_in_two_threads_do_not_disturb_each_other(setting, images):
+def test_two_inferencers_in_two_threads_do_not_disturb_each_other(tiny_detector, images):
     """Each has its width, and its scale, while the other runs at another."""
     cases = ((1.0, 1.0), (0.25, 0.5))
-    inferencers = [make(setting) for _ in cases]
+    inferencers = [make(tiny_detector) for _ in cases]
     expected = [inferencer(images, width=width, scale=scale) for inferencer, (width, scale) in zip(inferencers, cases)]
     results, start = {}, threading.Barrier(len(cases))
 
@@ -264,93 +169,3 @@ def test_two_inferencers_in_two_threads_do_not_disturb_each_other(setting, image
     for index, case in enumerate(cases):
         for result in results[index]:
             assert same(result, expected[index]) and cells(result) == [case] * len(images)
-
-
-def test_wrong_files_are_named(setting, tmp_path):
-    with pytest.raises(FileNotFoundError, match='there is no config file nowhere.py'):
-        make(setting, model='nowhere.py')
-    with pytest.raises(FileNotFoundError, match='there is no checkpoint file nowhere.pth'):
-        make(setting, weights='nowhere.pth')
-    with pytest.raises(FileNotFoundError, match='there is no query table nowhere.json'):
-        make(setting, table='nowhere.json')
-    with pytest.raises(TypeError, match='model must be a config or its file, but got None'):
-        make(setting, model=None)
-    torch.save(dict(state_dict={'backbone.conv1.weight': torch.zeros(1)}), tmp_path / 'other.pth')
-    with pytest.raises(ValueError, match='is of another architecture than the config'):
-        make(setting, weights=tmp_path / 'other.pth')
-
-
-class Harmful:
-    def __reduce__(self):
-        return print, ('executed',)
-
-
-def test_nothing_in_a_checkpoint_is_executed(setting, tmp_path, capsys):
-    content = torch.load(setting / 'model.pth', weights_only=True)
-    torch.save({**content, 'extra': Harmful()}, tmp_path / 'harmful.pth')
-    with pytest.raises(ValueError, match='damaged or holds objects other than weights'):
-        make(setting, weights=tmp_path / 'harmful.pth')
-    assert 'executed' not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize('same', [True, False])
-def test_a_table_of_another_checkpoint_is_told(same, setting, monkeypatch):
-    messages = []
-    monkeypatch.setattr(
-        'mmmutual.inference.adaptive_inferencer.print_log', lambda message, **kwargs: messages.append(message)
-    )
-    digest = hashlib.sha256((setting / 'model.pth').read_bytes()).hexdigest() if same else 'another'
-    make(setting, table=table(checkpoint_sha256=digest, checkpoint='epoch_3.pth'))
-    assert len(messages) == (0 if same else 1)
-    assert same or 'the query table was made for another checkpoint (epoch_3.pth)' in messages[0]
-
-
-def test_folders_as_cameras_name_their_files(inferencer, images, tmp_path):
-    for name, image in zip(('IMG_0001.PNG', 'b.png'), images):
-        shutil.copy(image, tmp_path / name)
-    assert same(inferencer(str(tmp_path)), inferencer(images[:2]))
-    (tmp_path / 'b.png').unlink()
-    assert len(inferencer(tmp_path)['predictions']) == 1
-    (tmp_path / 'IMG_0001.PNG').unlink()
-    with pytest.raises(ValueError, match=f'the folder {tmp_path} has no file that ends in'):
-        inferencer(str(tmp_path))
-
-
-def test_grey_arrays_and_files(inferencer, setting, images, tmp_path):
-    """A detector for grey images takes colours too, and one for colours grey images."""
-    grey = mmcv.imread(images[0], flag='grayscale')
-    assert same(inferencer(grey), inferencer(mmcv.gray2bgr(grey)))
-    with pytest.raises(ValueError, match='the model takes images of 3 channels'):
-        inferencer(np.zeros((64, 64, 4), np.uint8))
-    config = load_config(setting / 'config.py')
-    config.model.backbone.in_channels = 1
-    config.model.data_preprocessor.update(mean=[100.0], std=[50.0], bgr_to_rgb=False)
-    config.test_dataloader.dataset.pipeline[0].color_type = 'grayscale'
-    model = MODELS.build(config.model)
-    torch.save(
-        dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=['a'] * 4))), tmp_path / 'grey.pth'
-    )
-    ours = AdaptiveInferencer(config, tmp_path / 'grey.pth', device='cpu', show_progress=False)
-    assert same(ours(images[0]), ours(mmcv.imread(images[0], flag='grayscale')))
-    assert len(ours(mmcv.imread(images[0]))['predictions']) == 1
-
-
-def test_a_stock_config_is_noticed(setting, tmp_path):
-    config = load_config(setting / 'config.py')
-    config.model.backbone.type, config.model.neck.type = 'ResNet', 'FPN'
-    config.model.backbone.pop('widths')
-    with pytest.raises(ValueError, match=rf'was trained mutually, .* beside it: {setting}/config.py'):
-        AdaptiveInferencer(config, setting / 'model.pth', device='cpu')
-
-
-@pytest.mark.parametrize('same', [True, False])
-def test_other_classes_in_the_checkpoint_are_told(same, setting, monkeypatch, tmp_path):
-    messages = []
-    monkeypatch.setattr('mmmutual.checkpoint.classes.print_log', lambda message, **kwargs: messages.append(message))
-    content = torch.load(setting / 'model.pth', weights_only=True)
-    classes = content['meta']['dataset_meta']['classes']
-    content['meta']['dataset_meta']['classes'] = classes if same else classes[::-1]
-    torch.save(content, tmp_path / 'model.pth')
-    assert make(setting, weights=tmp_path / 'model.pth').model.dataset_meta['classes'][0] == classes[0 if same else -1]
-    assert len(messages) == (0 if same else 1)
-    assert same or "detections have the checkpoint's names" in messages[0]

@@ -1,17 +1,12 @@
 """The latency controller, in the simulation that benchmarks/controller_simulation.py draws."""
 
-import sys
-from pathlib import Path
 from statistics import fmean, median
 
 import pytest
 
+from benchmarks.controller_simulation import STEADY, TARGET_MS, make_cells, recovery, simulate, split, switches
 from mmmutual.evaluation import Cell
 from mmmutual.inference import LatencyController
-
-sys.path.insert(0, str(Path(__file__).parents[2] / 'benchmarks'))
-
-from controller_simulation import STEADY, TARGET_MS, make_cells, recovery, simulate, split, switches  # noqa: E402
 
 
 def controller(cells=None, target_ms=TARGET_MS, **kwargs) -> LatencyController:

@@ -13,32 +13,21 @@ from mmengine.utils.dl_utils.parrots_wrapper import SyncBatchNorm
 from torch import nn
 
 import mmmutual
-from mmmutual.layers import (
-    SlimBatchNorm2d,
-    SlimConv2d,
-    SlimConvTranspose2d,
-    SlimConvWS2d,
-    SlimGroupNorm,
-    SlimLinear,
-    SlimSyncBatchNorm2d,
-    SwitchableBatchNorm2d,
-    slim_layer_,
-    unslim_layer_,
-)
+from mmmutual import layers
 from mmmutual.models import SlimmableResNet
 from mmmutual.upstream import in_backward
 
 WIDTHS = (1.0, 0.5)
 COUNTERPARTS = [
-    (nn.Conv2d, SlimConv2d),
-    (ConvWS2d, SlimConvWS2d),
-    (nn.ConvTranspose2d, SlimConvTranspose2d),
-    (nn.Linear, SlimLinear),
-    (nn.BatchNorm2d, SlimBatchNorm2d),
-    (nn.BatchNorm2d, SwitchableBatchNorm2d),
-    (nn.SyncBatchNorm, SlimSyncBatchNorm2d),
-    (SyncBatchNorm, SlimSyncBatchNorm2d),
-    (nn.GroupNorm, SlimGroupNorm),
+    (nn.Conv2d, layers.SlimConv2d),
+    (ConvWS2d, layers.SlimConvWS2d),
+    (nn.ConvTranspose2d, layers.SlimConvTranspose2d),
+    (nn.Linear, layers.SlimLinear),
+    (nn.BatchNorm2d, layers.SlimBatchNorm2d),
+    (nn.BatchNorm2d, layers.SwitchableBatchNorm2d),
+    (nn.SyncBatchNorm, layers.SlimSyncBatchNorm2d),
+    (SyncBatchNorm, layers.SlimSyncBatchNorm2d),
+    (nn.GroupNorm, layers.SlimGroupNorm),
 ]
 
 
@@ -52,7 +41,7 @@ def test_init_cfg_reaches_a_layer_by_the_names_of_its_stock_class(stock, slim):
         assert (model.layer.weight == 0.25).all() and (model.layer.bias == 0.5).all(), name
 
 
-@pytest.mark.parametrize('kind', [SlimBatchNorm2d, SlimSyncBatchNorm2d, SwitchableBatchNorm2d])
+@pytest.mark.parametrize('kind', [layers.SlimBatchNorm2d, layers.SlimSyncBatchNorm2d, layers.SwitchableBatchNorm2d])
 def test_batch_norms_without_bias(kind):
     slim, stock = kind(16, bias=False, widths=WIDTHS), nn.BatchNorm2d(16, bias=False)
     x = torch.rand(2, 16, 4, 4)
@@ -62,7 +51,7 @@ def test_batch_norms_without_bias(kind):
 
 
 def test_group_norm_without_bias():
-    slim, stock, x = SlimGroupNorm(16, 4, bias=False), nn.GroupNorm(4, 16, bias=False), torch.rand(2, 16, 4, 4)
+    slim, stock, x = layers.SlimGroupNorm(16, 4, bias=False), nn.GroupNorm(4, 16, bias=False), torch.rand(2, 16, 4, 4)
     assert torch.equal(slim(x), stock(x))
     mmmutual.set_width(slim, 0.5)
     assert slim(x[:, :8]).shape == (2, 8, 4, 4)
@@ -71,11 +60,11 @@ def test_group_norm_without_bias():
 @pytest.mark.parametrize(
     ('kind', 'sizes'),
     [
-        (SlimConv2d, (4, 8, 3)),
-        (SlimConvTranspose2d, (4, 8, 3)),
-        (SlimLinear, (4, 8)),
-        (SlimBatchNorm2d, (8,)),
-        (SlimGroupNorm, (8, 2)),
+        (layers.SlimConv2d, (4, 8, 3)),
+        (layers.SlimConvTranspose2d, (4, 8, 3)),
+        (layers.SlimLinear, (4, 8)),
+        (layers.SlimBatchNorm2d, (8,)),
+        (layers.SlimGroupNorm, (8, 2)),
     ],
 )
 def test_skip_init(kind, sizes):
@@ -85,12 +74,12 @@ def test_skip_init(kind, sizes):
 @pytest.mark.parametrize(
     'layer',
     [
-        SlimConv2d(16, 16, 3, groups=16),
-        SlimConv2d(16, 16, 3),
-        SlimConvTranspose2d(16, 16, 2),
-        SlimLinear(6, 4),
-        SlimGroupNorm(16, 4),
-        SlimBatchNorm2d(16, widths=WIDTHS).eval(),
+        layers.SlimConv2d(16, 16, 3, groups=16),
+        layers.SlimConv2d(16, 16, 3),
+        layers.SlimConvTranspose2d(16, 16, 2),
+        layers.SlimLinear(6, 4),
+        layers.SlimGroupNorm(16, 4),
+        layers.SlimBatchNorm2d(16, widths=WIDTHS).eval(),
     ],
 )
 @pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning', 'ignore::DeprecationWarning')
@@ -104,12 +93,12 @@ def test_mmengine_counts_a_grouped_network():
     def network(conv):
         return nn.Sequential(conv(3, 16, 3), conv(16, 16, 3, groups=16), conv(16, 8, 1))
 
-    flops = [get_model_complexity_info(network(conv), (3, 16, 16))['flops'] for conv in (nn.Conv2d, SlimConv2d)]
+    flops = [get_model_complexity_info(network(conv), (3, 16, 16))['flops'] for conv in (nn.Conv2d, layers.SlimConv2d)]
     assert flops[0] == flops[1] > 0
 
 
 def test_a_symbolic_trace_keeps_slimmable_layers_as_leaves():
-    network = nn.Sequential(SlimConv2d(3, 16, 3), SlimBatchNorm2d(16, widths=WIDTHS), nn.ReLU())
+    network = nn.Sequential(layers.SlimConv2d(3, 16, 3), layers.SlimBatchNorm2d(16, widths=WIDTHS), nn.ReLU())
     graph = torch.fx.symbolic_trace(network)
     x = torch.rand(2, 3, 8, 8)
     for width in WIDTHS:
@@ -152,7 +141,7 @@ def test_a_stock_checkpoint_loads_into_a_model_without_memory():
 
 def test_switchable_parameters_of_a_loaded_checkpoint_are_separate():
     with torch.device('meta'):
-        norm = SwitchableBatchNorm2d(16, widths=WIDTHS)
+        norm = layers.SwitchableBatchNorm2d(16, widths=WIDTHS)
     norm.load_state_dict(nn.BatchNorm2d(16).state_dict(), assign=True)
     assert norm.weight_at_0_5.data_ptr() != norm.weight.data_ptr()
 
@@ -161,10 +150,10 @@ def test_switchable_parameters_of_a_loaded_checkpoint_are_separate():
 def test_a_parametrization_added_to_a_slimmable_layer_outlives_it(layer):
     x = torch.rand(1, 16, 6, 6)
     kind, expected = type(layer), layer(x)
-    slim_layer_(layer, WIDTHS)
+    layers.slim_layer_(layer, WIDTHS)
     nn.utils.parametrizations.weight_norm(layer)
     torch.testing.assert_close(layer(x), expected)
-    unslim_layer_(layer)
+    layers.unslim_layer_(layer)
     assert isinstance(layer, kind) and not hasattr(layer, 'slim_out')
     torch.testing.assert_close(layer(x), expected)
     nn.utils.parametrize.remove_parametrizations(layer, 'weight')
@@ -186,7 +175,7 @@ class Checkpointed(nn.Module):
 
     def __init__(self, reentrant: bool) -> None:
         super().__init__()
-        self.conv, self.norm = SlimConv2d(16, 16, 1), SlimBatchNorm2d(16, widths=(1.0, 0.95))
+        self.conv, self.norm = layers.SlimConv2d(16, 16, 1), layers.SlimBatchNorm2d(16, widths=(1.0, 0.95))
         self.reentrant = reentrant
 
     def forward(self, x):

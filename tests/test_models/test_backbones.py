@@ -4,37 +4,21 @@ import copy
 
 import pytest
 import torch
-from masked import assert_narrow_is_masked, randomize
 from mmcv.cnn import VGG, ConvModule
 from mmcv.cnn.vgg import make_vgg_layer
 from mmdet.models import backbones as stock
 from mmdet.models.backbones.resnest import SplitAttentionConv2d
 from mmdet.registry import MODELS
-from narrow import assert_same_gradients, carry_weights
-from test_resnet import GN, randomize_norms, run
 from torch import nn
 
 import mmmutual
 from mmmutual.models.backbones import MobileNetV1, SlimmableVGG
 from mmmutual.slimming import plan_slimming
+from tests.support.backbones import GN, PIECES, assert_narrow_is_stock, hrnet_stages, randomize_norms, regnet, run
+from tests.support.masked import assert_narrow_is_masked, randomize
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 CSP = [[64, 128, 2, True, False], [128, 256, 1, False, True]]  # as in CSPDarknet.arch_settings, with two stages
-
-
-def hrnet_stages(width: float = 1.0) -> dict:
-    """Two modules in the second stage, one in the others, with one block for each branch."""
-    branches = {1: (64,), 2: (32, 64), 3: (32, 64, 128), 4: (32, 64, 128, 256)}
-    return {
-        f'stage{stage}': dict(
-            num_modules=2 if stage == 2 else 1,
-            num_branches=len(channels),
-            block='BOTTLENECK' if stage == 1 else 'BASIC',
-            num_blocks=(1,) * len(channels),
-            num_channels=tuple(int(width * count) for count in channels),
-        )
-        for stage, channels in branches.items()
-    }
 
 
 def narrow_hrnet(width: float) -> stock.HRNet:
@@ -81,10 +65,6 @@ def scaled(kind: type, fixed: dict, **by_width):
     return build
 
 
-def regnet(width: float = 1.0) -> dict:
-    return dict(w0=int(32 * width), wa=32 * width, wm=2.0, group_w=8, depth=6, bot_mul=1.0)
-
-
 def narrow_regnet(width: float) -> stock.RegNet:
     return stock.RegNet(regnet(width), stem_channels=int(32 * width), norm_eval=False)
 
@@ -99,7 +79,6 @@ def narrow_mobilenet_v2(width: float) -> stock.MobileNetV2:
 SMALL = dict(num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(0, 1), depth=50)
 SMALL_CSP = dict(arch_ovewrite=CSP, out_indices=(0, 1, 2))
 CONCATENATED = {r'final_conv\.conv': (1, 2), r'attention\.fc': (2, 2), r'stage2\.1\.conv2\.conv': (1, 4)}
-PIECES = {r'layer\d\.\d\.(conv|bn)1\.': (4, 1), r'\.conv3\.': (1, 4)}
 
 # slimmable class: arguments, what builds the stock network of a width, parts of its layers
 CASES = {
@@ -166,16 +145,7 @@ def test_full_width_is_stock_bit_for_bit(case):
 def test_narrow_width_is_a_narrow_stock_network(case, width, training):
     slim, narrow, parts = build(case).double(), CASES[case][1](width).double(), CASES[case][2]
     randomize_norms(slim)
-    mmmutual.set_width(slim, width)
-    carry_weights(slim, narrow, parts)
-    x = torch.rand(2, 3, 64, 64, dtype=torch.float64)
-    for ours, theirs in zip(run(slim, x, training), run(narrow, x, training), strict=True):
-        torch.testing.assert_close(ours, theirs)
-    assert_same_gradients(slim, narrow, parts)
-    after = copy.deepcopy(narrow)
-    carry_weights(slim, after, parts)  # the running statistics that training updated
-    for name, value in after.state_dict().items():
-        torch.testing.assert_close(value, narrow.state_dict()[name], msg=lambda m, name=name: f'{name}: {m}')
+    assert_narrow_is_stock(slim, narrow, parts, width, training)
 
 
 @pytest.mark.parametrize('case', CASES)
@@ -209,6 +179,7 @@ def test_whole_groups_when_a_width_cuts_one():
     assert slim.layer1[0].conv1(torch.rand(1, 8, 4, 4)).size(1) == 16
 
 
+@pytest.mark.integration
 def test_vgg_loads_the_names_of_torchvision(tmp_path):
     """``features.N`` and, which a backbone leaves out, ``classifier.N``."""
     weights = {name: torch.rand_like(value) for name, value in VGG(16, num_classes=10).state_dict().items()}
@@ -259,6 +230,7 @@ def test_options_that_cannot_slim(options, text):
         MODELS.build(dict(dict(widths=WIDTHS), **options))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     'options',
     [

@@ -6,12 +6,12 @@ import pytest
 import torch
 from mmdet.models import necks as stock
 from mmdet.registry import MODELS
-from narrow import assert_same_gradients
-from test_resnet import randomize_norms
 from torch import nn
 
 import mmmutual
 from mmmutual.layers import Segment
+from tests.support.backbones import randomize_norms
+from tests.support.narrow import assert_same_gradients
 
 WIDTHS = (1.0, 0.75, 0.5)
 CHANNELS = [32, 64, 128]

@@ -1,11 +1,11 @@
 import pytest
 import torch
 from mmdet.models.necks import FPN
-from narrow import assert_same_gradients, carry_weights
 
 import mmmutual
 from mmmutual import SlimmableFPN
 from mmmutual.layers import SlimBatchNorm2d
+from tests.support.narrow import assert_same_gradients, carry_weights
 
 CHANNELS = [32, 64, 128, 256]
 

@@ -3,35 +3,16 @@ import copy
 import pytest
 import torch
 from mmdet.models.backbones import ResNet
-from narrow import assert_same_gradients, carry_weights
 from torch import nn
 
 import mmmutual
 from mmmutual import SlimmableResNet
 from mmmutual.layers import SlimBatchNorm2d, SlimConv2d, SlimGroupNorm, SlimSyncBatchNorm2d
+from tests.support.backbones import GN, randomize_norms, run
+from tests.support.narrow import assert_same_gradients, carry_weights
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
-BN, GN = dict(type='BN', requires_grad=True), dict(type='GN', num_groups=16, requires_grad=True)
-
-
-def randomize_norms(model: nn.Module) -> None:
-    """Affine parameters and statistics as after a training, so that no channel is dead or trivial."""
-    for layer in model.modules():
-        if isinstance(layer, (nn.BatchNorm2d, nn.GroupNorm)):
-            nn.init.uniform_(layer.weight, 0.5, 1.5)
-            nn.init.normal_(layer.bias, std=0.1)
-        for name, buffer in layer.named_buffers(recurse=False):
-            if 'tracked' in name:
-                buffer.fill_(7)
-            else:
-                nn.init.uniform_(buffer, 0.5, 1.5) if 'var' in name else nn.init.normal_(buffer, std=0.1)
-
-
-def run(model: nn.Module, x: torch.Tensor, training: bool = True) -> list[torch.Tensor]:
-    model.train(training)
-    outs = model(x)
-    sum(out.square().mean() for out in outs).backward()
-    return [out.detach() for out in outs]
+BN = dict(type='BN', requires_grad=True)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +57,7 @@ def test_same_seed_same_initial_weights_as_stock():
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize('training', [False, True])
 @pytest.mark.parametrize('options', [{}, dict(deep_stem=True), dict(avg_down=True), dict(norm_cfg=GN)], ids=str)
 @pytest.mark.parametrize('width', [0.75, 0.5, 0.25])
@@ -114,6 +96,7 @@ def test_norms_of_existing_configs_become_slimmable(norm, kind):
     assert {type(layer) for layer in model.modules() if isinstance(layer, nn.Conv2d)} == {SlimConv2d}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize('options', [dict(norm_cfg=dict(type='IN')), dict(conv_cfg=dict(type='ConvWS'))], ids=str)
 @pytest.mark.parametrize('width', [0.75, 0.25])
 def test_other_norms_and_convolutions_slim(width, options):

@@ -6,12 +6,12 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
-from masked import WIDTHS
 from torch import Tensor, nn
-from toy_detector import CHANNELS, SIZE, Mean, Net, between, conv, shuffle, slimming, tokens
 
 import mmmutual
 from mmmutual.slimming import plan_slimming
+from tests.support.masked import WIDTHS
+from tests.support.toy_detector import CHANNELS, SIZE, Mean, Net, between, conv, shuffle, slimming, tokens
 
 
 class Attention(nn.Module):

@@ -5,13 +5,14 @@ from contextlib import contextmanager
 
 import mmdet
 import pytest
-from masked import assert_narrow_is_masked, randomize
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
 
 from mmmutual.slimming import plan_slimming
 from mmmutual.slimming.dry_run import run_whole
+from tests.support.masked import assert_narrow_is_masked, randomize
+from tests.support.small_detectors import shrink_detr
 
 CONFIGS = f'{mmdet.__path__[0]}/.mim/configs'
 WIDTHS = (1.0, 0.6, 0.25)
@@ -73,13 +74,7 @@ def detr() -> dict:
     model = Config.fromfile(f'{CONFIGS}/detr/detr_r50_8xb2-150e_coco.py').model
     model.backbone.update(**SMALL)
     model.neck.update(in_channels=[128], out_channels=32)
-    model.num_queries = 5
-    model.encoder.num_layers = model.decoder.num_layers = 1
-    for part in (model.encoder, model.decoder):
-        for name, layer in part.layer_cfg.items():
-            layer.update(dict(feedforward_channels=64) if name == 'ffn_cfg' else dict(num_heads=2), embed_dims=32)
-    model.positional_encoding.num_feats = 16
-    model.bbox_head.embed_dims = 32
+    shrink_detr(model)
     return model
 
 

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 import torch.utils.checkpoint as cp
 from torch import Tensor
-from toy_detector import CHANNELS, SIZE, Mean, Net, between, maps, shuffle, slimming, tokens
+
+from tests.support.toy_detector import CHANNELS, SIZE, Mean, Net, between, maps, shuffle, slimming, tokens
 
 
 def cached(net: Net, x: Tensor) -> Tensor:

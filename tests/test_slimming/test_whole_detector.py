@@ -8,11 +8,12 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
-from narrow import assert_same_gradients, carry_weights
 
 import mmmutual
 from mmmutual.layers import SlimBatchNorm2d, SlimConvTranspose2d
 from mmmutual.slimming.dry_run import PROPOSALS
+from tests.support.narrow import assert_same_gradients, carry_weights
+from tests.support.small_detectors import shrink_detr
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 CONFIGS = f'{mmdet.__path__[0]}/.mim/configs'
@@ -226,14 +227,8 @@ def small_sparse_rcnn() -> dict:
 def small_dab_detr() -> dict:
     """A detector whose cross attention divides the channels of two concatenated projections among its heads."""
     model = Config.fromfile(f'{CONFIGS}/dab_detr/dab-detr_r50_8xb2-50e_coco.py').model
-    model.num_queries = 5
     model.neck.update(in_channels=[128], out_channels=32)
-    model.encoder.num_layers = model.decoder.num_layers = 1
-    for part in (model.encoder, model.decoder):
-        for name, layer in part.layer_cfg.items():
-            layer.update(dict(feedforward_channels=32) if name == 'ffn_cfg' else dict(num_heads=2), embed_dims=32)
-    model.positional_encoding.num_feats = 16
-    model.bbox_head.embed_dims = 32
+    shrink_detr(model)
     return model
 
 

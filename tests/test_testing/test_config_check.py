@@ -7,10 +7,12 @@ from mmmutual.testing.config_check import check_config
 from mmmutual.testing.config_survey import families, write_table
 
 
+@pytest.mark.integration
 def test_a_stock_config_passes():
     assert 0.2 < check_config('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py') < 0.5
 
 
+@pytest.mark.integration
 def test_a_difference_at_width_one_is_found(monkeypatch):
     exact = SlimConv2d._convolve
     monkeypatch.setattr(SlimConv2d, '_convolve', lambda self, *args: exact(self, *args) * 1.001)
@@ -23,6 +25,7 @@ def test_what_cannot_be_made_mutual_is_named():
         check_config('mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py')
 
 
+@pytest.mark.integration
 def test_each_family_has_one_config():
     found = families()
     assert found['retinanet'].startswith('mmdet::retinanet/') and 'r50' in found['retinanet']

@@ -1,21 +1,11 @@
 """What is done to mmcv's sources before they are compiled; `make install` itself compiles them."""
 
-import sys
-
 import pytest
 
-
-@pytest.fixture
-def build_mmcv(root, monkeypatch):
-    """The tool as a module."""
-    monkeypatch.syspath_prepend(str(root / 'tools' / 'misc'))
-    import build_mmcv
-
-    yield build_mmcv
-    sys.modules.pop('build_mmcv')
+import build_mmcv
 
 
-def test_most_sources_become_two_files(build_mmcv, tmp_path):
+def test_most_sources_become_two_files(tmp_path):
     sources = tmp_path / build_mmcv.SOURCES
     (sources / 'cpu').mkdir(parents=True)
     for name in ('nms.cpp', 'focal_loss.cpp', 'pybind.cpp', 'cpu/nms.cpp', 'cpu/psamask.cpp'):
@@ -29,10 +19,10 @@ def test_most_sources_become_two_files(build_mmcv, tmp_path):
 
 
 @pytest.mark.parametrize('stack', ['onedl', 'openmmlab'])
-def test_both_stacks_name_an_mmcv(build_mmcv, root, stack):
+def test_both_stacks_name_an_mmcv(root, stack):
     assert 'mmcv==' in build_mmcv.mmcv_requirement(root / 'requirements' / f'{stack}.txt')
 
 
-def test_a_file_without_mmcv_is_refused(build_mmcv, root):
+def test_a_file_without_mmcv_is_refused(root):
     with pytest.raises(ValueError, match=r'torch.txt has no line for mmcv with a version, such as onedl-mmcv==2.3.6'):
         build_mmcv.mmcv_requirement(root / 'requirements' / 'torch.txt')

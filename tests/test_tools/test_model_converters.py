@@ -11,11 +11,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
-from published_reference import PublishedReference
 
 import mmmutual
 from mmmutual.checkpoint import convert_published, read_checkpoint
 from mmmutual.layers import SlimBatchNorm2d, SwitchableBatchNorm2d
+from tests.support.published_reference import PublishedReference
 
 QUARTERS = (0.25, 0.5, 0.75, 1.0)
 FILES = {  # the widths that the repositories' apps/*.yml list

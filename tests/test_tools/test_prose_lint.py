@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+
 from prose import ROOT, RULES, ProseLinter
 from prose_text import markdown_prose, python_prose
 

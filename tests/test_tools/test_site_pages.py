@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import site_pages
 
 REPOSITORY = 'https://github.com/mmmutual/mmmutual'

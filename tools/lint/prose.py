@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
-from prose_text import markdown_prose, python_prose
 from proselint.checks import __register__ as stock_checks
 from proselint.registry import CheckRegistry
 from proselint.registry.checks import Check, CheckFlags
 from proselint.registry.checks.engine import Fancy, RegexOptions
 from proselint.registry.checks.types import ExistenceSimple
 from proselint.tools import LintFile
+
+from prose_text import markdown_prose, python_prose
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = Path(__file__).with_name('prose_rules.yml')

@@ -27,10 +27,10 @@ class SlimmableResNet(SlimmableBackbone, ResNet):
         ValueError: If ``widths`` is invalid.
 
     Examples:
-        >>> backbone = SlimmableResNet(50, widths=(1.0, 0.5))
+        >>> backbone = SlimmableResNet(18, widths=(1.0, 0.5))
         >>> mmmutual.set_width(backbone, 0.5)
         >>> [tuple(level.shape) for level in backbone(torch.rand(1, 3, 64, 64))]
-        [(1, 128, 16, 16), (1, 256, 8, 8), (1, 512, 4, 4), (1, 1024, 2, 2)]
+        [(1, 32, 16, 16), (1, 64, 8, 8), (1, 128, 4, 4), (1, 256, 2, 2)]
     """
 
     def __init__(self, depth: int, widths: Sequence[float], **kwargs) -> None:

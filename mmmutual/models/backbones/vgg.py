@@ -34,7 +34,7 @@ class SlimmableVGG(VGG, BaseModule):
         ValueError: If ``widths`` is invalid, or with ``num_classes``: its classifier needs all channels.
 
     Examples:
-        >>> backbone = SlimmableVGG(16, widths=(1.0, 0.5))
+        >>> backbone = SlimmableVGG(11, widths=(1.0, 0.5))
         >>> mmmutual.set_width(backbone, 0.5)
         >>> [tuple(level.shape) for level in backbone(torch.rand(1, 3, 64, 64))]
         [(1, 64, 16, 16), (1, 128, 8, 8), (1, 256, 4, 4), (1, 256, 2, 2)]

@@ -1,0 +1,51 @@
+"""Small detectors with random layers and operations: a narrow network is the full one with some channels absent."""
+
+import pytest
+import torch
+
+from mmmutual.slimming import plan_slimming
+from tests.support.graph_operations import FINE, MIXING, PAIRS
+from tests.support.masked import assert_narrow_is_masked, randomize
+from tests.support.random_graphs import LAYERS, GraphDetector
+
+SEEDS, BATCH = 240, 20
+WIDTHS = (1.0, 0.9, 0.75, 0.6, 0.5, 0.25, 0.15)
+shares: dict[int, float] = {}
+drawn: set[str] = set()
+
+
+def check(seed: int) -> float | None:
+    """The share of multiply-adds that slims; None if nothing of the backbone does."""
+    model = GraphDetector(seed).double().eval()
+    drawn.update(model.kinds)
+    randomize(model)
+    images = torch.rand(2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        expected = model(images)
+    try:
+        plan = plan_slimming(model, ('backbone', 'detector')[seed % 2])
+    except ValueError as error:
+        assert ' cannot slim: ' in str(error)
+        return None
+    plan.apply_(WIDTHS)
+    with torch.no_grad():
+        assert all(map(torch.equal, model(images), expected))
+    assert_narrow_is_masked(model, lambda net: net(images), WIDTHS)
+    return plan.share
+
+
+@pytest.mark.parametrize('start', range(0, SEEDS, BATCH))
+def test_a_narrow_network_is_the_masked_full_one(start):
+    for seed in range(start, start + BATCH):
+        share = check(seed)
+        if share is not None:
+            shares[seed] = share
+
+
+def test_most_of_them_slim():
+    """So the test above is about networks that slim, with all layers and operations."""
+    if len(shares) < SEEDS // 2:
+        pytest.skip('not all seeds ran')
+    assert len(shares) > 0.6 * SEEDS
+    assert sum(shares.values()) / len(shares) > 0.6
+    assert drawn >= {*FINE, *MIXING, *PAIRS, *LAYERS, 'cat'}

@@ -1,0 +1,21 @@
+"""Files of the repository that pages and benchmarks name exist."""
+
+import re
+
+import mutants
+
+PAGES = ('*.md', 'docs/*.md', 'examples/*.md', 'benchmarks/*.py')
+OF_OTHERS = {('deploy.md', 'tools/deploy.py')}  # MMDeploy's
+NAMED = re.compile(r'(?<![\w./-])(?:tests|tools|benchmarks|demo)/[a-z0-9_/]+\.(?:py|sh)\b')
+
+
+def test_in_pages(root):
+    pages = [page for pattern in PAGES for page in root.glob(pattern)]
+    named = {(page.name, name) for page in pages for name in NAMED.findall(page.read_text())} - OF_OTHERS
+    assert len(named) > 20
+    assert [(page, name) for page, name in sorted(named) if not (root / name).is_file()] == []
+
+
+def test_in_the_list_of_mutants(root):
+    named = {name for file, _, _, tests in mutants.MUTANTS for name in (f'mmmutual/{file}', *tests)}
+    assert [name for name in sorted(named) if not (root / name).is_file()] == []
