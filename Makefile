@@ -106,6 +106,8 @@ lint: $(READY) $(TOOLS)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(VENV)/bin/pydoclint --quiet mmmutual
+	$(VENV)/bin/lint-imports --no-logo
+	$(RUN) -m mypy
 	$(RUN) tools/lint/prose.py
 
 # Separate, so that the environment of the training stays small and the site needs no compiled operators.

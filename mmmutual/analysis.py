@@ -10,7 +10,7 @@ __getattr__ = moved(
             format_count format_table main_metrics measure_latency write_report""",
         'mmmutual.evaluation.plotting': """budgets_of class_colors draw_instances front fronts
             plot_front plot_fronts plot_subnets""",
-        'mmmutual.evaluation.query_table.report': 'write_query_report',
+        'mmmutual.evaluation.query_report': 'write_query_report',
         'mmmutual.inference': 'LatencyController',
     },
 )

@@ -13,6 +13,7 @@ import warnings
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 PIECES = ('torch', 'mmengine', 'mmcv.ops', 'mmdet', 'pycocotools')
 MEND = (
@@ -90,7 +91,9 @@ def operators_advice() -> str | None:
     ``CFLAGS`` in the environment replaces the flags that Python was built with, ``-O3`` among them. Compiled with
     ``CFLAGS=-g``, RoIAlign and NMS run two to three times slower.
     """
-    library = Path(import_module('mmcv._ext').__file__)
+    from .upstream import operators_library
+
+    library = operators_library()
     if optimised(library):
         return None
     name = 'onedl-mmcv' if _installed('onedl-mmcv') else 'mmcv'
@@ -119,13 +122,14 @@ def register_safe_globals() -> None:
     import torch
     from mmengine.logging import HistoryBuffer
 
+    from .upstream import ARRAY_MODULES
+
     classes = [HistoryBuffer, np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in 'bBhHiIlLqQefd?')]
-    rebuild = [value.__reduce__()[0] for value in (np.zeros(1), np.float64(0))]
-    modules = ('numpy.core.multiarray', 'numpy._core.multiarray')  # of NumPy 1 and 2
+    rebuild: list[Any] = [value.__reduce__()[0] for value in (np.zeros(1), np.float64(0))]
     torch.serialization.add_safe_globals(
         [
             *((cls, f'{cls.__module__}.{cls.__name__}') for cls in classes),
-            *((function, f'{module}.{function.__name__}') for function in rebuild for module in modules),
+            *((function, f'{module}.{function.__name__}') for function in rebuild for module in ARRAY_MODULES),
             (_history_buffer_attribute, 'builtins.getattr'),
         ]
     )

@@ -3,23 +3,53 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import torch
 from mmdet.datasets import CocoDataset, Objects365V1Dataset, Objects365V2Dataset
 from mmdet.evaluation.metrics import coco_metric, ov_coco_metric
+from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.optim import OptimWrapper
 from mmengine.runner.loops import _parse_losses, _update_losses
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules._functions import SyncBatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+# The base classes of torch's batch norms and of its convolutions: MMEngine's ``init_cfg`` finds layers by the name of a
+# direct base, and ``isinstance`` has no public class that all batch norms have in common.
+AnyBatchNorm, AnyConv = _BatchNorm, _ConvNd
+
+# The computation of ``nn.SyncBatchNorm``, whose ``forward`` always passes the parameters of all channels.
+sync_batch_norm = SyncBatchNorm.apply
 
 # MMEngine's evaluation loops split the losses off a model's predictions by these two, and offer no public way to do so.
 update_losses, parse_losses = _update_losses, _parse_losses
 
 # Of the unpickler in C only the look-up of classes can be replaced, not what it does to what it has found.
 PythonUnpickler = pickle._Unpickler
+
+
+# The functions that rebuild a tensor, as ``torch.save`` names them in a file: those that read nothing but tensors.
+TENSOR_BUILDERS = frozenset(
+    {
+        ('torch._utils', '_rebuild_parameter'),
+        ('torch._utils', '_rebuild_tensor'),
+        ('torch._utils', '_rebuild_tensor_v2'),
+        ('torch._utils', '_rebuild_tensor_v3'),
+        ('torch.serialization', '_get_layout'),
+    }
+)
+
+# The module of NumPy 1 and that of NumPy 2 whose functions rebuild an array, as a pickle names them.
+ARRAY_MODULES = ('numpy.core.multiarray', 'numpy._core.multiarray')
+
+# The methods of ``XMLDataset`` that read its files: a subclass that overrides one of them may read other files.
+VOC_METHODS = ('load_data_list', 'parse_data_info', '_parse_instance_info', 'sub_data_root')
 
 
 def is_torchscript(path: str | Path) -> bool:
@@ -100,7 +130,7 @@ def coco_ground_truth(metric: BaseMetric) -> object | None:
 def set_coco_reader(reader: type) -> None:
     """Let mmdet's data sets and metrics of COCO files, and their subclasses, read with a class.
 
-    The attribute ``COCOAPI`` of data sets is public and meant to be replaced, but for one class at a time. Metrics have
+    The attribute ``COCOAPI`` of data sets is public and meant to be replaced, one class at a time. Metrics have
     no such attribute: they use the name ``COCO`` of their module.
 
     Args:
@@ -125,3 +155,72 @@ def module_state(module: nn.Module) -> list[tuple[dict, dict]]:
         return []
     own = [vars(module), *(vars(module)[name] for name in ('_parameters', '_buffers', '_modules'))]
     return [(part, dict(part)) for part in own]
+
+
+def check_dimensions(norm: _BatchNorm, x: Tensor) -> None:
+    """Check the number of dimensions of an input; only the ``forward`` of torch's batch norms does it by itself.
+
+    Args:
+        norm: A batch norm.
+        x: An input.
+
+    Raises:
+        ValueError: If the norm does not accept that many dimensions.
+    """
+    norm._check_input_dim(x)
+
+
+def border_padding(conv: _ConvNd) -> list[int]:
+    """The padding that a convolution applies, in the order of ``torch.nn.functional.pad``.
+
+    Torch computes it in the constructor, also for ``padding='same'``, and offers no function that does.
+
+    Args:
+        conv: A convolution.
+
+    Returns:
+        Pixels before and after, of the last dimension first.
+    """
+    return conv._reversed_padding_repeated_twice
+
+
+def output_padding(conv: nn.ConvTranspose2d, x: Tensor, output_size: list[int] | None) -> list[int]:
+    """The padding with which a transposed convolution reaches a size; torch computes it in its ``forward`` only.
+
+    Args:
+        conv: The layer.
+        x: (N, C, H, W) or (C, H, W).
+        output_size: The last two dimensions of the output, or all of them; None is the layer's own padding.
+
+    Returns:
+        Pixels of the height and the width.
+
+    Raises:
+        ValueError: If the layer cannot reach the size.
+    """
+    return conv._output_padding(x, output_size, conv.stride, conv.padding, conv.kernel_size, 2, conv.dilation)
+
+
+def operators_library() -> Path:
+    """The compiled library of mmcv's operators, which is a private module."""
+    return Path(str(import_module('mmcv._ext').__file__))
+
+
+def imported_names(config: Config) -> Collection[str]:
+    """The names that a config in pure Python imports: MMEngine keeps them among its settings."""
+    return getattr(config, '_imported_names', ())
+
+
+def is_package_error(error: ValueError) -> bool:
+    """Whether MMEngine raised an error because a name with ``::`` is not that of a config: only its text tells."""
+    return '_get_package_and_cfg_path' in str(error)
+
+
+def converts_channels(preprocessor: nn.Module) -> bool:
+    """Whether a data preprocessor turns BGR into RGB or back; its arguments are kept under private names only."""
+    return getattr(preprocessor, '_channel_conversion', False)
+
+
+def normalizes(preprocessor: nn.Module) -> bool:
+    """Whether a data preprocessor subtracts a mean; without one, the attribute ``mean`` does not exist."""
+    return getattr(preprocessor, '_enable_normalize', False)

@@ -1,15 +1,48 @@
-"""Private names of upstream packages do what this project needs of them."""
+"""Private names of upstream packages do what this project needs of them.
 
+Tests of the unpickler and the TorchScript files: test_extract_hostile.py; of backwards: test_stock_tools.py; of the
+reader of COCO files: test_coco_reader.py.
+"""
+
+import inspect
+from importlib import import_module
+
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from mmdet.datasets import XMLDataset
 from mmdet.evaluation import CocoMetric
-from mmengine.hooks import CheckpointHook
+from mmdet.models import DetDataPreprocessor
+from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
+from mmengine.model import ImgDataPreprocessor, initialize
 from mmengine.optim import OptimWrapper
 from mmengine.structures import BaseDataElement
 from torch import nn
 
-from mmmutual.upstream import coco_ground_truth, counted_once, drop_hooks, parse_losses, update_losses
+from mmmutual.upstream import (
+    ARRAY_MODULES,
+    TENSOR_BUILDERS,
+    VOC_METHODS,
+    AnyBatchNorm,
+    AnyConv,
+    border_padding,
+    check_dimensions,
+    coco_ground_truth,
+    converts_channels,
+    counted_once,
+    drop_hooks,
+    imported_names,
+    is_package_error,
+    module_state,
+    normalizes,
+    operators_library,
+    output_padding,
+    parse_losses,
+    sync_batch_norm,
+    update_losses,
+)
 
 
 def test_losses_are_split_off_predictions():
@@ -72,12 +105,98 @@ def test_counts_are_restored_after_an_interruption(error):
     assert counts_of(wrapper) == (2, 1, 5, 1)
 
 
-def test_the_methods_that_are_overridden_exist():
-    for name in ('_save_checkpoint_with_step', '_save_best_checkpoint'):
-        assert callable(getattr(CheckpointHook, name))
-
-
 def test_coco_metrics_hold_the_ground_truth_that_copies_share(tmp_path):
     path = tmp_path / 'val.json'
     path.write_text('{"images": [], "annotations": [], "categories": []}')
     assert coco_ground_truth(CocoMetric(ann_file=str(path))).getImgIds() == []
+
+
+def test_all_batch_norms_and_convolutions_have_one_base():
+    for kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm):
+        assert issubclass(kind, AnyBatchNorm)
+    assert issubclass(nn.Conv2d, AnyConv) and issubclass(nn.ConvTranspose2d, AnyConv)
+    names = [AnyBatchNorm.__name__, AnyConv.__name__]
+    assert names == ['_BatchNorm', '_ConvNd']  # those that init_cfg of mmdet's configs names
+
+
+def test_initialization_finds_layers_by_the_name_of_the_base():
+    layer = nn.Sequential(nn.BatchNorm2d(2))
+    initialize(layer, dict(type='Constant', val=3.0, layer=AnyBatchNorm.__name__))
+    assert layer[0].weight.tolist() == [3.0, 3.0]
+
+
+def test_the_batch_norm_of_all_processes_is_a_function():
+    parameters = list(inspect.signature(sync_batch_norm.__self__.forward).parameters)
+    assert parameters[1:] == 'input weight bias running_mean running_var eps momentum process_group world_size'.split()
+
+
+def test_a_batch_norm_checks_the_dimensions_of_its_input():
+    check_dimensions(nn.BatchNorm2d(1), torch.zeros(1, 1, 1, 1))
+    with pytest.raises(ValueError, match='expected 4D input'):
+        check_dimensions(nn.BatchNorm2d(1), torch.zeros(1, 1))
+
+
+@pytest.mark.parametrize('padding', [2, (1, 3), 'same'])
+def test_a_convolution_pads_before_it_convolves(padding):
+    conv, x = nn.Conv2d(1, 1, 5, padding=padding, padding_mode='reflect'), torch.rand(1, 1, 8, 8)
+    padded = F.pad(x, border_padding(conv), mode='reflect')
+    torch.testing.assert_close(F.conv2d(padded, conv.weight, conv.bias), conv(x))
+
+
+def test_a_transposed_convolution_reaches_a_size():
+    conv = nn.ConvTranspose2d(1, 1, 3, stride=2)
+    x = torch.zeros(1, 1, 4, 4)
+    assert list(output_padding(conv, x, [10, 9])) == [1, 0] and list(output_padding(conv, x, None)) == [0, 0]
+    with pytest.raises(ValueError, match='output size'):
+        output_padding(conv, x, [20, 20])
+
+
+def test_torch_and_numpy_name_their_functions_so_in_files():
+    named = {pair for pair in TENSOR_BUILDERS if callable(getattr(import_module(pair[0]), pair[1], None))}
+    assert named == TENSOR_BUILDERS
+    assert torch.zeros(1).__reduce_ex__(2)[0].__name__ in {name for _, name in TENSOR_BUILDERS}
+    assert np.zeros(1).__reduce__()[0].__module__ in ARRAY_MODULES
+
+
+def test_the_operators_of_mmcv_are_a_library():
+    assert operators_library().suffix in ('.so', '.pyd')
+
+
+def test_a_voc_dataset_reads_its_files_by_these_methods():
+    assert all(hasattr(XMLDataset, name) for name in VOC_METHODS)
+
+
+def test_a_config_in_python_keeps_what_it_imports(tmp_path):
+    (tmp_path / 'base.py').write_text('classes = 3')
+    text = 'from mmengine.config import read_base\nfrom torch import nn\nwith read_base():\n    from .base import *'
+    (tmp_path / 'config.py').write_text(text)
+    assert {'nn', 'read_base'} <= set(imported_names(Config.fromfile(tmp_path / 'config.py')))
+    assert not imported_names(Config(dict(classes=3)))
+
+
+def test_the_error_for_a_name_that_is_no_packaged_config_is_known(tmp_path):
+    (tmp_path / 'config.py').write_text("_base_ = 'a::b::c.py'")
+    with pytest.raises(ValueError) as error:
+        Config.fromfile(tmp_path / 'config.py')
+    assert is_package_error(error.value) and not is_package_error(ValueError('another'))
+
+
+@pytest.mark.parametrize('data_preprocessor', [DetDataPreprocessor, ImgDataPreprocessor])
+def test_a_preprocessor_tells_what_it_does(data_preprocessor):
+    stock = data_preprocessor(mean=[1.0] * 3, std=[2.0] * 3, bgr_to_rgb=True)
+    assert converts_channels(stock) is True and normalizes(stock) is True
+    assert stock.mean.flatten().tolist() == [1.0] * 3
+    nothing = data_preprocessor()
+    assert converts_channels(nothing) is False and normalizes(nothing) is False
+
+
+def test_the_dictionaries_of_a_module_restore_it():
+    module = nn.BatchNorm2d(2)
+    state = module_state(module)
+    module.register_buffer('added', torch.zeros(1))
+    module.extra, module.weight, module.child = 1, None, nn.Identity()
+    for part, copy in state:
+        part.clear()
+        part.update(copy)
+    assert not {'added', 'extra', 'child'} & {*dir(module)} and module.weight is not None
+    assert module_state(torch.jit.script(nn.Identity())) == []

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import pickle
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmmutual.upstream import PythonUnpickler, is_torchscript
+from mmmutual.upstream import TENSOR_BUILDERS, PythonUnpickler, is_torchscript
 
 from .atomic_write import write_whole
 
@@ -27,11 +27,7 @@ STATE_KEYS = ('state_dict', 'model', 'model_state_dict', 'teacher', 'ema', 'mode
 REBUILD = {
     ('collections', 'OrderedDict'),
     ('torch', 'Size'),
-    ('torch._utils', '_rebuild_parameter'),
-    ('torch._utils', '_rebuild_tensor'),
-    ('torch._utils', '_rebuild_tensor_v2'),
-    ('torch._utils', '_rebuild_tensor_v3'),
-    ('torch.serialization', '_get_layout'),
+    *TENSOR_BUILDERS,
     ('torch.storage', 'UntypedStorage'),
 }  # called with tensors and numbers only
 DEPTH = 4  # levels of nested mappings that are searched for the weights
@@ -71,7 +67,7 @@ class _InertUnpickler(PythonUnpickler):
     classes of this process by them.
     """
 
-    dispatch: ClassVar = dict(PythonUnpickler.dispatch)
+    dispatch: ClassVar[dict[int, Callable]] = dict(PythonUnpickler.dispatch)
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in REBUILD:
@@ -81,7 +77,7 @@ class _InertUnpickler(PythonUnpickler):
         return type(name.split('.')[-1], (Inert,), {})
 
     def _leave_state_out(self) -> None:
-        self.stack.pop()
+        self.stack.pop()  # type: ignore[attr-defined]  # typeshed does not know it
 
     dispatch[pickle.BUILD[0]] = _leave_state_out
 
@@ -104,7 +100,7 @@ def extract_weights(path: str | Path) -> dict[str, Tensor]:
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no checkpoint file {path} on this machine')
     reader = ModuleType('inert_pickle')
-    reader.Unpickler, reader.load = _InertUnpickler, lambda file, **kwargs: _InertUnpickler(file, **kwargs).load()
+    vars(reader).update(Unpickler=_InertUnpickler, load=lambda file, **kwargs: _InertUnpickler(file, **kwargs).load())
     try:
         _refuse_program(path)
         # torch accepts an unpickler of ours only without weights_only; ours builds tensors and containers, nothing else

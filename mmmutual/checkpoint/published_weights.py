@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from .published_layout import Layer, channels_at, published_layers, round_as_published_
 from .reading import MAX_NAMED, read_data
 
-ARCHITECTURES = {  # inputs of the classifier: name, config of the backbone
+ARCHITECTURES: dict[int, tuple[str, dict]] = {  # inputs of the classifier: name, config of the backbone
     2048: ('ResNet-50', dict(type='SlimmableResNet', depth=50)),
     1024: ('MobileNetV1', dict(type='SlimmableMobileNetV1')),
     1280: ('MobileNetV2', dict(type='SlimmableMobileNetV2')),
@@ -163,7 +163,7 @@ def _shapes(
     shapes = {}
     for layer in layers:
         shapes[f'{layer.source_conv}.weight'] = tuple(modules[layer.conv].weight.shape)
-        beside = () if switchable else AFFINE
+        beside: tuple[str, ...] = () if switchable else AFFINE
         if not layer.lists:
             beside = (*AFFINE, *MOMENTS)
         shapes.update({f'{layer.source_norm}.{key}': (modules[layer.norm].num_features,) for key in beside})

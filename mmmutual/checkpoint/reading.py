@@ -97,7 +97,7 @@ def latest_checkpoint(work_dir: str | Path) -> str | None:
             refused = refused or error
         else:
             return path
-    if named:
+    if named and refused:
         raise refused
     return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -34,7 +34,7 @@ class DigitsDataset(BaseDataset):
 
     METAINFO: ClassVar = dict(classes=tuple('0123456789'))
 
-    def __init__(self, split: str, size: int = 32, **kwargs) -> None:
+    def __init__(self, split: str, size: int = 32, **kwargs: Any) -> None:
         if split not in SPLITS:
             raise ValueError(f'split must be one of {SPLITS}, but got {split!r}')
         if not is_whole(size, SIDE):
@@ -58,7 +58,7 @@ class DigitsDataset(BaseDataset):
         return indices[is_test if self.split == 'test' else ~is_test]
 
     def _entry(self, image: np.ndarray, label: int) -> dict:
-        image = np.uint8(np.round(image.reshape(SIDE, SIDE) * (255 / LEVELS)))
+        image = np.round(image.reshape(SIDE, SIDE) * (255 / LEVELS)).astype(np.uint8)
         image = cv2.resize(image, (self.size, self.size), interpolation=cv2.INTER_CUBIC)
         shape = image.shape
         return dict(img=np.stack([image] * 3, axis=2), img_shape=shape, ori_shape=shape, gt_label=int(label))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmpretrain.models.heads import LinearClsHead
 from mmpretrain.registry import MODELS
 
@@ -12,6 +14,6 @@ from mmmutual.layers import SlimLinear
 class SlimmableLinearClsHead(LinearClsHead):
     """mmpretrain's linear head, which slims on its input: it takes as many features as the backbone gives."""
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fc = SlimLinear(self.in_channels, self.num_classes, slim_out=False)

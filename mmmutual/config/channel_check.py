@@ -6,8 +6,9 @@ network, and leave the rest of its weights untrained.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from torch import nn
 
@@ -36,7 +37,7 @@ def check_channels(model: nn.Module) -> None:
     meta = meta_copy(model)
     levels: list[int] = []
 
-    def run(part: str, function, *args):
+    def run(part: str, function: Callable, *args: Any) -> Any:
         result = function(*args)
         if part == 'backbone':
             levels.extend(level.size(1) for level in tensors_in(result) if level.dim() == 4)

@@ -29,8 +29,7 @@ def changes(stock: Mapping, mutual: Mapping) -> dict:
         old = stock.get(name)
         if name in stock and _plain(old) == _plain(value):
             continue
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        found[name] = changes(old, value) if both else value
+        found[name] = changes(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return found
 
 
@@ -47,7 +46,7 @@ def format_changes(stock: Mapping, mutual: Mapping, color: bool = False) -> str:
     """
     lines = []
     for name, new in _flat(changes(stock, mutual)):
-        old = stock
+        old: Any = stock
         for part in name.split('.'):
             old = old.get(part) if isinstance(old, (Mapping, Config)) else None
         if isinstance(old, list) and isinstance(new, list) and new[: len(old)] == old:
@@ -100,10 +99,10 @@ def _mergeable(stock: Mapping, new: Mapping) -> dict:
 def _code(value: Any, indent: int = 0) -> str:
     """A setting as Python code: on one line where it fits, else a line for each item."""
     if isinstance(value, Mapping):
-        items, brackets = [f'{key}=' for key in value], ('dict(', ')')
+        items, brackets = [f'{key}=' for key in value], ['dict(', ')']
         values = list(value.values())
     elif isinstance(value, list):
-        items, brackets, values = [''] * len(value), '[]', value
+        items, brackets, values = [''] * len(value), ['[', ']'], value
     else:
         return repr(value)
     inner = indent + 4

@@ -13,6 +13,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 
+from mmmutual.upstream import is_package_error
+
 from .overrides import override
 from .registered_names import plain_config
 
@@ -75,7 +77,7 @@ def _from_file(path: str | Path) -> Config:
         reason = f'there is no file {os.path.normpath(missing)}' if missing else error
         raise FileNotFoundError(f'the config {path} cannot be read: {reason}. Correct _base_ or read_base()') from error
     except ValueError as error:
-        if '_get_package_and_cfg_path' not in str(error):
+        if not is_package_error(error):
             raise
         raise ValueError(
             f'the config {path} cannot be read: a name with :: in its _base_ is not that of a config, as {EXAMPLE}'
@@ -86,7 +88,7 @@ def _packaged(name: str) -> Path:
     """The file of a config that a package brings along."""
     package, _, path = name.rpartition('::')
     spec = find_spec(package) if package.isidentifier() else None
-    if spec is None:
+    if spec is None or spec.origin is None:
         raise FileNotFoundError(f'there is no config {name}: the package {package} is missing. An example is {EXAMPLE}')
     folder = Path(spec.origin).parent / '.mim' / 'configs'
     if not (folder / path).is_file():

@@ -38,8 +38,8 @@ def check_head_classes(config: Mapping, splits: tuple[str, ...]) -> None:
     """
     model = config.get('model')
     uses = [use for split in splits for use in dataset_uses(config, split) if _has_plain_classes(use)]
-    classes = {id(use): _classes(use) for use in uses}
-    uses = [use for use in uses if classes[id(use)]]
+    classes = {id(use): names for use in uses if (names := _classes(use))}
+    uses = [use for use in uses if id(use) in classes]
     if not uses or not isinstance(model, Mapping) or 'language_model' in model:  # the classes of that one are texts
         return
     first = uses[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 from mmdet.registry import MODELS
@@ -166,7 +166,7 @@ def _make_resumable(config: Config) -> None:
         loader.persistent_workers = False  # a resume cannot restore the random states of workers that live on
 
 
-def _thaw(part: Mapping) -> None:
+def _thaw(part: MutableMapping) -> None:
     """Train norms and stem: frozen ones have neither statistics nor weights that suit narrow networks."""
     kind = MODELS.get(part['type']) if isinstance(part['type'], str) else part['type']
     options = _options(kind) if kind else {}
@@ -183,7 +183,7 @@ def _options(kind: type) -> dict[str, Any]:
     for base in inspect.getmro(kind):
         if '__init__' not in vars(base):
             continue
-        parameters = inspect.signature(base.__init__).parameters.values()
+        parameters = inspect.signature(vars(base)['__init__']).parameters.values()
         options = {**{parameter.name: parameter.default for parameter in parameters}, **options}
         if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
             break

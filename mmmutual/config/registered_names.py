@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 
 from mmmutual.config_tree import rebuilt, walk
+from mmmutual.upstream import imported_names
 
 
 def plain_config(config: Config) -> Config:
@@ -26,7 +27,7 @@ def plain_config(config: Config) -> Config:
         The same config if it has no class in it, or a new one. A class that is registered nowhere gets its path of
         import, which MMEngine builds from too.
     """
-    imported = getattr(config, '_imported_names', ())  # names of what the file imports are not settings
+    imported = imported_names(config)  # names of what the file imports are not settings
     settings = {name: value for name, value in config.items() if name not in imported}
     if not any(_is_code(value) for _, value in walk(settings)):
         return config

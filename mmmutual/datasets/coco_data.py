@@ -103,11 +103,11 @@ def _check_objects(use: DatasetUse, entries: CocoEntries) -> Iterator[str]:
     for what, number in entries.completed.items():
         yield f'{of}, {number} {what}'
     names = [category['name'] for category in entries.categories.values()]
-    check_classes(names, use.classes, ordered=use.reads_coco)  # others may sort the categories
+    check_classes(names, use.classes or (), ordered=use.reads_coco)  # others may sort the categories
     if entries.annotations is None:
         return
     beyond = check_boxes(entries)
-    kept, reasons = left_out(entries, use.classes)
+    kept, reasons = left_out(entries, use.classes or ())
     for reason, number in reasons.items():
         yield f'{of}, mmdet leaves out {number} annotations {reason}'
     if beyond:
@@ -122,7 +122,7 @@ def _check_objects(use: DatasetUse, entries: CocoEntries) -> Iterator[str]:
         if not objects and (use.transforms or entries.annotations):
             raise ValueError(_nothing_left(entries, len(kept), reasons))
         found = {entries.categories[annotation['category_id']]['name'] for annotation in objects}
-        empty = [name for name in use.classes if name not in found]
+        empty = [name for name in use.classes or () if name not in found]
         if empty and objects:
             yield f'{of}, no object is of the {len(empty)} classes {short(empty)}, which cannot be learned'
 
@@ -132,7 +132,8 @@ def _nothing_left(entries: CocoEntries, crowds: int, reasons: Counter[str]) -> s
     if crowds:
         parts.append(f"{crowds} are crowd regions ('iscrowd' is 1), which are ignored")
     details = f' ({", ".join(parts)})' if parts else ''
-    return f'no object is left of its {len(entries.annotations)} annotations to train on{details}. Correct these fields'
+    number = len(entries.annotations or ())
+    return f'no object is left of its {number} annotations to train on{details}. Correct these fields'
 
 
 def left_by_filter(filter_cfg: Mapping, entries: CocoEntries, classes: tuple[str, ...]) -> tuple[list, Counter[str]]:
@@ -148,7 +149,8 @@ def left_by_filter(filter_cfg: Mapping, entries: CocoEntries, classes: tuple[str
     """
     wanted = {identity for identity, category in entries.categories.items() if category['name'] in classes}
     owners = {one['image_id'] for one in entries.annotations or () if one['category_id'] in wanted}
-    kept, reasons = [], Counter()
+    kept: list = []
+    reasons: Counter[str] = Counter()
     smallest = filter_cfg.get('min_size', 0)
     for identity, image in entries.images.items():
         if filter_cfg.get('filter_empty_gt') and identity not in owners:
@@ -161,7 +163,7 @@ def left_by_filter(filter_cfg: Mapping, entries: CocoEntries, classes: tuple[str
 
 
 def _check_filter(use: DatasetUse, entries: CocoEntries) -> Iterator[str]:
-    kept, reasons = left_by_filter(use.filter_cfg, entries, use.classes)
+    kept, reasons = left_by_filter(use.filter_cfg, entries, use.classes or ())
     if not reasons:
         return
     details = ', '.join(f'{number} {reason}' for reason, number in reasons.items())

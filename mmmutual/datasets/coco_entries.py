@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mmmutual.number_checks import is_number
 
@@ -31,7 +32,7 @@ class CocoEntries:
     completed: Counter[str]
 
 
-def read_entries(content: Mapping) -> CocoEntries:
+def read_entries(content: MutableMapping) -> CocoEntries:
     """Check the fields of all entries, and complete them in place as mmdet reads them.
 
     Args:
@@ -49,7 +50,7 @@ def read_entries(content: Mapping) -> CocoEntries:
     annotations = content.get('annotations')
     if 'annotations' in content:
         _checked(content, 'annotations', ANNOTATION)
-        for index, annotation in enumerate(annotations):
+        for index, annotation in enumerate(annotations or ()):
             if annotation['image_id'] not in images:
                 where = f'annotation {annotation["id"]!r}' if 'id' in annotation else f'annotations[{index}]'
                 raise ValueError(f'{where}: there is no image with its image_id {annotation["image_id"]!r}')
@@ -105,11 +106,11 @@ def _is_id(value: object) -> bool:
     return value.__class__ is str or _is_whole(value)
 
 
-def _is_key(value: object) -> bool:
+def _is_key(value: Any) -> bool:
     return _is_id(value) and (value.__class__ is str or abs(value) < 2**63)  # evaluation sorts them with NumPy
 
 
-def _is_side(value: object) -> bool:
+def _is_side(value: Any) -> bool:
     return _is_whole(value) and value > 0
 
 

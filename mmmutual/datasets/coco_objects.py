@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,8 +34,9 @@ def left_out(entries: CocoEntries, classes: Sequence[str]) -> tuple[list[dict], 
     Returns:
         The annotations that it keeps, crowd regions among them, and the number of the others by reason.
     """
-    kept, reasons = [], Counter()
-    for annotation in entries.annotations:
+    kept: list[dict] = []
+    reasons: Counter[str] = Counter()
+    for annotation in entries.annotations or ():
         category = entries.categories.get(annotation['category_id'])
         if category is None:
             reasons[f'of unknown categories, as category_id {annotation["category_id"]!r}'] += 1
@@ -142,7 +144,7 @@ def _compare_with_outlines(annotations: Sequence[Mapping]) -> None:
     step = -(-len(annotations) // MAX_COMPARED)
     rows = []
     for annotation in annotations[::step]:
-        outline = annotation.get('segmentation')
+        outline: Any = annotation.get('segmentation')
         if outline is NO_OUTLINE or not has_outline(annotation) or not _is_readable(outline):
             continue
         if (extent := extent_of(outline)) is not None:
@@ -159,7 +161,7 @@ def _compare_with_outlines(annotations: Sequence[Mapping]) -> None:
         ),
     }
     shares = {name: float((abs(boxes - extents).max(1) <= allowed).mean()) for name, boxes in readings.items()}
-    best = max(shares, key=shares.get)
+    best = max(shares, key=lambda name: shares[name])
     if best and shares[best] >= 0.9 and shares[''] < 0.5:
         raise ValueError(
             f"each 'bbox' should be x, y, width and height, but fits the outlines only as {best}, for example "
@@ -168,11 +170,11 @@ def _compare_with_outlines(annotations: Sequence[Mapping]) -> None:
 
 
 def _is_readable(outline: object) -> bool:
+    size: Any = [0, 0]
+    right = True
     if isinstance(outline, dict):
         size = outline.get('size')
         right = isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)
-    else:
-        right, size = True, [0, 0]
     try:
         check_outline(outline, size)
     except ValueError:

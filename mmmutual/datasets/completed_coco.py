@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from mmdet.datasets.api_wrappers import COCO
 
@@ -51,7 +52,7 @@ def read_completed() -> None:
     set_coco_reader(CompletedCOCO)
 
 
-def load_json(path: str | Path) -> object:
+def load_json(path: str | Path) -> Any:
     """Content of a JSON file in UTF-8, with or without a byte-order mark, whatever the locale."""
     collects = gc.isenabled()
     gc.disable()  # it would look through the millions of objects of a large file again and again
@@ -63,7 +64,7 @@ def load_json(path: str | Path) -> object:
             gc.enable()
 
 
-def complete(content: dict) -> Counter[str]:
+def complete(content: MutableMapping) -> Counter[str]:
     """Complete the entries of a COCO file, in place.
 
     Whole numbers that were written as floats become whole. An absent ``iscrowd`` is 0, and an absent ``area`` that of
@@ -113,7 +114,7 @@ def _make_whole(entries: Sequence[dict], field: str) -> None:
             entry[field] = int(value)
 
 
-def _drop_namesakes(content: dict, annotations: Sequence[Mapping], done: Counter[str]) -> None:
+def _drop_namesakes(content: MutableMapping, annotations: Sequence[Mapping], done: Counter[str]) -> None:
     categories = content.get('categories') or []
     names = Counter(category.get('name') for category in categories)
     if len(names) == len(categories):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mmdet.datasets import BaseDetDataset, CocoDataset
 from mmdet.registry import DATASETS
@@ -33,7 +34,7 @@ class DatasetUse:
     channels: int | None = None
 
     @property
-    def kind(self) -> type | None:
+    def kind(self) -> Any:
         """Its class, if it is a data set of a detector."""
         return dataset_class(self.node)
 

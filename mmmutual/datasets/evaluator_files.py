@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from mmdet.evaluation import CocoMetric
@@ -76,7 +77,7 @@ def coco_metrics(
             yield name, metric, uses[index : index + 1] if one_each else uses
 
 
-def _metric_class(metric: Mapping) -> type | None:
+def _metric_class(metric: Mapping) -> Any:
     """The class of a metric that reads COCO files as ``CocoMetric`` does, None for another."""
     kind = metric.get('type')
     kind = METRICS.get(kind) if isinstance(kind, str) else kind
@@ -101,14 +102,14 @@ def _check_metric(metric: Mapping, uses: Sequence[DatasetUse], files: CocoFiles)
         return
     loaded = _loaded(uses, path, files)
     entries = files.read(path)
-    check_classes([category['name'] for category in entries.categories.values()], uses[0].classes)
+    check_classes([category['name'] for category in entries.categories.values()], uses[0].classes or ())
     if loaded is not None:
         _compare_images(path, entries, loaded, uses)
     if metric.get('format_only'):
         return
     if loaded is not None:
         yield from _compare_objects(path, entries, loaded, uses)
-    yield from _check_objects(metric, path, entries, uses[0].classes)
+    yield from _check_objects(metric, path, entries, uses[0].classes or ())
     unseen = [use for use in uses if use.node.get('indices') is not None]
     if unseen:
         yield (
@@ -136,7 +137,7 @@ def _loaded(uses: Sequence[DatasetUse], path: str, files: CocoFiles) -> dict | N
     for use in uses:
         entries = files.read(use.annotations)
         objects = _by_image(entries)
-        for identity in left_by_filter(use.filter_cfg, entries, use.classes)[0]:
+        for identity in left_by_filter(use.filter_cfg, entries, use.classes or ())[0]:
             if identity in loaded:
                 raise ValueError(
                     f'two data sets of {use.loader} have an image with id {identity!r} '
@@ -216,7 +217,9 @@ def _check_objects(metric: Mapping, path: str, entries: CocoEntries, classes: Se
         return
     # other reasons to leave an object out hold for loading alone
     objects = [
-        one for one in entries.annotations if entries.categories.get(one['category_id'], {}).get('name') in classes
+        one
+        for one in entries.annotations or ()
+        if entries.categories.get(one['category_id'], {}).get('name') in classes
     ]
     check_outlines(entries, objects)
     if bare := without_outline(objects):

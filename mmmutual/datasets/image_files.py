@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import mmcv
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 MAX_NAMED = 3
 MAX_OPENED = 1000  # images whose header is read, evenly spread: a folder that was resized is found, and soon
@@ -184,9 +185,9 @@ def _bits(image: Image.Image) -> int:
     """Bits a channel, 8 where nothing says otherwise."""
     if image.mode.startswith('I'):
         return 16
-    if image.format == 'TIFF':
+    if isinstance(image, TiffImageFile):
         return max(image.tag_v2.get(BITS_PER_SAMPLE, (8,)))
-    is_deep = any(';16' in str(tile[3]) for tile in image.tile)
+    is_deep = any(';16' in str(tile[3]) for tile in getattr(image, 'tile', ()))
     return 16 if is_deep else 8
 
 

@@ -47,9 +47,9 @@ def draw_shapes(root: str | os.PathLike, force: bool = False, progress: bool = T
         ValueError: If an option is not allowed, if ``root`` cannot be written, or if it holds
             another set (without ``force``) or anything but a set.
     """
-    options = ShapesOptions(**options)
+    chosen = ShapesOptions(**options)
     root = Path(root).expanduser().resolve()
-    if _holds(root, options, force):
+    if _holds(root, chosen, force):
         print(f'{root} is already drawn')
         return False
     try:
@@ -60,8 +60,8 @@ def draw_shapes(root: str | os.PathLike, force: bool = False, progress: bool = T
         raise ValueError(f'root={root} cannot be written ({error}): choose another') from None
     with scratch as folder:
         for split in SPLITS:
-            _draw_split(Path(folder) / 'set', split, options, progress)
-        _publish(Path(folder), root, options, force)
+            _draw_split(Path(folder) / 'set', split, chosen, progress)
+        _publish(Path(folder), root, chosen, force)
     return True
 
 
@@ -69,7 +69,8 @@ def _draw_split(root: Path, split: str, options: ShapesOptions, progress: bool) 
     """Write the images and the annotations of a split."""
     (root / split).mkdir(parents=True)
     (root / 'annotations').mkdir(exist_ok=True)
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     num_images = options.num_train if split == 'train' else options.num_val
     for index in Progress(range(num_images), f'Drawing {split}', disable=not progress):
         image, masks, names = draw_image(options, split, index)

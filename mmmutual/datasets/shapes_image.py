@@ -32,12 +32,12 @@ def draw_image(options: ShapesOptions, split: str, index: int) -> tuple[np.ndarr
     """
     rng = np.random.default_rng([options.seed, SPLITS.index(split), index])
     image = _draw_background(rng, options.image_size)
-    masks = np.zeros((0, *image.shape[:2]), bool)
-    floors = np.zeros(0)  # pixels that each object has to keep
+    masks: np.ndarray = np.zeros((0, *image.shape[:2]), bool)
+    floors: np.ndarray = np.zeros(0)  # pixels that each object has to keep
     names = []
     for _ in range(rng.integers(options.min_objects, options.max_objects + 1)):
         shape, texture = rng.choice(options.shapes), rng.choice(options.textures)
-        size = np.exp(rng.uniform(np.log(options.min_size), np.log(options.max_size)))
+        size = np.exp(rng.uniform(np.log(options.min_size), np.log(options.largest)))
         colour, alpha = _draw_object(rng, shape, texture, size)
         floor = max(MIN_PIXELS, options.min_visible * np.count_nonzero(alpha >= 0.5))
         for _ in range(_ATTEMPTS):
@@ -56,7 +56,7 @@ def draw_image(options: ShapesOptions, split: str, index: int) -> tuple[np.ndarr
 
 def _draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
     """Draw noise over some octaves under lines and arcs, shape (size, size, 3), float32."""
-    image = np.full((size, size, 3), rng.uniform(60, 195, 3), np.float32)
+    image: np.ndarray = np.full((size, size, 3), rng.uniform(60, 195, 3), np.float32)
     for cells in (3, 6, 12, 24, 48):
         noise = rng.normal(0, rng.uniform(5, 22), (cells, cells, 3)).astype(np.float32)
         image += cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
@@ -91,7 +91,7 @@ def _draw_object(rng: np.random.Generator, shape: str, texture: str, size: float
     fine = patch * _SUPERSAMPLING
     centre = fine / 2 + rng.uniform(-0.5, 0.5, 2) * _SUPERSAMPLING
     corners = centre + radius * _SUPERSAMPLING * _outline(shape, rng.uniform(0, 2 * np.pi))
-    coverage = np.zeros((fine, fine), np.uint8)
+    coverage: np.ndarray = np.zeros((fine, fine), np.uint8)
     cv2.fillPoly(coverage, [np.rint(corners * 16).astype(np.int32)], 255, shift=4)
     period = size * _PERIODS[texture] * rng.uniform(0.85, 1.2) * _SUPERSAMPLING
     blend = _draw_texture(rng, texture, fine, period)
@@ -138,7 +138,7 @@ def _contrasting_colours(rng: np.random.Generator) -> np.ndarray:
 def _random_overlap(rng: np.random.Generator, size: int, patch: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Put a patch at random, centred within the image, and slice both where they meet."""
     starts = rng.integers(0, size, 2) - patch // 2
-    inside = [(max(start, 0), min(start + patch, size)) for start in starts.tolist()]
-    canvas = tuple(slice(low, high) for low, high in inside)
-    offset = tuple(slice(low - start, high - start) for (low, high), start in zip(inside, starts.tolist()))
-    return canvas, offset
+    top, left = starts.tolist()
+    (upper, lower), (first, last) = [(max(start, 0), min(start + patch, size)) for start in (top, left)]
+    canvas = slice(upper, lower), slice(first, last)
+    return canvas, (slice(upper - top, lower - top), slice(first - left, last - left))

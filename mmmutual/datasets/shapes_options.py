@@ -70,13 +70,17 @@ class ShapesOptions:
         set_field = functools.partial(object.__setattr__, self)  # the way into a frozen class
         set_field('shapes', _select('shapes', self.shapes, SHAPES))
         set_field('textures', _select('textures', self.textures, TEXTURES))
-        if self.max_size is None:
-            set_field('max_size', self.image_size * 5 / 8)
-        _check_range('max_size', self.max_size, 8, self.image_size)
-        _check_range('min_size', self.min_size, 8, self.max_size)
+        set_field('max_size', self.largest)
+        _check_range('max_size', self.largest, 8, self.image_size)
+        _check_range('min_size', self.min_size, 8, self.largest)
         _check_range('max_objects', self.max_objects, 1)
         _check_range('min_objects', self.min_objects, 1, self.max_objects)
         _check_range('min_visible', self.min_visible, 0, 1)
+
+    @property
+    def largest(self) -> float:
+        """Largest nominal size in pixels."""
+        return self.image_size * 5 / 8 if self.max_size is None else self.max_size
 
 
 def _check_range(name: str, value: float, low: float, high: float = np.inf) -> None:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 
 from mmdet.datasets import XMLDataset
 
+from mmmutual.upstream import VOC_METHODS
+
 from .dataset_config import DatasetUse
 from .image_files import check_files, check_headers
 from .outlines import short
 
 SIDES = ('xmin', 'ymin', 'xmax', 'ymax')
-METHODS = ('load_data_list', 'parse_data_info', '_parse_instance_info', 'sub_data_root')
 
 
 @dataclass
@@ -32,7 +33,7 @@ class _Found:
 
 def reads_voc(use: DatasetUse) -> bool:
     """Whether a data set is an ``XMLDataset``, or a subclass that reads its files as that does."""
-    return use.kind is not None and issubclass(use.kind, XMLDataset) and use.is_stock(XMLDataset, *METHODS)
+    return use.kind is not None and issubclass(use.kind, XMLDataset) and use.is_stock(XMLDataset, *VOC_METHODS)
 
 
 def check_voc_data(use: DatasetUse) -> Iterator[str]:
@@ -114,7 +115,7 @@ def _size(root: ElementTree.Element) -> tuple[int, int] | None:
     for side, text in texts.items():
         if text is None or not text.strip().isdigit():
             raise ValueError(f'the {side} in its size should be a whole number, but is {short(text)}')
-    return int(texts['width']), int(texts['height'])
+    return int(size.findtext('width', '')), int(size.findtext('height', ''))
 
 
 def _check_object(
@@ -124,7 +125,7 @@ def _check_object(
     name = element.findtext('name')
     if name is None:
         raise ValueError('an object has no name')
-    if name not in use.classes:
+    if name not in (use.classes or ()):
         found.other_classes[name] += 1
         return None
     difficult = element.findtext('difficult')
@@ -132,8 +133,8 @@ def _check_object(
         raise ValueError(f"'difficult' of the object {name!r} should be 0 or 1, but is {short(difficult)}")
     texts = [element.findtext(f'bndbox/{side}') for side in SIDES]
     try:
-        sides = [float(text) for text in texts]
-    except (TypeError, ValueError):
+        sides = [float(text or 'nan') for text in texts]
+    except ValueError:
         sides = [math.nan]
     if not all(map(math.isfinite, sides)):
         raise ValueError(
@@ -166,7 +167,7 @@ def _report(use: DatasetUse, found: _Found) -> Iterator[str]:
         raise ValueError(
             f'no object is left to train on in the images that {use.annotations} names: {found.ignored} are difficult '
             f'or below bbox_min_size, and {sum(found.other_classes.values())} are of other classes '
-            f'({short(sorted(found.other_classes))}) than {short(list(use.classes))}'
+            f'({short(sorted(found.other_classes))}) than {short(list(use.classes or ()))}'
         )
     if found.left_out:
         yield f'{of}, filter_cfg leaves out {found.left_out} of {found.images}'

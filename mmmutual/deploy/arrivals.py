@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from mmmutual.layers import DividedLayer, PooledStatistics, SlimBatchNorm2d, Slimmable, get_width, slimmable_layers
@@ -52,7 +54,7 @@ def _of_a_run(model: nn.Module) -> dict[nn.Module, set[int]]:
         arrived.setdefault(layer, set()).add(args[0].size(dim))
 
     handles = [layer.register_forward_pre_hook(note) for layer in slimmable_layers(model)]
-    reason = None
+    reason: Exception = ValueError('nothing ran')
     try:
         with untouched(model, get_width(model)):
             for layer in slimmable_layers(model):
@@ -61,7 +63,7 @@ def _of_a_run(model: nn.Module) -> dict[nn.Module, set[int]]:
             for run in (run_whole, run_levels):
                 arrived.clear()
                 try:
-                    smallest_size(run, model, lambda size, run=run: run(model, size))
+                    smallest_size(run, model, partial(run, model))
                     return arrived
                 except ERRORS as error:
                     reason = reason or error

@@ -98,8 +98,8 @@ def export_subnet(
             detector = _read(*parts)
             difference = largest_difference(model, detector)
             if difference <= TOLERANCE:
-                paths = [_publish(part, out_dir) for part in parts]
-                return Exported(detector, content, *paths, difference, is_stock)
+                config_path, weights_path = (_publish(part, out_dir) for part in parts)
+                return Exported(detector, content, config_path, weights_path, difference, is_stock)
     raise ValueError(
         f'the exported detector does not compute what the sub-network of width {width:g} does: their outputs differ by '
         f'{difference:.1e}. Nothing was written'

@@ -64,7 +64,8 @@ def narrow_(model: nn.Module, width: float, trained: bool = True) -> None:
                 f'{names[layer]} ({type(layer).__name__}) gets {" and ".join(map(str, sorted(numbers)))} channels in '
                 f'one run at width {width:g}, so it is not one narrow layer. Use a layer for each number'
             )
-        _narrow_layer(layer, *numbers, names[layer])
+        (number,) = numbers
+        _narrow_layer(layer, number, names[layer])
     for block, values in blocks:
         _narrow_block(block, values)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmdet.registry import MODELS
 from torch import nn
@@ -19,7 +20,7 @@ def build_narrow_detector(
     width: float,
     widths: Sequence[float] | None = None,
     slim: str = 'backbone',
-    **config,
+    **config: Any,
 ) -> nn.Module:
     """Build a slimmable detector and cut it to one width, for the weights that an export has written.
 

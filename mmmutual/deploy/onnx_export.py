@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -17,6 +18,7 @@ from mmmutual.checkpoint.atomic_write import write_whole
 from mmmutual.config import nominal_size
 from mmmutual.slimming import input_channels
 from mmmutual.slimming.dry_run import ERRORS, first_line
+from mmmutual.upstream import converts_channels, normalizes
 
 from .outputs import DenseOutputs, Size, tensor_difference
 
@@ -106,7 +108,7 @@ def check_onnx() -> None:
         ) from error
 
 
-def _trace(model: nn.Module, image: torch.Tensor, names: list[str]):
+def _trace(model: nn.Module, image: torch.Tensor, names: list[str]) -> Any:
     """The ONNX model, without the exporter's remarks on what it does."""
     logger = logging.getLogger('torch.onnx')
     level = logger.level
@@ -125,7 +127,7 @@ def _trace(model: nn.Module, image: torch.Tensor, names: list[str]):
 def _preprocessing(detector: nn.Module) -> dict[str, str]:
     """How an image becomes the input."""
     preprocessor = detector.data_preprocessor
-    info = {'channels': 'RGB' if getattr(preprocessor, '_channel_conversion', False) else 'as the image is loaded'}
-    if getattr(preprocessor, '_enable_normalize', False):
+    info = {'channels': 'RGB' if converts_channels(preprocessor) else 'as the image is loaded'}
+    if normalizes(preprocessor):
         info.update({name: str(getattr(preprocessor, name).flatten().tolist()) for name in ('mean', 'std')})
     return info

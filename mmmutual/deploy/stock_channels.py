@@ -150,7 +150,7 @@ def _defaults(name: str | type) -> dict[str, Any]:
     """Default settings of a class that are not None; those of a subclass go before its base's."""
     found: dict[str, Any] = {}
     for base in inspect.getmro(MODELS.get(name) if isinstance(name, str) else name):
-        for key, parameter in inspect.signature(base.__init__).parameters.items():
+        for key, parameter in inspect.signature(vars(base).get('__init__', object.__init__)).parameters.items():
             if parameter.default not in (inspect.Parameter.empty, None):
                 found.setdefault(key, parameter.default)
     return found

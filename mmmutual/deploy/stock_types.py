@@ -43,7 +43,8 @@ def stock_types(node: Any) -> Any:
 def _stock(node: Any) -> Any:
     if not isinstance(node, Mapping):
         return node
-    node, name, dropped = dict(node), type_name(node), ()
+    node, name = dict(node), type_name(node)
+    dropped: tuple[str, ...] = ()
     if name == 'SlimmableDetector':
         node['type'], dropped = node['detector'], ('detector', 'widths', 'slim')
     elif name in RENAMED:

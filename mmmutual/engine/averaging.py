@@ -41,7 +41,8 @@ def start_averages(model: nn.Module, average: BaseAveragedModel, widths: Iterabl
         for width in widths if average.update_buffers else ():
             if norm.is_ready(width) and not averaged.is_ready(width):
                 for target, source in zip(averaged.statistics(width), norm.statistics(width)):
-                    target.copy_(source)
+                    if target is not None and source is not None:
+                        target.copy_(source)
     if added and average.update_buffers:
         average.avg_parameters = average.module.state_dict()
 
@@ -62,9 +63,10 @@ def swap_statistics(model: nn.Module, average: BaseAveragedModel) -> None:
     for norm, averaged in _pairs(model, average.module):
         for width in norm.widths:
             for ours, theirs in zip(norm.statistics(width), averaged.statistics(width)):
-                kept = ours.clone()
-                ours.copy_(theirs)
-                theirs.copy_(kept)
+                if ours is not None and theirs is not None:
+                    kept = ours.clone()
+                    ours.copy_(theirs)
+                    theirs.copy_(kept)
 
 
 def _pairs(model: nn.Module, other: nn.Module) -> Iterable[tuple[SlimBatchNorm2d, SlimBatchNorm2d]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -109,7 +109,7 @@ def _finish(statistics: PooledStatistics, name: str) -> tuple[Tensor, Tensor]:
         raise ValueError(f'cannot calibrate {name}: no batch reached it. Give at least one batch of images') from error
 
 
-def _feature_forward(model: nn.Module, norms: dict[str, SlimBatchNorm2d]):
+def _feature_forward(model: nn.Module, norms: dict[str, SlimBatchNorm2d]) -> Callable:
     """The cheapest forward that reaches all norms: the heads are left out where they have none."""
     if all(name.split('.')[0] in ('backbone', 'neck') for name in norms):
         return lambda inputs, samples: model.extract_feat(inputs)
@@ -117,7 +117,7 @@ def _feature_forward(model: nn.Module, norms: dict[str, SlimBatchNorm2d]):
 
 
 @contextmanager
-def _collecting(norms: dict[str, SlimBatchNorm2d], pooled: dict[str, PooledStatistics]):
+def _collecting(norms: dict[str, SlimBatchNorm2d], pooled: dict[str, PooledStatistics]) -> Iterator[None]:
     for name, norm in norms.items():
         norm.pooled = pooled[name]
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 TERM = 'loss_distill'
-Features = Tensor | Sequence[Tensor]
+Features: TypeAlias = Tensor | Sequence[Tensor]
 
 
 class Distillation:
@@ -75,7 +76,7 @@ class Distillation:
                 'with distill.module'
             )
 
-    def losses(self, labels: dict, student: object, teacher: object, scale: float) -> dict:
+    def losses(self, labels: dict, student: Any, teacher: Any, scale: float) -> dict:
         """The losses of a narrow pass.
 
         Args:
@@ -180,7 +181,7 @@ def _centered(features: Tensor) -> Tensor:
     return flat - flat.mean(1, keepdim=True)
 
 
-def detached(output: object) -> object:
+def detached(output: Any) -> Any:
     """The same tensor, or tensors in lists and tuples, without their graph.
 
     Args:

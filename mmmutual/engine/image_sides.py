@@ -10,10 +10,10 @@ import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmmutual.slimming import input_channels
 from mmmutual.slimming.meta_run import meta_copy
+from mmmutual.upstream import AnyBatchNorm
 
 LARGEST = 128  # the largest divisor that is tried
 SMALLEST_IMAGE = 96  # pixels; smaller ones have no deep levels
@@ -37,7 +37,11 @@ def fit_padding(model: nn.Module) -> int:
         model = model.module
     preprocessor = getattr(model, 'data_preprocessor', None)
     present = getattr(preprocessor, 'pad_size_divisor', None)
-    if not isinstance(present, int) or not isinstance(getattr(model, 'backbone', None), nn.Module):
+    if (
+        preprocessor is None
+        or not isinstance(present, int)
+        or not isinstance(getattr(model, 'backbone', None), nn.Module)
+    ):
         return 1
     try:
         meta = meta_copy(model)
@@ -78,7 +82,7 @@ def _stride_of_norms(meta: nn.Module, size: tuple[int, int]) -> int:
             heights.append(args[0].size(2))
 
     parts = [part for part in (meta.backbone, getattr(meta, 'neck', None)) if part is not None]
-    norms = [layer for part in parts for layer in part.modules() if isinstance(layer, _BatchNorm)]
+    norms = [layer for part in parts for layer in part.modules() if isinstance(layer, AnyBatchNorm)]
     handles = [layer.register_forward_pre_hook(note) for layer in norms]
     try:
         features = torch.empty(1, input_channels(meta), *size, device='meta')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ class MutualIteration:
                     with optim_wrapper.optim_context(model):  # mixed precision; no synchronisation before the last pass
                         self.guard.before_forward(network)
                         losses, output = self._forward(model, data)
-                        if teacher is not None:
+                        if self.distillation is not None and teacher is not None:
                             losses = self.distillation.losses(losses, output, teacher, subnet.scale / subnets[0].scale)
                         elif self.distillation is not None:
                             teacher = detached(output)
@@ -85,7 +86,7 @@ class MutualIteration:
             losses = _losses(model, data)
         return losses, outputs[-1]
 
-    def _rescale_(self, data: Mapping | Sequence, scale: float, preprocessor: nn.Module) -> None:
+    def _rescale_(self, data: Any, scale: float, preprocessor: nn.Module) -> None:
         """Bring a preprocessed batch to an input scale, in place."""
         if scale != 1.0:
             rescaled = rescale_as(preprocessor, data['inputs'], data['data_samples'], scale, self.norm_stride)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from mmengine.registry import LOG_PROCESSORS
-from mmengine.runner import LogProcessor
+from mmengine.runner import LogProcessor, Runner
 
 LOSS_TERMS = re.compile(r'  w[\d.]+/(?!loss:)\S+: \S+')
 TOTAL_LOSS = re.compile(r'  w([\d.]+)/loss: \S+')
@@ -21,12 +21,14 @@ class SubnetLogProcessor(LogProcessor):
     visualizer's backends.
     """
 
-    def get_log_after_iter(self, runner, batch_idx: int, mode: str) -> tuple[dict, str]:
+    def get_log_after_iter(self, runner: Runner, batch_idx: int, mode: str) -> tuple[dict, str]:
         """Scalars to record, and the line to print after an iteration."""
         tag, line = super().get_log_after_iter(runner, batch_idx, mode)
         return tag, _sorted_widths(LOSS_TERMS.sub('', line))
 
-    def get_log_after_epoch(self, runner, batch_idx: int, mode: str, with_non_scalar: bool = False) -> tuple[dict, str]:
+    def get_log_after_epoch(
+        self, runner: Runner, batch_idx: int, mode: str, with_non_scalar: bool = False
+    ) -> tuple[dict, str]:
         """Scalars to record, and the line to print after an evaluation."""
         tag, line = super().get_log_after_epoch(runner, batch_idx, mode, with_non_scalar)
         return tag, METRICS.sub('', line)

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmmutual.layers import SlimBatchNorm2d
+from mmmutual.upstream import AnyBatchNorm
 
 ACTIONS = ('raise', 'skip')
 
@@ -111,7 +111,7 @@ def _active_statistics(model: nn.Module) -> Iterator[Tensor]:
     for layer in model.modules():
         if isinstance(layer, SlimBatchNorm2d):
             buffers = layer.statistics(layer.width)
-        elif isinstance(layer, _BatchNorm):
+        elif isinstance(layer, AnyBatchNorm):
             buffers = layer.buffers(recurse=False)
         else:
             continue

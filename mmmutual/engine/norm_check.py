@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from mmengine.logging import print_log
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmmutual.layers import SlimBatchNorm2d, Slimmable, use_width
+from mmmutual.upstream import AnyBatchNorm
 
 
 def check_frozen_norms(model: nn.Module, widths: Sequence[float]) -> None:
@@ -63,7 +63,7 @@ def warn_of_mixed_statistics(model: nn.Module) -> None:
     mixing = [
         name
         for name, layer in model.named_modules()
-        if isinstance(layer, _BatchNorm) and not isinstance(layer, Slimmable) and layer.track_running_stats
+        if isinstance(layer, AnyBatchNorm) and not isinstance(layer, Slimmable) and layer.track_running_stats
     ]
     if mixing:
         print_log(

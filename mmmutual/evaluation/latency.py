@@ -62,7 +62,8 @@ def measure_latency(
     """
     check_whole(repeats, 'repeats', 1)
     check_whole(warmup, 'warmup', 0)
-    order, times = random.Random(0), {key: [] for key in keys}
+    order = random.Random(0)
+    times: dict[Key, list[float]] = {key: [] for key in keys}
     for index in range(warmup + repeats):
         for key in order.sample(list(keys), len(keys)):
             if prepare is not None:

@@ -8,6 +8,7 @@ RoIAlign and NMS do not. Counting runs on meta tensors: shapes only, no arithmet
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -44,7 +45,7 @@ def count_multiply_adds(model: nn.Module, size: Size) -> dict[str, int]:
         raise ValueError(f'size must be height and width in pixels, such as (600, 1000), but got {size!r}')
     counts: dict[str, int] = {}
 
-    def count(part: str, function: Callable, *args):
+    def count(part: str, function: Callable, *args: Any) -> Any:
         with FlopCounterMode(display=False) as counter:
             result = function(*args)
         counts[part] = counts.get(part, 0) + counter.get_total_flops() // 2

@@ -44,7 +44,8 @@ def count_subnets(loop: SubnetLoop) -> dict[Subnet, int]:
     """Multiply-adds of each sub-network of a loop at the nominal test size; empty, with a warning, if not countable."""
     if loop.size is None:
         return {}
-    sizes = {scale: tuple(round(side * scale) for side in loop.size) for scale in loop.scales}
+    height, width = loop.size
+    sizes = {scale: (round(height * scale), round(width * scale)) for scale in loop.scales}
     try:
         counts = count_grid(unwrapped(loop.runner.model), loop.widths, set(sizes.values()))
     except ValueError as error:

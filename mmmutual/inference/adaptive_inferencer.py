@@ -162,7 +162,7 @@ class AdaptiveInferencer(DetInferencer):
         latency_ms = (self._now() - start) * 1e3
         cell = dict(width=self.subnet.width, scale=self.subnet.scale, latency_ms=latency_ms)
         self._cells += [dict(cell) for _ in predictions]
-        if self._adapting:
+        if self._adapting and self.controller is not None:
             chosen = self.controller.update(latency_ms)
             self._switch(Subnet(chosen.width, chosen.scale))  # the next batch is not preprocessed yet
         return predictions
@@ -194,6 +194,8 @@ class AdaptiveInferencer(DetInferencer):
         if self._device.type == 'cuda':
             torch.cuda.synchronize(self._device)
         return self.clock()
+
+    # MMEngine's inferencers are extended by these methods; they have no public ones for that.
 
     def _init_model(self, cfg: Config, weights: str, device: str = 'cpu') -> nn.Module:
         self._device = torch.device(device)

@@ -57,15 +57,16 @@ class LatencyController:
 
     def __init__(self, cells: Sequence[Cell], target_ms: float, window: int = 30) -> None:
         check_whole(window, 'window', RECENT, 'frames')
-        latencies = [cell.latency_ms for cell in cells]
-        if not latencies or None in latencies or latencies != sorted(latencies):
+        latencies = [cell.latency_ms for cell in cells if cell.latency_ms is not None]
+        if not latencies or len(latencies) < len(cells) or latencies != sorted(latencies):
             raise ValueError(
                 "cells must have latencies in rising order, as QueryTable.front('latency_ms') gives them, but got "
-                f'{latencies}'
+                f'{[cell.latency_ms for cell in cells]}'
             )
-        self.cells = tuple(cells)
+        self.cells, self._latencies = tuple(cells), latencies
         self.target_ms = target_ms
         self.load = 1.0
+        self._window = window
         self._ratios: deque[float] = deque(maxlen=window)
         self._index = self._best(1.0)
         self._since_switch = 0
@@ -100,10 +101,12 @@ class LatencyController:
             ValueError: If it is not above 0.
         """
         self._since_switch += 1
-        self._estimate(check_positive(latency_ms, 'latency_ms', 'milliseconds', finite=True) / self.cell.latency_ms)
+        self._estimate(
+            check_positive(latency_ms, 'latency_ms', 'milliseconds', finite=True) / self._latencies[self._index]
+        )
         if len(self._ratios) < RECENT:
             return self.cell  # the first frames of a program are slow ones
-        if self._climbed_from is not None and self._since_switch > 2 * self._ratios.maxlen:
+        if self._climbed_from is not None and self._since_switch > 2 * self._window:
             self._wait, self._climbed_from = self._shortest_wait, None  # the climb has lasted
         if self._predict(self._index) > LEAVE * self.target_ms:
             self._move(min(self._index, self._best(1.0)))
@@ -115,13 +118,13 @@ class LatencyController:
         self._ratios.append(ratio)
         recent = list(self._ratios)[-RECENT:]
         if len(recent) == RECENT and abs(median(recent) / median(self._ratios) - 1) > JUMP:
-            self._ratios = deque(recent, self._ratios.maxlen)
+            self._ratios = deque(recent, self._window)
             if self._since_switch > RECENT:  # or else it may be the cell that differs from the table, not the load
                 self._wait, self._climbed_from = self._shortest_wait, None
         self.load = median(self._ratios)
 
     def _predict(self, index: int) -> float:
-        return self.load * self.cells[index].latency_ms
+        return self.load * self._latencies[index]
 
     def _best(self, part: float) -> int:
         """The best cell predicted to be within a part of the target; without one, the fastest."""

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmmutual.upstream import AnyBatchNorm, check_dimensions
 
 from .forward import slimmable_forward
 from .inputs import channel_count, check_input
@@ -26,7 +27,7 @@ STATISTICS = ('running_mean', 'running_var', 'num_batches_tracked')
 
 
 @MODELS.register_module('SlimBN')
-class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, _BatchNorm):  # MMEngine initialises by the names of direct bases
+class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, AnyBatchNorm):  # MMEngine initialises by the names of direct bases
     """A batch norm over the first of its channels, with running statistics for each of a grid of widths.
 
     Width 1.0 owns the stock buffers, so a stock checkpoint loads and is written unchanged. A narrower width, 0.5 say,
@@ -108,8 +109,8 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, _BatchNorm):  # MMEngine initia
     def drop_width(self, width: float) -> None:
         """Forget a width other than 1.0, and all that is kept for it."""
         for name in (*AFFINE, *STATISTICS):
-            self._parameters.pop(name + key_suffix(width), None)
-            self._buffers.pop(name + key_suffix(width), None)
+            if hasattr(self, name + key_suffix(width)):
+                delattr(self, name + key_suffix(width))
         self._known_ready.pop(width, None)
         self.widths = tuple(each for each in self.widths if each != width)
 
@@ -126,7 +127,7 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, _BatchNorm):  # MMEngine initia
     def statistics(self, width: float) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Running mean (C,), running variance (C,) and number of batches () of a width."""
         suffix = key_suffix(width)
-        mean, var, tracked = [self._buffers.get(name + suffix) for name in STATISTICS]
+        mean, var, tracked = [getattr(self, name + suffix, None) for name in STATISTICS]
         return mean, var, tracked
 
     def affine_parameters(self, width: float) -> tuple[Tensor | None, Tensor | None]:
@@ -143,6 +144,7 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, _BatchNorm):  # MMEngine initia
             var: (K,), unbiased.
         """
         running_mean, running_var, tracked = self.statistics(width)
+        assert running_mean is not None and running_var is not None and tracked is not None
         self._write(running_mean, mean, width)
         self._write(running_var, var, width)
         tracked.fill_(1)
@@ -159,7 +161,7 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, _BatchNorm):  # MMEngine initia
         if width == 1.0 or not self.track_running_stats or width in self._known_ready:
             return True  # as the stock layer: width 1.0 may always be used
         tracked = self.statistics(width)[2]
-        if tracked.is_meta:
+        if tracked is None or tracked.is_meta:
             return True
         if tracked.item() > 0:
             self._known_ready[width] = True  # reading the buffer stops the GPU, so do it once
@@ -179,7 +181,7 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, _BatchNorm):  # MMEngine initia
             ValueError: If C is more than ``num_features``, less at width 1.0, or not the active part of the segments,
                 or in evaluation mode if the width has no statistics.
         """
-        self._check_input_dim(x)
+        check_dimensions(self, x)
         channels = channel_count(x, 1)
         if channels > self.num_features or self.width == 1.0 or self.segments is not None:
             check_input(self, channels, self.num_features, self.segments)
@@ -242,19 +244,21 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, _BatchNorm):  # MMEngine initia
     def _forget(self, widths: Sequence[float]) -> None:
         for width in widths:
             vars(self).get('_known_ready', {}).pop(width, None)  # torch's constructor resets too
-            mean, var, tracked = self.statistics(width)
-            if tracked is not None:
-                mean.zero_()
-                var.fill_(1)
-                tracked.zero_()
+            for buffer, initial in zip(self.statistics(width), (0, 1, 0)):
+                if buffer is not None:
+                    buffer.fill_(initial)
 
-    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing_keys, *args) -> None:
+    # torch's hook for how a module loads its own tensors: the public load_state_dict is not called on submodules
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, local_metadata: dict, strict: bool, missing_keys: list[str], *args: Any
+    ) -> None:
         for width in widths_in(state_dict, f'{prefix}running_mean'):
             self.add_width(width)
         self._known_ready = {}
         missing: list[str] = []
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, *args)
-        absent = [key for key in missing if '_at_' in key[len(prefix) :] and key[len(prefix) :] in self._buffers]
+        buffers = dict(self.named_buffers(recurse=False))
+        absent = [key for key in missing if '_at_' in key[len(prefix) :] and key[len(prefix) :] in buffers]
         for key in absent:  # not missing, but to be calibrated: other weights make old statistics wrong
             name = key[len(prefix) :]
             like = getattr(self, name.partition('_at_')[0])

@@ -7,7 +7,8 @@ from typing import Any
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
+
+from mmmutual.upstream import AnyConv, border_padding
 
 from .divided import DividedLayer
 from .forward import slimmable_forward
@@ -17,7 +18,7 @@ Pair = int | tuple[int, int]
 
 
 @MODELS.register_module()
-class SlimConv2d(DividedLayer, nn.Conv2d, _ConvNd):
+class SlimConv2d(DividedLayer, nn.Conv2d, AnyConv):
     """A convolution that can run on the first of its channels.
 
     The active input channels are those of the input tensor; the active output channels follow the width. A grouped
@@ -95,7 +96,7 @@ class SlimConv2d(DividedLayer, nn.Conv2d, _ConvNd):
         weight, bias = self.active_parameters(channels)
         padding = self.padding
         if self.padding_mode != 'zeros':
-            x = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode)
+            x = F.pad(x, border_padding(self), mode=self.padding_mode)
             padding = 0
         return self._convolve(x, weight, bias, padding, groups)
 
@@ -105,6 +106,7 @@ class SlimConv2d(DividedLayer, nn.Conv2d, _ConvNd):
         """Convolve with what is active."""
         return F.conv2d(x, weight, bias, self.stride, padding, self.dilation, groups)
 
+    # mmcv's efficient_conv_bn_eval calls it instead of forward
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve with a given full weight, as others who fuse this layer with a norm do."""
         if self.width != 1.0:

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from mmmutual.upstream import output_padding
+
 from .conv import Pair
 from .divided import DividedLayer
 from .forward import slimmable_forward
@@ -89,5 +91,5 @@ class SlimConvTranspose2d(DividedLayer, nn.ConvTranspose2d):
         channels = channel_count(x, -3)
         self.check_channels(channels)
         weight, bias = self.active_parameters(channels)
-        padding = self._output_padding(x, output_size, self.stride, self.padding, self.kernel_size, 2, self.dilation)
+        padding = output_padding(self, x, output_size)
         return F.conv_transpose2d(x, weight, bias, self.stride, self.padding, padding, self.groups, self.dilation)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmcv.cnn.bricks.conv_ws import conv_ws_2d
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -19,7 +21,7 @@ class SlimConvWS2d(SlimConv2d, nn.Conv2d):  # MMEngine initialises by the names 
         **kwargs: As ``SlimConv2d``.
     """
 
-    def __init__(self, *args, eps: float = 1e-5, **kwargs) -> None:
+    def __init__(self, *args: Any, eps: float = 1e-5, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.eps = eps
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import Proxy
 
 from mmmutual.upstream import in_backward
@@ -30,7 +31,7 @@ def slimmable_forward(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """
 
     @wraps(forward)
-    def wrapped(self, x: Tensor, *args, **kwargs) -> Tensor:
+    def wrapped(self: nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if isinstance(x, Proxy):
             tracer = x.tracer
             return tracer.create_proxy('call_module', tracer.path_of_module(self), (x, *args), kwargs)
@@ -41,7 +42,7 @@ def slimmable_forward(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return wrapped
 
 
-def _check_rerun(layer: torch.nn.Module) -> None:
+def _check_rerun(layer: nn.Module) -> None:
     """Count the forwards in training; raise if one is run again at another width."""
     width, state = layer.width, vars(layer)
     former, runs, others = state.get(FORWARDS, (width, 0, False))

@@ -8,6 +8,7 @@ second module that shares it, needs no update.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmcv.cnn.bricks import wrappers
 from mmcv.cnn.bricks.conv_ws import ConvWS2d
@@ -127,7 +128,8 @@ def to_stock_(layer: nn.Module) -> None:
     Args:
         layer: Any layer; one that is not slimmable stays as it is.
     """
-    while '_swapped' in vars(layer):
+    state: dict[str, Any] = vars(layer)
+    while '_swapped' in state:
         unslim_layer_(layer)
     if not isinstance(layer, Slimmable):
         return
@@ -137,7 +139,7 @@ def to_stock_(layer: nn.Module) -> None:
     kind = next(base for base in type(layer).__mro__ if base in COUNTERPARTS.values())
     layer.__class__ = next(stock for stock, slim in COUNTERPARTS.items() if slim is kind)
     for name in (*OWN, *STATE):
-        vars(layer).pop(name, None)
+        state.pop(name, None)
 
 
 def _own_names(kind: type[nn.Module]) -> tuple[str, ...]:

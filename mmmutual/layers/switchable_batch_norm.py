@@ -9,14 +9,15 @@ import torch
 from mmengine.dist import get_world_size
 from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmmutual.upstream import AnyBatchNorm
 
 from .batch_norm import AFFINE, SlimBatchNorm2d, key_suffix, widths_in
 from .width import check_ratio
 
 
 @MODELS.register_module('SwitchableBN')
-class SwitchableBatchNorm2d(SlimBatchNorm2d, nn.BatchNorm2d, _BatchNorm):
+class SwitchableBatchNorm2d(SlimBatchNorm2d, nn.BatchNorm2d, AnyBatchNorm):
     """``SlimBatchNorm2d`` whose weight and bias are not shared: each width has some of its own.
 
     Width 1.0 owns the stock keys. Width 0.5 has ``weight_at_0_5`` and ``bias_at_0_5`` beside them, (C,) each. Where a
@@ -67,7 +68,7 @@ class SwitchableBatchNorm2d(SlimBatchNorm2d, nn.BatchNorm2d, _BatchNorm):
 
     def affine_parameters(self, width: float) -> tuple[Tensor | None, Tensor | None]:
         """Weight (C,) and bias (C,) of a width."""
-        weight, bias = [self._parameters.get(name + key_suffix(width)) for name in AFFINE]
+        weight, bias = [getattr(self, name + key_suffix(width), None) for name in AFFINE]
         if not self.affine or not torch.is_grad_enabled() or get_world_size() == 1:
             return weight, bias
         # each width's parameters take part: distributed training waits for the gradient of every one
@@ -86,7 +87,8 @@ class SwitchableBatchNorm2d(SlimBatchNorm2d, nn.BatchNorm2d, _BatchNorm):
             own = nn.Parameter(shared.detach().clone(), requires_grad=shared.requires_grad)
             self.register_parameter(name + key_suffix(width), own)
 
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+    # as in SlimBatchNorm2d
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         for name in ('weight', 'running_mean'):
             for width in widths_in(state_dict, prefix + name):
                 self.prepare_width(width)

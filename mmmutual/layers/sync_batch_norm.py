@@ -8,8 +8,8 @@ from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from mmengine.registry import MODELS
 from torch import Tensor
-from torch.nn.modules._functions import SyncBatchNorm as sync_batch_norm
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmmutual.upstream import AnyBatchNorm, sync_batch_norm
 
 from .batch_norm import SlimBatchNorm2d
 
@@ -19,7 +19,7 @@ class SyncBatchNorm:
 
 
 @MODELS.register_module('SlimSyncBN')
-class SlimSyncBatchNorm2d(SlimBatchNorm2d, _BatchNorm, SyncBatchNorm):
+class SlimSyncBatchNorm2d(SlimBatchNorm2d, AnyBatchNorm, SyncBatchNorm):
     """``SlimBatchNorm2d`` that normalises by the statistics of the whole distributed batch.
 
     It is no subclass of ``nn.SyncBatchNorm``, which MMEngine would turn into a plain batch norm when it runs on one
@@ -44,4 +44,4 @@ class SlimSyncBatchNorm2d(SlimBatchNorm2d, _BatchNorm, SyncBatchNorm):
                 )
                 SlimSyncBatchNorm2d._warned = True
             return super()._normalize(x, mean, var, weight, bias, momentum)
-        return sync_batch_norm.apply(x.contiguous(), weight, bias, mean, var, self.eps, momentum, None, world_size)
+        return sync_batch_norm(x.contiguous(), weight, bias, mean, var, self.eps, momentum, None, world_size)

@@ -9,11 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Real
+from typing import TYPE_CHECKING
 
 from torch import nn
 
+if TYPE_CHECKING:
+    from torch.nn import Module
+else:
+    Module = object  # a mix-in of layers
 
-class Slimmable:
+
+class Slimmable(Module):
     """Mix-in of every layer that can run on the first of its channels only.
 
     Attributes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmdet.registry import MODELS
 from torch import nn
@@ -12,7 +13,7 @@ from mmmutual.slimming import check_scope, make_slimmable_
 
 @MODELS.register_module('SlimmableDetector')
 def build_slimmable_detector(
-    detector: str | type[nn.Module], widths: Sequence[float], slim: str = 'backbone', **config
+    detector: str | type[nn.Module], widths: Sequence[float], slim: str = 'backbone', **config: Any
 ) -> nn.Module:
     """Build a stock detector and make it slimmable.
 

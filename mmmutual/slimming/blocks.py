@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mmdet.models.backbones.res2net import Bottle2neck
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
@@ -11,8 +12,13 @@ from torch import Tensor
 
 from mmmutual.layers import Segment, active_channels
 
+if TYPE_CHECKING:
+    from torch.nn import Module as Block
+else:
+    Block = object  # a mix-in of blocks
 
-class SplitsActiveChannels:
+
+class SplitsActiveChannels(Block):
     """First base of a Res2Net block: it splits the active channels, so each of its pieces slims."""
 
     @property
@@ -34,13 +40,14 @@ class SlimBottle2neck(SplitsActiveChannels, Bottle2neck):
     """mmdet's Res2Net block, which splits the active channels."""
 
 
-class FollowsFeatures:
+class FollowsFeatures(Block):
     """First base of a RoI extractor; the second is mmdet's, which counts on ``out_channels`` in its features.
 
     Attributes:
         segments: The segments of the features; None is one run of channels.
     """
 
+    out_channels: int
     segments: tuple[Segment, ...] | None = None
 
     def forward(self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: float | None = None) -> Tensor:

@@ -24,8 +24,8 @@ class ChannelIds:
     """
 
     def __init__(self) -> None:
-        self._parent = np.empty(0, np.int64)
-        self._reason = np.empty(0, np.int64)
+        self._parent: np.ndarray = np.empty(0, np.int64)
+        self._reason: np.ndarray = np.empty(0, np.int64)
         self._reasons: list[str] = ['']
         self.version = 0  # rises when sets change
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,7 +87,7 @@ def run_whole(model: nn.Module, size: int) -> object:
     return model(images, [sample], mode='tensor')
 
 
-SIZES = {run_backbone: (SIZE, FIXED), run_levels: (SIZE, FIXED), run_whole: (SIZE, *LARGER)}
+SIZES: dict[Run, tuple[int, ...]] = {run_backbone: (SIZE, FIXED), run_levels: (SIZE, FIXED), run_whole: (SIZE, *LARGER)}
 
 
 def smallest_size(run: Run, model: nn.Module, attempt: Callable[[int], object]) -> int:
@@ -168,7 +169,7 @@ def untouched(model: nn.Module, width: float = 1.0) -> Iterator[None]:
             parameter.requires_grad_(requires_grad)
 
 
-def bounded(output: object) -> object:
+def bounded(output: Any) -> Any:
     """What a layer gives, as numbers that tell channels apart, whatever the weights are.
 
     Without weights that fit each other those of a deep model grow beyond all bounds; weights of zero give only zeros.

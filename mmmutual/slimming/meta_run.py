@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ def run_on_meta(meta: nn.Module, size: Size, run: RunPart) -> None:
         raise ValueError(f'cannot count {type(meta).__name__}: it has no backbone')
 
     @torch.no_grad()
-    def checked(part: str, function: Callable, *args):
+    def checked(part: str, function: Callable, *args: Any) -> Any:
         try:
             return run(part, function, *args)
         except (NotImplementedError, RuntimeError, TypeError) as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -143,7 +144,7 @@ class NarrowTrace(Trace):
         return np.flatnonzero(self.active[self.ids.find(vector)])
 
 
-def _replaced(value: object, whole: dict[int, Tensor]) -> object:
+def _replaced(value: Any, whole: dict[int, Tensor]) -> Any:
     if isinstance(value, Tensor):
         return whole[id(value)]
     if isinstance(value, dict):

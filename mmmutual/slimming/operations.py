@@ -93,7 +93,7 @@ def operation_name(function: Callable) -> str:
     """The name of an operation; of an attribute that is read, such as ``Tensor.T``, the attribute's."""
     owner = getattr(function, '__self__', None)
     if getattr(function, '__name__', '') == '__get__':
-        return owner.__name__
+        return getattr(owner, '__name__', '')
     return getattr(function, '__name__', type(function).__name__)
 
 
@@ -126,8 +126,7 @@ def _combined(call: Call, shape: torch.Size) -> Tensor | None:
     if call.name == 'copy':
         operands = operands[1:]
     combined = None
-    for own in filter(lambda own: own is not None, map(ids_of, operands)):
-        own = own.expand(shape)
+    for own in (own.expand(shape) for own in map(ids_of, operands) if own is not None):
         combined = own if combined is None else combine(call.ids, combined, own)
     for operand in operands:
         if combined is not None and ids_of(operand) is None:
@@ -163,6 +162,7 @@ def _meet_fixed(call: Call, ids: Tensor, operand: Tensor) -> None:
 def _moved(call: Call) -> list[Tensor | None] | None:
     """Elements move, so their ids do."""
     joined = call.name in JOINED
+    source: Any
     first = call.args[0] if call.args else call.kwargs['tensors' if joined else 'input']
     if joined:
         device = next(own.device for own in map(ids_of, first) if own is not None)
@@ -189,7 +189,8 @@ def _set_item(call: Call) -> Tensor | None:
             raise Mixes
     tensors = [tensor for tensor in (target, value) if isinstance(tensor, Tensor)]
     device = next(own.device for own in map(ids_of, tensors) if own is not None)
-    ids = (_always(target, device) if ids_of(target) is None else ids_of(target)).clone()
+    written = ids_of(target)
+    ids = (_always(target, device) if written is None else written).clone()
     ids[index] = ALWAYS if not isinstance(value, Tensor) or ids_of(value) is None else ids_of(value)
     return ids
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from terminaltables import AsciiTable
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmmutual.layers import Segment, Slimmable, check_ratios, slim_layer_, unslim_layer_
+from mmmutual.upstream import AnyBatchNorm
 
 from .costs import count_layers
 from .dry_run import run_backbone, run_levels, run_whole
@@ -99,7 +99,7 @@ class LayerPlan:
         for side, planned in (('in_segments', self.inputs), ('out_segments', self.outputs)):
             own = getattr(self.layer, side, None)
             needs = _slims(planned) or (side == 'out_segments' and bool(self.reason) and _slims(own))
-            if own is not None and needs and own != planned:
+            if own is not None and planned is not None and needs and own != planned:
                 raise ValueError(
                     f'{self.name} ({type(self.layer).__name__}) is slimmable already, with the {side} '
                     f'{_sizes(own)}, but this model needs {_sizes(planned)}: build it stock, and make the whole model '
@@ -140,7 +140,7 @@ class SlimmingPlan:
     @property
     def has_statistics(self) -> bool:
         """Whether batch norms become slimmable, which keep statistics for each width."""
-        return any(plan.swapped and isinstance(plan.layer, _BatchNorm) for plan in self.layers)
+        return any(plan.swapped and isinstance(plan.layer, AnyBatchNorm) for plan in self.layers)
 
     def main_reason(self, default: str) -> str:
         """The reason that keeps most multiply-adds, or ``default`` if there is none."""
@@ -149,11 +149,11 @@ class SlimmingPlan:
     @property
     def reasons(self) -> dict[str, float]:
         """Why layers give all of their channels, with the share of multiply-adds of those that do not slim at all."""
-        shares: Counter[str] = Counter()
+        shares: dict[str, float] = defaultdict(float)
         for plan in self.layers:
             if plan.reason and not plan.slims_out:
                 shares[plan.reason] += 0 if plan.slims else self._share([plan])
-        return dict(shares.most_common())
+        return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
     def _share(self, layers: Iterable[LayerPlan]) -> float:
         total = sum(self.multiply_adds.values())

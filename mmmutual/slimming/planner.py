@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmmutual.layers import Segment, Slimmable, active_channels
 from mmmutual.layers.channels import DIVISOR
+from mmmutual.upstream import AnyBatchNorm
 
 from .channel_ids import ChannelIds
 from .dry_run import ERRORS, Run, smallest_size
@@ -131,7 +132,7 @@ class Planner:
                 if layer in self.full.outputs:
                     self.groups.require(self.full.outputs[layer], multiple)
         for layer, vector in self.full.outputs.items():
-            segments = getattr(layer, 'out_segments', ())
+            segments: tuple[Segment, ...] = getattr(layer, 'out_segments', ())
             if len(segments) == 1 and isinstance(layer, Slimmable):
                 self.groups.require(vector, segments[0].divisor)
 
@@ -141,7 +142,7 @@ class Planner:
             version = self.ids.version
             narrow = NarrowTrace(self.full, self.groups.active(width))
             with _counting(self.rules, self.groups, self.full, width):
-                wrong = narrow.check(lambda narrow=narrow: feed(narrow))
+                wrong = narrow.check(partial(feed, narrow))
             for ids, reason in wrong:
                 self.ids.keep(ids, reason)
             if wrong and self.ids.version == version:
@@ -176,7 +177,9 @@ class Planner:
                 plan, reason=f'{type(layer).__name__} takes all of its channels' if layer in self.inside else ''
             )
         if not ran:
-            swapped = may_get_fewer(self.model, name, scope) or (isinstance(layer, _BatchNorm) and not is_teacher(name))
+            swapped = may_get_fewer(self.model, name, scope) or (
+                isinstance(layer, AnyBatchNorm) and not is_teacher(name)
+            )
             outputs = (Segment.complete(channels_out(layer)),) if role is Role.WRITER else None
             return replace(plan, swapped=swapped, outputs=outputs)
         taken = self.full.inputs[layer]
@@ -189,7 +192,7 @@ class Planner:
         )
         if isinstance(layer, Slimmable):
             plan.check_fits()
-        is_norm = isinstance(layer, _BatchNorm)  # whose statistics differ with the width wherever it stands
+        is_norm = isinstance(layer, AnyBatchNorm)  # whose statistics differ with the width wherever it stands
         return replace(plan, swapped=role is not Role.EXTRACTOR and (plan.slims or (is_norm and not is_teacher(name))))
 
     def _named_groups(self) -> tuple[ChannelGroup, ...]:

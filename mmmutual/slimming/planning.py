@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from torch import nn
 
@@ -102,7 +103,7 @@ def plan_neck(neck: nn.Module, in_channels: Sequence[int], slim_out: bool = Fals
     with untouched(neck):
         for order in (in_channels, in_channels[::-1]):  # YOLOv3's neck names the last level first
             try:
-                planner.trace(lambda trace, order=order: feed(trace, order))
+                planner.trace(partial(feed, order=order))
             except ERRORS as error:
                 if order is not in_channels:
                     raise ValueError(_does_not_run(neck, False, error)) from error

@@ -7,9 +7,9 @@ from enum import Enum
 import torch
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmmutual.layers import can_slim
+from mmmutual.upstream import AnyBatchNorm
 
 from .blocks import SlimmableGenericRoIExtractor, SlimmableSingleRoIExtractor
 
@@ -34,7 +34,7 @@ def role_of(module: nn.Module) -> Role | None:
         return None
     if not can_slim(module) or 'forward' in vars(module):  # a replaced method would stay with a slimmable class
         return Role.STOCK
-    if isinstance(module, (_BatchNorm, nn.GroupNorm)):
+    if isinstance(module, (AnyBatchNorm, nn.GroupNorm)):
         return Role.NORM
     return Role.GROUPED if getattr(module, 'groups', 1) > 1 else Role.WRITER
 
@@ -56,7 +56,7 @@ def channel_dim(layer: nn.Module) -> int:
     """The dimension of the channels in what a layer takes and gives."""
     if isinstance(layer, nn.Linear):
         return -1
-    return 1 if isinstance(layer, (_BatchNorm, nn.GroupNorm)) or type(layer) in EXTRACTORS else -3
+    return 1 if isinstance(layer, (AnyBatchNorm, nn.GroupNorm)) or type(layer) in EXTRACTORS else -3
 
 
 def channels_out(layer: nn.Module) -> int:
@@ -75,7 +75,7 @@ def _is_layer(module: nn.Module) -> bool:
     leaf = not any(True for _ in module.children())
     has_kernel = isinstance(getattr(module, 'weight', None), nn.Parameter)  # a deformable one has its offsets inside
     return (
-        isinstance(module, OPAQUE) or (own and (leaf or has_kernel)) or isinstance(module, (_BatchNorm, nn.GroupNorm))
+        isinstance(module, OPAQUE) or (own and (leaf or has_kernel)) or isinstance(module, (AnyBatchNorm, nn.GroupNorm))
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,10 +84,10 @@ def _begin_training() -> None:
         hub.update_info(name, 0)
 
 
-def _thaw_alike(stock: Mapping, mutual: Mapping) -> None:
+def _thaw_alike(stock: MutableMapping, mutual: Mapping) -> None:
     """Train the norms and the stem in both detectors, so that their losses can be compared."""
     for name, part in stock.items():
-        if isinstance(part, Mapping):
+        if isinstance(part, MutableMapping):
             _thaw_alike(part, mutual[name])
     for option in {'norm_eval', 'frozen_stages'} & set(mutual):
         stock[option] = mutual[option]
@@ -98,7 +99,7 @@ def _mutual_iteration(model: nn.Module, batch: dict, scales: tuple[float, ...]) 
     optimizer = torch.optim.SGD(parameters.values(), lr=1e-6)
     gradients: dict[str, Tensor | None] = {}
 
-    def keep(*_) -> None:
+    def keep(*_: Any) -> None:
         gradients.update({name: value.grad for name, value in parameters.items()})
 
     optimizer.register_step_pre_hook(keep)
@@ -138,7 +139,7 @@ def _predict(model: nn.Module, batch: dict) -> list:
     return model.test_step(copy.deepcopy(batch))
 
 
-def _compare(ours, theirs, what: str) -> None:
+def _compare(ours: Any, theirs: Any, what: str) -> None:
     """Raise unless all tensors in two nested results are equal."""
     ours, theirs = list(_tensors(ours)), list(_tensors(theirs))
     same = len(ours) == len(theirs) > 0 and all(torch.equal(a, b) for a, b in zip(ours, theirs))

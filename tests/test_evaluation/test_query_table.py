@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mmmutual.evaluation import Cell, QueryTable, format_table
 from mmmutual.evaluation.plotting import plot_front
-from mmmutual.evaluation.query_table.report import write_query_report
+from mmmutual.evaluation.query_report import write_query_report
 
 CONTEXT = dict(
     config='config.py',

@@ -10,7 +10,7 @@ from mmengine.config import DictAction
 from mmmutual.config import config_name, load_config
 from mmmutual.engine import clear_errors
 from mmmutual.evaluation import QueryTable, fill_query_table, format_table
-from mmmutual.evaluation.query_table.report import write_query_report
+from mmmutual.evaluation.query_report import write_query_report
 
 NAMES = {'multiply_adds': 'multiply-adds', 'latency_ms': 'ms'}
 

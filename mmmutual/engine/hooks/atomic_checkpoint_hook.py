@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
 from mmmutual.checkpoint.atomic_write import write_whole
 
@@ -73,13 +74,13 @@ class AtomicCheckpointHook(CheckpointHook):
             raise ValueError(_not_local(f'out_dir={self.out_dir!r}'))
         self.file_backend = _PostponingBackend()  # an evaluation alone never comes to before_train
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Prepare the folder, and postpone deletions from now on."""
         super().before_train(runner)
         self.file_backend = _PostponingBackend()
         if self.save_best is not None:  # of the run that is resumed
-            if getattr(self, 'best_ckpt_path', None):
-                self.best_ckpt_path = self._in_own_folder(self.best_ckpt_path)
+            if best := getattr(self, 'best_ckpt_path', None):
+                self.best_ckpt_path = self._in_own_folder(best)
             former = getattr(self, 'best_ckpt_path_dict', {})
             former.update({key: self._in_own_folder(path) for key, path in former.items() if path})
 
@@ -88,11 +89,13 @@ class AtomicCheckpointHook(CheckpointHook):
         own = os.path.join(self.out_dir, os.path.basename(path))
         return own if os.path.isfile(own) else None
 
-    def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
+    # The public hooks decide whether a checkpoint is due; only these two run right after one was written.
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         super()._save_checkpoint_with_step(runner, step, meta)
         self._delete_former()
 
-    def _save_best_checkpoint(self, runner, metrics: dict) -> None:
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         super()._save_best_checkpoint(runner, metrics)
         self._delete_former()
 

@@ -7,6 +7,7 @@ from itertools import islice
 
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
 from mmmutual.layers import check_ratios
 from mmmutual.number_checks import check_whole
@@ -58,7 +59,7 @@ class BNCalibrationHook(Hook):
         self._training = False
         self._calibrated = -1  # iterations that the calibrated weights had been trained for
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Look whether there is anything to calibrate."""
         self._training = bool(norms_with_statistics(unwrapped(runner.model)))
         if not self._training:
@@ -67,38 +68,40 @@ class BNCalibrationHook(Hook):
                 'slimmable batch norm that keeps statistics'
             )
 
-    def after_train_epoch(self, runner) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         """Calibrate if the last epoch ends or a checkpoint is due."""
         if self.is_last_train_epoch(runner) or self._saves(runner, by_epoch=True):
             self._calibrate(runner, runner.iter)
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
         """Calibrate if the last iteration ends or a checkpoint is due."""
         if self.is_last_train_iter(runner) or self._saves(runner, by_epoch=False):
             self._calibrate(runner, runner.iter + 1)
 
-    def before_val(self, runner) -> None:
+    def before_val(self, runner: Runner) -> None:
         """Calibrate before a validation during training."""
         if not self.last_only:
             self._calibrate(runner, runner.iter)
 
-    def before_val_epoch(self, runner) -> None:
+    def before_val_epoch(self, runner: Runner) -> None:
         """Evaluate the averaged weights with their own statistics."""
         self._swap(runner)
 
-    def after_val_epoch(self, runner, metrics=None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Undo ``before_val_epoch``."""
         self._swap(runner)
 
-    def before_test_epoch(self, runner) -> None:
+    def before_test_epoch(self, runner: Runner) -> None:
         """Evaluate the averaged weights with their own statistics."""
         self._swap(runner)
 
-    def after_test_epoch(self, runner, metrics=None) -> None:
+    def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Undo ``before_test_epoch``."""
         self._swap(runner)
 
-    def after_train(self, runner) -> None:
+    def after_train(self, runner: Runner) -> None:
         """Calibrate what an early stop left, and say so if the last checkpoint is without."""
         if self._training and self.last_only and self._calibrated != runner.iter:
             runner.logger.warning(
@@ -109,7 +112,7 @@ class BNCalibrationHook(Hook):
         self._calibrate(runner, runner.iter)
         self._training = False
 
-    def _saves(self, runner, by_epoch: bool) -> bool:
+    def _saves(self, runner: Runner, by_epoch: bool) -> bool:
         """Whether a checkpoint is due."""
         if self.last_only:
             return False
@@ -117,7 +120,7 @@ class BNCalibrationHook(Hook):
         hooks = (hook for hook in runner.hooks if isinstance(hook, CheckpointHook) and hook.by_epoch == by_epoch)
         return any(due(runner, hook.interval, hook.save_begin) for hook in hooks)
 
-    def _calibrate(self, runner, iterations: int) -> None:
+    def _calibrate(self, runner: Runner, iterations: int) -> None:
         """Calibrate weights that have been trained for some iterations, unless that is done."""
         if not self._training or self._calibrated == iterations:
             return
@@ -128,6 +131,6 @@ class BNCalibrationHook(Hook):
             for model in models:
                 calibrate(model, islice(calibration_loader(runner), self.num_batches), self.widths, self.scales)
 
-    def _swap(self, runner) -> None:
+    def _swap(self, runner: Runner) -> None:
         for average in averaged_models(runner.hooks):
             swap_statistics(unwrapped(runner.model), average)

@@ -9,6 +9,7 @@ import numpy as np
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 from torch.utils.data import get_worker_info
 
 from ..randomness import seed_everything
@@ -31,7 +32,7 @@ class IterationSeedHook(Hook):
 
     priority = 'ABOVE_NORMAL'  # hooks of normal priority that draw random numbers draw the same ones after a resume
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Seed the loading of the first batch, and let workers follow."""
         loader = runner.train_dataloader
         workers = getattr(loader, 'num_workers', 0)
@@ -45,15 +46,17 @@ class IterationSeedHook(Hook):
             )
         _seed(runner.seed, runner.iter, LOADING)
 
-    def before_train_epoch(self, runner) -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         """Seed the loading of the epoch's first batch, whatever a validation drew before it."""
         _seed(runner.seed, runner.iter, LOADING)
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Seed the training step."""
         _seed(runner.seed, runner.iter, TRAINING)
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
         """Seed the loading of the next batch."""
         _seed(runner.seed, runner.iter + 1, LOADING)
 

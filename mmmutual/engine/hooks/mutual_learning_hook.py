@@ -9,6 +9,7 @@ from functools import partial
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmmutual.layers import Slimmable, set_width, slimmable_layers, use_width, width_grid
@@ -76,7 +77,7 @@ class MutualLearningHook(Hook):
         self.iteration = MutualIteration(LossGuard(nonfinite), self.distillation, loss_reduction)
         self._logs: list[dict[str, Tensor]] = []
 
-    def before_run(self, runner) -> None:
+    def before_run(self, runner: Runner) -> None:
         """Check what can be checked before data and weights are loaded."""
         check_train_step(runner.model)
         self.check(unwrapped(runner.model), runner.cfg)
@@ -108,7 +109,7 @@ class MutualLearningHook(Hook):
         if self.distillation is not None:
             self.distillation.find_module(model)
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Check the weights and the optimizer wrapper; leave the model at its widest."""
         model = unwrapped(runner.model)
         check_frozen_norms(model, self.sampler.widths)
@@ -126,18 +127,20 @@ class MutualLearningHook(Hook):
         set_width(model, self.sampler.widths[0])
         self.iteration = replace(self.iteration, norm_stride=fit_padding(model))
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Let the loop's next ``train_step`` run the passes of this iteration."""
         runner.model.train_step = partial(self._train_step, runner)
 
-    def _train_step(self, runner, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+    def _train_step(self, runner: Runner, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """Run the passes in place of the model's ``train_step``; the loop logs the losses of the widest network."""
         del runner.model.train_step  # the model has its own again, whatever happens in the passes
         subnets = self.sampler.sample(runner.iter)
         self._logs = self.iteration.run(runner.model, data, optim_wrapper, subnets, f'iteration {runner.iter + 1}')
         return self._logs[0]
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None, outputs=None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
         """Log the losses of the narrower networks; let averaged models follow the widths that were trained."""
         subnets = self.sampler.sample(runner.iter)
         for subnet, losses in zip(subnets[1:], self._logs[1:]):

@@ -51,7 +51,7 @@ def fill_missing(results: Mapping[Subnet, dict]) -> list[Subnet]:
     for metrics in results.values():
         for name, value in metrics.items():
             if isinstance(value, Real):
-                known.setdefault(name, []).append(value)
+                known.setdefault(name, []).append(float(value))
     incomplete = [subnet for subnet, metrics in results.items() if not known.keys() <= metrics.keys()]
     for subnet in incomplete:
         missing = {name: -1.0 if set(values) == {-1.0} else 0.0 for name, values in known.items()}

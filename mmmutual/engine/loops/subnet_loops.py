@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.evaluator import Evaluator
@@ -32,7 +33,13 @@ from .evaluators import evaluator_for, fill_missing, quiet
 REPORT = 'SubnetReportHook'  # by its registered name: evaluation imports this room, not the other way round
 
 
-class _SubnetLoop:
+if TYPE_CHECKING:
+    from mmengine.runner import ValLoop as Loop
+else:
+    Loop = object  # a mix-in of MMEngine's loops
+
+
+class _SubnetLoop(Loop):
     """What the two loops share; ``mode`` is ``'val'`` or ``'test'``.
 
     Args:
@@ -172,7 +179,7 @@ class _SubnetLoop:
             )
         return {scale: scale_pipeline(dataloader, scale) for scale in narrower}
 
-    def _call_hook(self, name: str, **kwargs) -> None:
+    def _call_hook(self, name: str, **kwargs: Any) -> None:
         self.runner.call_hook(name.format(self.mode), **kwargs)
 
 
@@ -195,6 +202,6 @@ class SubnetTestLoop(_SubnetLoop, TestLoop):
 
     mode = 'test'
 
-    def __init__(self, *args, report: bool = True, **kwargs) -> None:
+    def __init__(self, *args: Any, report: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.report = report

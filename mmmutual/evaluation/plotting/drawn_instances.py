@@ -31,10 +31,11 @@ def class_colors(classes: Sequence[str], palette: object = None) -> list[Color]:
         As many colours as classes.
     """
     if isinstance(palette, Sequence) and not isinstance(palette, str) and len(palette) == len(classes):
-        return [tuple(color) for color in palette]
-    if len(classes) <= FEW_CLASSES:
-        return [tuple(round(255 * part) for part in color) for color in colormaps['tab10'].colors[: len(classes)]]
-    return [tuple(map(int, color)) for color in get_palette('random', len(classes))]
+        return [(red, green, blue) for red, green, blue in palette]
+    if len(classes) > FEW_CLASSES:
+        return [(int(red), int(green), int(blue)) for red, green, blue in get_palette('random', len(classes))]
+    colors = colormaps['tab10'](range(len(classes)))[:, :3]
+    return [(round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in colors]
 
 
 def draw_instances(

@@ -30,7 +30,7 @@ def front(rows: Rows, metric: str, budgets: np.ndarray) -> np.ndarray:
         >>> front([dict(multiply_adds=2, mAP=0.4), dict(multiply_adds=3, mAP=0.3)], 'mAP', np.array([1, 2, 3]))
         array([nan, 0.4, 0.4])
     """
-    best = np.full(len(budgets), np.nan)
+    best: np.ndarray = np.full(len(budgets), np.nan)
     for row in rows:
         best = np.where(budgets >= row['multiply_adds'], np.fmax(best, row.get(metric, np.nan)), best)
     return best

@@ -76,7 +76,7 @@ class Sheet:
                 y += row[0][0].shape[0] + GAP
         if legend:
             figure.legend(
-                handles=[Patch(color=np.array(color) / 255, label=name) for name, color in legend.items()],
+                handles=[Patch(color=_unit(color), label=name) for name, color in legend.items()],
                 loc='lower center',
                 ncols=min(len(legend), names_in_line),
                 frameon=False,
@@ -94,3 +94,9 @@ def _write(axes: Axes, note: str) -> None:
             0.5, 0.03, note, transform=axes.transAxes, ha='center', va='bottom', fontsize=10,
             bbox=dict(facecolor='white', edgecolor='none', alpha=0.85, pad=2),
         )  # fmt: skip
+
+
+def _unit(color: Color) -> tuple[float, float, float]:
+    """A colour as matplotlib takes it."""
+    red, green, blue = color
+    return red / 255, green / 255, blue / 255

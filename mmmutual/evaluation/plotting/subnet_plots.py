@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -97,7 +98,7 @@ def _unit(rows: Sequence[Mapping[str, float]], cost: str) -> tuple[float, str]:
     return (1e9, 'multiply-adds (G)') if max(row[cost] for row in rows) >= 1e9 else (1e6, 'multiply-adds (M)')
 
 
-def _draw_scales(axis: Axes, rows: Sequence[Mapping[str, float]], cost: str, metric: str, **style) -> None:
+def _draw_scales(axis: Axes, rows: Sequence[Mapping[str, float]], cost: str, metric: str, **style: Any) -> None:
     """A line for each scale, through its widths in order of their cost."""
     unit, label = _unit(rows, cost)
     for scale in sorted({row['scale'] for row in rows}, reverse=True):
@@ -123,7 +124,7 @@ def _draw_front(axis: Axes, table: QueryTable, cost: str, metric: str) -> None:
     costs = [getattr(cell, cost) / unit for cell in front]
     values = [cell.metrics[metric] for cell in front]
     most = max(getattr(cell, cost) for cell in table.cells) / unit
-    style = dict(color='0.15', linewidth=2.2, zorder=1, label='front, with widths')
+    style: dict[str, Any] = dict(color='0.15', linewidth=2.2, zorder=1, label='front, with widths')
     axis.step([*costs, most], [*values, values[-1]], where='post', **style)
 
 
@@ -132,7 +133,8 @@ def _label_front(axis: Axes, table: QueryTable, cost: str, metric: str) -> None:
     unit = _unit(table.rows(), cost)[0]
     pixels = axis.transData.transform([(getattr(cell, cost) / unit, cell.metrics[metric]) for cell in table.cells])
     taken = [Bbox.from_extents(*(point - MARKER), *(point + MARKER)) for point in pixels]
-    taken.append(axis.get_legend().get_window_extent())
+    if legend := axis.get_legend():
+        taken.append(legend.get_window_extent())
     outline = [withStroke(linewidth=2.5, foreground='white')]
     for cell in reversed(table.front(cost, metric)):
         for offset, side in (((-4, 5), 'right'), ((5, -12), 'left'), ((-4, -12), 'right'), ((5, 5), 'left')):

@@ -78,7 +78,8 @@ def fill_query_table(
     widths = check_ratios(widths) if widths else _test_widths(config, checkpoint)
     scales = check_ratios(scales or config.test_cfg.get('scales') or (1.0,), 'scales')
     expected = identity(config, checkpoint)
-    table, cells = None, ()
+    table: QueryTable | None = None
+    cells: tuple[Cell, ...] = ()
     if not force and Path(path).exists():
         table = QueryTable.load(path)
         check_identity(table.context, expected, path)
@@ -166,7 +167,9 @@ class _ProgressHook(Hook):
     def __init__(self, bar: Progress) -> None:
         self.bar, self.step = bar, 0
 
-    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
         self.bar.update(self.step)
 
 

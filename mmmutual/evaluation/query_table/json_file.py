@@ -75,23 +75,23 @@ def read_table(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def _is_count(value: object) -> bool:
+def _is_count(value: Any) -> bool:
     return is_whole(value, 0)
 
 
-def _is_ratio(value: object) -> bool:
+def _is_ratio(value: Any) -> bool:
     return is_number(value) and 0 < value <= 1
 
 
-def _is_text(value: object) -> bool:
+def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _is_latency(value: object) -> bool:
+def _is_latency(value: Any) -> bool:
     return value is None or (is_number(value) and value > 0)
 
 
-def _is_size(value: object) -> bool:
+def _is_size(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(_is_count(side) and side for side in value)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from mmmutual.layers import check_ratio
 from mmmutual.number_checks import check_positive
@@ -116,7 +117,7 @@ class QueryTable:
             writer.writeheader()
             writer.writerows(rows)
 
-    def rows(self) -> list[dict[str, float | None]]:
+    def rows(self) -> list[dict[str, Any]]:
         """The cells as flat rows, the metrics under their names."""
         rows = [asdict(cell) for cell in self.cells]
         return [{**row, **metrics} for row in rows for metrics in [row.pop('metrics')]]
@@ -191,7 +192,7 @@ class QueryTable:
         """
         metric = self._metric(metric)
         given = {'multiply_adds': ('budget_flops', budget_flops), 'latency_ms': ('budget_ms', budget_ms)}
-        budgets = {cost: check_positive(value, name) for cost, (name, value) in given.items() if value is not None}
+        budgets = {cost: check_positive(most, name) for cost, (name, most) in given.items() if most is not None}
         for cost in budgets:
             self._check_cost(cost)
         fitting = [cell for cell in self.cells if all(getattr(cell, cost) <= most for cost, most in budgets.items())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine.model import BaseModule
 
@@ -25,7 +26,7 @@ class SlimmableBackbone(BaseModule):
         ValueError: If ``widths`` is out of range, or if nothing of the backbone slims.
     """
 
-    def __init__(self, *args, widths: Sequence[float], **kwargs) -> None:
+    def __init__(self, *args: Any, widths: Sequence[float], **kwargs: Any) -> None:
         widths = check_ratios(widths)
         super().__init__(*args, **kwargs)
         self.widths = widths

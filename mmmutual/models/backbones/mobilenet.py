@@ -10,7 +10,8 @@ from mmdet.models.utils import make_divisible
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmmutual.upstream import AnyBatchNorm
 
 from .base import SlimmableBackbone
 
@@ -54,7 +55,7 @@ class MobileNetV1(BaseModule):
         if init_cfg is None:
             init_cfg = [
                 dict(type='Kaiming', layer='Conv2d'),
-                dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
+                dict(type='Constant', val=1, layer=[AnyBatchNorm.__name__, 'GroupNorm']),
             ]
         super().__init__(init_cfg)
         self.layers = ['conv1', *(f'layer{index}' for index in range(1, len(self.STAGES) + 1))]
@@ -98,7 +99,7 @@ class MobileNetV1(BaseModule):
             getattr(self, name).eval().requires_grad_(False)
         if mode and self.norm_eval:
             for module in self.modules():
-                if isinstance(module, _BatchNorm):
+                if isinstance(module, AnyBatchNorm):
                     module.eval()
         return self
 

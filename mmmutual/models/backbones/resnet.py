@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmdet.models.backbones import RegNet, Res2Net, ResNet, ResNetV1d, ResNeXt
 from mmdet.registry import MODELS
@@ -33,7 +34,7 @@ class SlimmableResNet(SlimmableBackbone, ResNet):
         [(1, 32, 16, 16), (1, 64, 8, 8), (1, 128, 4, 4), (1, 256, 2, 2)]
     """
 
-    def __init__(self, depth: int, widths: Sequence[float], **kwargs) -> None:
+    def __init__(self, depth: int, widths: Sequence[float], **kwargs: Any) -> None:
         super().__init__(depth, widths=widths, **kwargs)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmcv.cnn import VGG
 from mmdet.registry import MODELS
@@ -48,7 +49,7 @@ class SlimmableVGG(VGG, BaseModule):
         out_indices: Sequence[int] = (1, 2, 3, 4),
         norm_eval: bool = False,
         init_cfg: dict | list[dict] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         widths = check_ratios(widths)
         if kwargs.get('num_classes', -1) > 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine.model import BaseModule
 
@@ -29,7 +30,9 @@ class SlimmableNeck(BaseModule):
             fewer channels.
     """
 
-    def __init__(self, *args, widths: Sequence[float] | None = None, slim_out: bool = False, **kwargs) -> None:
+    def __init__(
+        self, *args: Any, widths: Sequence[float] | None = None, slim_out: bool = False, **kwargs: Any
+    ) -> None:
         widths = None if widths is None else check_ratios(widths)
         super().__init__(*args, **kwargs)
         plan = plan_neck(self, self.in_channels, slim_out)

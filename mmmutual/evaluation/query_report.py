@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..plotting import plot_front
-from .table import QueryTable
+from .plotting import plot_front
+from .query_table import QueryTable
 
 FRONTS = {'multiply_adds': 'front_multiply_adds.png', 'latency_ms': 'front_latency.png'}
 
