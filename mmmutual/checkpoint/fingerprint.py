@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmmutual.datasets.check import annotation_files
+from mmmutual.datasets.data_check import annotation_files
 
 SETTINGS = ('model', 'test_dataloader', 'test_evaluator')
 WHAT = {'checkpoint_sha256': 'checkpoint', 'config_sha256': 'model, test data or evaluator', 'data_sha256': 'data'}

@@ -1,6 +1,6 @@
 """The embedded shapes data set, and checks of the data a config names."""
 
-from .check import check_data
+from .data_check import check_data
 from .palette import drawable_meta
 from .shapes import draw_shapes
 from .shapes_options import CLASSES
