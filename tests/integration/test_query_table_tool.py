@@ -37,6 +37,7 @@ def setting(tiny_data, tmp_path_factory):
     config = tiny_config(tiny_data, folder / 'work')
     config.custom_imports.imports.append(PLUGIN.stem)
     config.test_cfg.update(widths=WIDTHS, scales=SCALES)
+    config.launcher = 'pytorch'  # as a distributed training leaves it in the work dir
     config.test_evaluator = dict(type='Fingerprint')
     config.custom_hooks = [dict(type='CountAndKill', log=str(folder / 'batches.txt'))]
     config.dump(folder / 'config.py')
