@@ -151,7 +151,7 @@ class Table:
     def __init__(self, folder: Path, training: Training) -> None:
         self.folder, self.training = folder, training
         self.seconds = self.start('whole').finish()
-        self.end = cells_of(folder / 'whole.json')
+        self.end = subnets_of(folder / 'whole.json')
 
     def start(self, name: str) -> Run:
         """Start a table or continue it."""
@@ -166,13 +166,13 @@ class Table:
         """Check the file of a killed run, continue, and compare the end."""
         path = self.folder / f'{name}.json'
         try:
-            before = cells_of(path) if path.exists() else {}
+            before = subnets_of(path) if path.exists() else {}
             self.start(name).finish()
         except (ValueError, RuntimeError):
             return 'the table is half written'
-        after = cells_of(path)
-        lost = any(after.get(key) != cell for key, cell in before.items())
-        return 'a cell is lost' if lost else '' if after == self.end else 'other cells'
+        after = subnets_of(path)
+        lost = any(after.get(key) != subnet for key, subnet in before.items())
+        return 'a sub-network is lost' if lost else '' if after == self.end else 'other sub-networks'
 
 
 def killed_run(kind: Training | Table, name: str, while_writing: bool) -> tuple[str, float | Path]:
@@ -188,10 +188,12 @@ def killed_run(kind: Training | Table, name: str, while_writing: bool) -> tuple[
         name = f'{name}_again'
 
 
-def cells_of(path: Path) -> dict:
+def subnets_of(path: Path) -> dict:
     """The content of a table except for the latency, by width and scale."""
-    cells = QueryTable.load(path).cells
-    return {(cell.width, cell.scale): (cell.multiply_adds, cell.parameters, cell.metrics) for cell in cells}
+    subnets = QueryTable.load(path).subnets
+    return {
+        (subnet.width, subnet.scale): (subnet.multiply_adds, subnet.parameters, subnet.metrics) for subnet in subnets
+    }
 
 
 def equal(ours: object, theirs: object) -> bool:

@@ -14,6 +14,7 @@ from mmmutual.engine import clear_errors
 from mmmutual.evaluation.plotting import class_colors, draw_instances
 from mmmutual.inference import AdaptiveInferencer, find_images
 from mmmutual.inference.image_folder import IMG_EXTENSIONS
+from mmmutual.moved_names import RenamedOption
 from mmmutual.progress import Progress
 
 CONFIG = 'configs/mutual_mask_rcnn_r18_shapes.py'
@@ -34,7 +35,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--checkpoint', type=Path, help=f'checkpoint file; default: the last one in {WORK_DIR}')
     parser.add_argument('--table', type=Path, help=f'query table; default: {WORK_DIR}/query_table/table.json')
     parser.add_argument('--budget-ms', type=float, help='highest latency in the query table, in milliseconds')
-    parser.add_argument('--budget-flops', type=float, help='highest multiply-adds of one image, for example 250e6')
+    parser.add_argument('--budget-multiply-adds', type=float, help='most multiply-adds of one image, for example 250e6')
+    parser.add_argument('--budget-flops', type=float, dest='budget_multiply_adds', action=RenamedOption)
     parser.add_argument('--target-ms', type=float, help='latency to keep, as measured, in milliseconds')
     parser.add_argument('--width', type=float, help='width multiplier')
     parser.add_argument('--scale', type=float, help='input scale')
@@ -78,31 +80,31 @@ def find(inputs: list[Path]) -> list[Path]:
     return files
 
 
-def detect(inferencer: AdaptiveInferencer, image: np.ndarray, score_thr: float, **wish) -> tuple[np.ndarray, dict]:
+def detect(inferencer: AdaptiveInferencer, image: np.ndarray, score_thr: float, **choice) -> tuple[np.ndarray, dict]:
     """Detect on one image.
 
     Args:
         inferencer: The detector.
         image: (H, W, 3) in BGR.
         score_thr: Detections below this score are left out.
-        **wish: As the inferencer's call, for example ``budget_ms``.
+        **choice: As the inferencer's call, for example ``budget_ms``.
 
     Returns:
-        The image in RGB with its detections, small ones enlarged; and the cell that ran, with its latency.
+        The image in RGB with its detections, small ones enlarged; and width, scale and latency of the sub-network.
     """
-    result = inferencer(image, return_datasamples=True, **wish)
+    result = inferencer(image, return_datasamples=True, **choice)
     instances = result['predictions'][0].cpu().pred_instances
     meta = inferencer.visualizer.dataset_meta
     colors = class_colors(meta['classes'], meta.get('palette'))
     factor = max(1, PIXELS // max(image.shape[:2]))
     rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     picture = draw_instances(rgb, instances, colors, meta['classes'], score_thr, factor=factor)
-    return picture, result['cells'][0]
+    return picture, result['subnets'][0]
 
 
-def caption(picture: np.ndarray, cell: dict) -> np.ndarray:
-    """The picture with a line of text below: the cell and its latency."""
-    text = f'width {cell["width"]:g}  scale {cell["scale"]:g}  {cell["latency_ms"]:.1f} ms'
+def caption(picture: np.ndarray, subnet: dict) -> np.ndarray:
+    """The picture with a line of text below: the sub-network and its latency."""
+    text = f'width {subnet["width"]:g}  scale {subnet["scale"]:g}  {subnet["latency_ms"]:.1f} ms'
     height = max(24, picture.shape[0] // 20)
     strip = np.zeros((height, picture.shape[1], 3), np.uint8)
     size = height / 40
@@ -127,14 +129,14 @@ def read_video(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
         yield frame
 
 
-def run_video(inferencer: AdaptiveInferencer, path: Path, out: Path, score_thr: float, **wish) -> None:
+def run_video(inferencer: AdaptiveInferencer, path: Path, out: Path, score_thr: float, **choice) -> None:
     """Detect on each frame of a video, and write the pictures as a video."""
     capture = cv2.VideoCapture(str(path))
     total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     writer = None
     for frame in Progress(read_video(capture), path.name, total if total > 0 else None, unit='frame'):
-        picture, cell = detect(inferencer, frame, score_thr, **wish)
-        picture = caption(picture, cell)
+        picture, subnet = detect(inferencer, frame, score_thr, **choice)
+        picture = caption(picture, subnet)
         if writer is None:
             codec, rate = cv2.VideoWriter_fourcc(*'mp4v'), capture.get(cv2.CAP_PROP_FPS) or 25
             writer = cv2.VideoWriter(str(out), codec, rate, picture.shape[1::-1])
@@ -147,15 +149,16 @@ def run_video(inferencer: AdaptiveInferencer, path: Path, out: Path, score_thr: 
 def run(inferencer: AdaptiveInferencer, args: argparse.Namespace) -> None:
     """Detect on all images and videos, and write the pictures."""
     files = find(args.inputs)
-    wish = {name: getattr(args, name) for name in ('budget_ms', 'budget_flops', 'target_ms', 'width', 'scale')}
+    names = ('budget_ms', 'budget_multiply_adds', 'target_ms', 'width', 'scale')
+    choice = {name: getattr(args, name) for name in names}
     args.out_dir.mkdir(parents=True, exist_ok=True)
     images = [file for file in files if file.suffix.lower() in IMG_EXTENSIONS]
     for file in Progress(images, 'images', unit='image', disable=not images):
-        picture, cell = detect(inferencer, read_image(file), args.score_thr, **wish)
-        cv2.imwrite(str(args.out_dir / f'{file.stem}.jpg'), cv2.cvtColor(caption(picture, cell), cv2.COLOR_RGB2BGR))
+        picture, subnet = detect(inferencer, read_image(file), args.score_thr, **choice)
+        cv2.imwrite(str(args.out_dir / f'{file.stem}.jpg'), cv2.cvtColor(caption(picture, subnet), cv2.COLOR_RGB2BGR))
     for file in files:
         if file not in images:
-            run_video(inferencer, file, args.out_dir / f'{file.stem}.mp4', args.score_thr, **wish)
+            run_video(inferencer, file, args.out_dir / f'{file.stem}.mp4', args.score_thr, **choice)
     print(f'pictures: {args.out_dir}')
 
 

@@ -60,20 +60,20 @@ def build(inferencer: AdaptiveInferencer, files: list[Path], score_thr: float):
     # The first run of a size in a thread is slow, and Gradio has many threads: all runs take place in this one.
     worker = ThreadPoolExecutor(1)
     first = read_image(Path(images[0])) if images else np.zeros((64, 64, 3), np.uint8)
-    for cell in table.cells:
-        worker.submit(inferencer, first, width=cell.width, scale=cell.scale).result()
+    for subnet in table.subnets:
+        worker.submit(inferencer, first, width=subnet.width, scale=subnet.scale).result()
 
     def run(image: np.ndarray | None, unit: str, budget: float, score: float):
         if image is None:
             return None, 'Pick an image below, or upload one.', rows(table, None)
         cost, factor = UNITS[unit]
-        wish = dict(budget_ms=budget) if cost == 'latency_ms' else dict(budget_flops=budget * factor)
+        choice = dict(budget_ms=budget) if cost == 'latency_ms' else dict(budget_multiply_adds=budget * factor)
         try:
-            picture, cell = worker.submit(detect, inferencer, image[..., ::-1], score, **wish).result()
+            picture, subnet = worker.submit(detect, inferencer, image[..., ::-1], score, **choice).result()
         except ValueError as error:
             return None, f'### {error}', rows(table, None)
-        chosen = table.cell(cell['width'], cell['scale'])
-        return picture, describe(chosen, cell['latency_ms']), rows(table, chosen)
+        chosen = table.subnet(subnet['width'], subnet['scale'])
+        return picture, describe(chosen, subnet['latency_ms']), rows(table, chosen)
 
     def slider(unit: str):
         low, high, start = slider_range(table, unit)
@@ -91,10 +91,10 @@ def build(inferencer: AdaptiveInferencer, files: list[Path], score_thr: float):
                 picture = gradio.Image(label='Detections', height=380, interactive=False)
                 chosen = gradio.Markdown(elem_id='chosen')
                 with gradio.Accordion('All sub-networks', open=False):
-                    cells = gradio.Dataframe(headers=HEADERS, interactive=False)
+                    subnets = gradio.Dataframe(headers=HEADERS, interactive=False)
         if images:
             gradio.Examples(images, image, label='Images to pick')
-        inputs, outputs = [image, unit, budget, score], [picture, chosen, cells]
+        inputs, outputs = [image, unit, budget, score], [picture, chosen, subnets]
         unit.change(slider, unit, budget).then(run, inputs, outputs)
         gradio.on(
             [page.load, image.change, budget.input, score.input], run, inputs, outputs, show_progress='hidden',
@@ -107,33 +107,33 @@ HEADERS = ['', 'width', 'scale', 'multiply-adds (M)', 'latency (ms)', 'accuracy'
 
 
 def slider_range(table: QueryTable, unit: str) -> tuple[float, float, float]:
-    """Lowest and highest budget of a unit, a little beyond the table, and the median of the cells to start with."""
+    """Lowest and highest budget of a unit, slightly beyond the table; and the median cost, to start with."""
     cost, factor = UNITS[unit]
-    costs = [getattr(cell, cost) / factor for cell in table.cells]
+    costs = [getattr(subnet, cost) / factor for subnet in table.subnets]
     digits = 1 if max(costs) < 1000 else 0
     return round(0.9 * min(costs), digits), round(1.05 * max(costs), digits), round(median(costs), digits)
 
 
-def describe(cell, latency_ms: float) -> str:
+def describe(subnet, latency_ms: float) -> str:
     """Describe the sub-network that ran, for people."""
-    metrics = ', '.join(f'{name} {value:.3f}' for name, value in cell.metrics.items())
-    expected = '' if cell.latency_ms is None else f' (the table says {cell.latency_ms:.1f} ms)'
+    metrics = ', '.join(f'{name} {value:.3f}' for name, value in subnet.metrics.items())
+    expected = '' if subnet.latency_ms is None else f' (the table says {subnet.latency_ms:.1f} ms)'
     return (
-        f'### Ran width {cell.width:g} at scale {cell.scale:g} in {latency_ms:.1f} ms{expected}\n'
-        f'{cell.multiply_adds / 1e6:.0f} M multiply-adds, {metrics} on the validation data'
+        f'### Ran width {subnet.width:g} at scale {subnet.scale:g} in {latency_ms:.1f} ms{expected}\n'
+        f'{subnet.multiply_adds / 1e6:.0f} M multiply-adds, {metrics} on the validation data'
     )
 
 
 def rows(table: QueryTable, chosen) -> list[list]:
-    """The cells as rows, the chosen one marked."""
+    """The sub-networks as rows, the chosen one marked."""
     return [
         [
-            '➤' if cell is chosen else '',
-            f'{cell.width:g}',
-            f'{cell.scale:g}',
-            f'{cell.multiply_adds / 1e6:.0f}',
-            '' if cell.latency_ms is None else f'{cell.latency_ms:.1f}',
-            ', '.join(f'{name} {value:.3f}' for name, value in cell.metrics.items()),
+            '➤' if subnet is chosen else '',
+            f'{subnet.width:g}',
+            f'{subnet.scale:g}',
+            f'{subnet.multiply_adds / 1e6:.0f}',
+            '' if subnet.latency_ms is None else f'{subnet.latency_ms:.1f}',
+            ', '.join(f'{name} {value:.3f}' for name, value in subnet.metrics.items()),
         ]
-        for cell in table.cells
+        for subnet in table.subnets
     ]

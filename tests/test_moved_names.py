@@ -1,8 +1,20 @@
-"""Names that moved are importable from where they were, with a warning."""
+"""Names that moved are importable from where they were, and former names are accepted, with a warning."""
 
+import argparse
+import json
 from importlib import import_module
 
 import pytest
+
+from mmmutual import evaluation
+from mmmutual.evaluation import MeasuredSubnet, QueryTable
+from mmmutual.inference import LatencyController
+from mmmutual.inference.adaptive_inferencer import _Result
+from mmmutual.moved_names import RenamedOption, renamed_argument
+
+SUBNET = MeasuredSubnet(1.0, 1.0, 1000, 40, {'box mAP': 0.4}, 30.0, 33.0)
+CONTEXT = dict.fromkeys(('config', 'checkpoint', 'checkpoint_sha256', 'device', 'created'), 'x')
+TABLE = QueryTable((SUBNET,), {**CONTEXT, 'size': [64, 64], 'threads': 1, 'batch_size': 1, 'versions': {}})
 
 
 @pytest.mark.parametrize(
@@ -31,3 +43,66 @@ def test_every_name_is_there_and_others_are_not(module):
         assert all(getattr(module, name) is not None for name in names)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = module.nothing
+
+
+@renamed_argument('old', 'new')
+def function(new: int, other: int = 0) -> int:
+    """Something that had another argument."""
+    return new + other
+
+
+def test_a_renamed_argument():
+    with pytest.warns(DeprecationWarning, match='the argument old is deprecated .* use new$') as warned:
+        assert function(other=1, old=2) == 3
+    assert len(warned) == 1 and warned[0].filename == __file__
+    assert function(2) == function(new=2) == 2
+    with pytest.raises(ValueError, match='new and old are the same argument: leave the deprecated old out'):
+        function(new=1, old=1)
+
+
+def test_a_renamed_option(capsys):
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--new-name', type=float, default=1.0)
+    parser.add_argument('--old-name', type=float, dest='new_name', action=RenamedOption)
+    assert '--old-name' not in parser.format_help()
+    assert parser.parse_args([]).new_name == 1.0 and parser.parse_args(['--new-name', '2']).new_name == 2.0
+    assert not capsys.readouterr().err
+    assert parser.parse_args(['--old-name', '3']).new_name == 3.0
+    assert capsys.readouterr().err.strip() == (
+        'note: --old-name is deprecated and will be removed in mmmutual 0.3: use --new-name'
+    )
+
+
+@pytest.mark.parametrize(
+    ('use', 'warning'),
+    [
+        (
+            lambda: evaluation.Cell is MeasuredSubnet,
+            'mmmutual.evaluation.Cell .* use mmmutual.evaluation.MeasuredSubnet',
+        ),
+        (lambda: TABLE.cells == TABLE.subnets, 'QueryTable.cells .* use subnets'),
+        (lambda: TABLE.cell(1.0, 1.0) is SUBNET, 'QueryTable.cell .* use subnet'),
+        (lambda: TABLE.best(budget_flops=1000) is SUBNET, 'the argument budget_flops .* use budget_multiply_adds'),
+        (lambda: LatencyController([SUBNET], 40.0).cell is SUBNET, 'LatencyController.cell .* use subnet'),
+        (lambda: LatencyController([SUBNET], 40.0).cells == (SUBNET,), 'LatencyController.cells .* use subnets'),
+        (lambda: LatencyController(cells=[SUBNET], target_ms=40.0).load == 1.0, 'the argument cells .* use subnets'),
+        (lambda: _Result(subnets=[1])['cells'] == [1], "the key 'cells' of a result .* use 'subnets'"),
+    ],
+)
+def test_the_former_names_of_sub_networks(use, warning):
+    with pytest.warns(DeprecationWarning, match=warning) as warned:
+        assert use()
+    assert len(warned) == 1 and warned[0].filename == __file__
+
+
+def test_a_result_has_no_other_key():
+    with pytest.raises(KeyError, match='nothing'):
+        _Result(subnets=[])['nothing']
+
+
+def test_a_query_table_of_an_earlier_version(tmp_path):
+    TABLE.save(tmp_path / 'new.json')
+    content = json.loads((tmp_path / 'new.json').read_text())
+    content['cells'] = content.pop('subnets')
+    (tmp_path / 'old.json').write_text(json.dumps(content))
+    assert QueryTable.load(tmp_path / 'old.json') == QueryTable.load(tmp_path / 'new.json') == TABLE

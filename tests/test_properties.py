@@ -12,7 +12,7 @@ from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.structures import InstanceData
 
 from mmmutual.engine import SandwichSampler, rescale_batch
-from mmmutual.evaluation import Cell, QueryTable
+from mmmutual.evaluation import MeasuredSubnet, QueryTable
 from mmmutual.layers.channels import active_channels
 
 RATIOS = st.floats(0.01, 1.0, allow_nan=False)
@@ -73,41 +73,44 @@ def test_rescaled_batches_are_consistent(sizes, scale, divisor):
 
 
 METRICS = st.floats(0, 1, allow_nan=False)
-CELLS = st.lists(
+SUBNETS = st.lists(
     st.tuples(RATIOS, RATIOS, st.integers(1, 10**12), METRICS, st.floats(1e-3, 1e4)),
-    min_size=1, max_size=12, unique_by=lambda cell: cell[:2],
+    min_size=1, max_size=12, unique_by=lambda subnet: subnet[:2],
 )  # fmt: skip
 
 
-def table_of(cells) -> QueryTable:
+def table_of(subnets) -> QueryTable:
     context = dict(
         config='c.py', checkpoint='c.pth', checkpoint_sha256='0', size=[1, 1], device='cpu', threads=1, batch_size=1,
         versions={}, created='now',
     )  # fmt: skip
     return QueryTable(
-        tuple(Cell(width, scale, cost, 1, {'box mAP': metric}, ms, ms) for width, scale, cost, metric, ms in cells),
+        tuple(
+            MeasuredSubnet(width, scale, cost, 1, {'box mAP': metric}, ms, ms)
+            for width, scale, cost, metric, ms in subnets
+        ),
         context,
     )
 
 
-@given(CELLS, st.integers(1, 10**12))
-def test_the_best_cell_is_on_the_front_and_none_within_the_budget_beats_it(cells, budget):
-    table = table_of(cells)
-    fitting = [cell for cell in table.cells if cell.multiply_adds <= budget]
+@given(SUBNETS, st.integers(1, 10**12))
+def test_the_best_subnet_is_on_the_front_and_none_within_the_budget_beats_it(subnets, budget):
+    table = table_of(subnets)
+    fitting = [subnet for subnet in table.subnets if subnet.multiply_adds <= budget]
     if not fitting:
         with pytest.raises(ValueError, match='no sub-network fits'):
-            table.best(budget_flops=budget)
+            table.best(budget_multiply_adds=budget)
         return
-    best = table.best(budget_flops=budget)
+    best = table.best(budget_multiply_adds=budget)
     assert best in fitting
-    assert best.metrics['box mAP'] == max(cell.metrics['box mAP'] for cell in fitting)
-    on_front = [(cell.multiply_adds, cell.metrics) for cell in table.front('multiply_adds')]
+    assert best.metrics['box mAP'] == max(subnet.metrics['box mAP'] for subnet in fitting)
+    on_front = [(subnet.multiply_adds, subnet.metrics) for subnet in table.front('multiply_adds')]
     assert (best.multiply_adds, best.metrics) in on_front
 
 
-@given(CELLS)
-def test_a_table_is_read_as_it_was_written(cells):
-    table = table_of(cells)
+@given(SUBNETS)
+def test_a_table_is_read_as_it_was_written(subnets):
+    table = table_of(subnets)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'table.json'
         table.save(path)

@@ -1,15 +1,16 @@
 """Costs and accuracy of sub-networks: counting, latency, the query table; plots are in ``evaluation.plotting``."""
 
+from ..moved_names import moved
 from .latency import Latency, device_name, measure_latency
 from .multiply_adds import count_grid, count_multiply_adds
 from .parameter_counts import count_parameters
-from .query_table import Cell, QueryTable, fill_query_table
+from .query_table import MeasuredSubnet, QueryTable, fill_query_table
 from .subnet_report import SubnetReportHook, subnet_rows, write_report
 from .subnet_table import format_count, format_table, main_metrics
 
 __all__ = [
-    'Cell',
     'Latency',
+    'MeasuredSubnet',
     'QueryTable',
     'SubnetReportHook',
     'count_grid',
@@ -24,3 +25,5 @@ __all__ = [
     'subnet_rows',
     'write_report',
 ]
+
+__getattr__ = moved(__name__, {'mmmutual.evaluation': 'Cell:MeasuredSubnet'})

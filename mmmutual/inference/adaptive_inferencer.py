@@ -1,4 +1,4 @@
-"""Inference within a budget: mmdet's inferencer, which runs the sub-network that fits each call."""
+"""Inference within a budget: mmdet's inferencer, with the sub-network that fits each call."""
 
 from __future__ import annotations
 
@@ -27,19 +27,30 @@ from mmmutual.engine import Subnet
 from mmmutual.engine.image_sides import fit_padding
 from mmmutual.evaluation import QueryTable
 from mmmutual.layers import check_ratio, set_width
+from mmmutual.moved_names import renamed_argument, warn_of_renamed
 from mmmutual.slimming import input_channels
 
 from .image_folder import find_images
 from .latency_controller import LatencyController
 
-WAYS = 'width and scale, budget_flops and budget_ms, or target_ms'
+WAYS = 'width/scale, budget_multiply_adds/budget_ms, target_ms'
+
+
+class _Result(dict):
+    """A result, with the deprecated name of one of its keys."""
+
+    def __missing__(self, key: str) -> Any:
+        if key != 'cells':
+            raise KeyError(key)
+        warn_of_renamed("the key 'cells' of a result", "'subnets'")
+        return self['subnets']
 
 
 class AdaptiveInferencer(DetInferencer):
     """mmdet's ``DetInferencer`` for all sub-networks of one checkpoint.
 
-    An inferencer runs one sub-network at a time: the width is a state of its model. Calls from several threads wait
-    for each other; to run at the same time, make an inferencer for each thread.
+    An inferencer runs one sub-network at a time, because the width is a state of its model. Calls from several threads
+    wait for each other; to run them in parallel, create an inferencer for each thread.
 
     Args:
         model: Config file, config or name of a config such as ``mmdet::...``.
@@ -52,19 +63,19 @@ class AdaptiveInferencer(DetInferencer):
             budgets and targets.
 
     Attributes:
-        subnet: The sub-network that the next batch would run at.
+        subnet: The sub-network of the next batch.
         table: The query table or None.
-        controller: What adapts to ``target_ms``; None before the first such call.
+        controller: The controller for ``target_ms``; None before the first such call.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If the checkpoint or the table is damaged or does not fit the config, or if the checkpoint is of a
-            mutual training and the config is not.
+        ValueError: If the checkpoint or the table is damaged or does not fit the config, or if the checkpoint was
+            trained with a mutual config and the config is a stock one.
 
     Examples:
         >>> inferencer = AdaptiveInferencer('config.py', 'model.pth', table=table, show_progress=False)
         >>> result = inferencer('image.png', budget_ms=80)
-        >>> result['cells'][0]['width'], result['cells'][0]['scale']
+        >>> result['subnets'][0]['width'], result['subnets'][0]['scale']
         (0.75, 1.0)
     """
 
@@ -100,18 +111,19 @@ class AdaptiveInferencer(DetInferencer):
             )
         self._switch(Subnet(1.0, 1.0))
 
+    @renamed_argument('budget_flops', 'budget_multiply_adds')
     def __call__(
         self,
         inputs: str | Path | np.ndarray | Sequence,
         *args: Any,
         width: float | None = None,
         scale: float | None = None,
-        budget_flops: float | None = None,
+        budget_multiply_adds: float | None = None,
         budget_ms: float | None = None,
         target_ms: float | None = None,
         **kwargs: Any,
     ) -> dict:
-        """Detect objects with the sub-network that was asked for, without any wish with the widest at full scale.
+        """Detect objects with the chosen sub-network; by default with the widest network at full scale.
 
         Args:
             inputs: A path, URL, folder (its images in the order of names, whatever the case of their endings) or array
@@ -119,74 +131,74 @@ class AdaptiveInferencer(DetInferencer):
             *args: As ``DetInferencer``.
             width: Width multiplier; 1.0 if only ``scale`` is given.
             scale: Input scale; 1.0 if only ``width`` is given.
-            budget_flops: Most multiply-adds for one image.
+            budget_multiply_adds: Most multiply-adds for one image.
             budget_ms: Highest latency in the query table, in milliseconds.
-            target_ms: The measured latency to hold, in milliseconds: a controller watches the batches, of this call
-                and of later ones with a target, and may change the sub-network after each.
+            target_ms: The measured latency to hold, in milliseconds. A controller follows the batches of this call and
+                of later calls with a target, and may change the sub-network after each batch.
             **kwargs: As ``DetInferencer``, for example ``batch_size``, ``out_dir`` or ``return_vis``.
 
         Returns:
-            The result of ``DetInferencer`` with one more list, ``'cells'``. It has a dict for each prediction: the
-            ``width`` and ``scale`` that made it, and ``latency_ms``, the measured time of its batch in the model.
+            The result of ``DetInferencer`` with an additional list, ``'subnets'``. It has a dict for each prediction:
+            ``width`` and ``scale`` of its sub-network, and ``latency_ms``, the measured time of its batch in the model.
 
         Raises:
-            TypeError: If one of the numbers is none.
-            ValueError: If wishes of different kinds are given, if a number is out of range, if no sub-network fits the
-                budget, if the model does not know the width, if there is no query table to choose from, or if a folder
-                has no image.
+            TypeError: If one of the numbers is not a number.
+            ValueError: If mutually exclusive arguments are given, if a number is out of range, if no sub-network fits
+                the budget, if the model does not support the width, if there is no query table to choose from, or if a
+                folder has no image.
         """
         with self._lock:
-            kinds = ((width, scale), (budget_flops, budget_ms), (target_ms,))
+            kinds = ((width, scale), (budget_multiply_adds, budget_ms), (target_ms,))
             if sum(any(value is not None for value in kind) for kind in kinds) > 1:
                 raise ValueError(
-                    f'give wishes of one kind only, {WAYS}, but got {width=}, {scale=}, {budget_flops=}, '
-                    f'{budget_ms=}, {target_ms=}'
+                    f'these arguments are mutually exclusive: {WAYS}; but got {width=}, {scale=}, '
+                    f'{budget_multiply_adds=}, {budget_ms=}, {target_ms=}'
                 )
             self._adapting = target_ms is not None
             if target_ms is not None:
                 self._switch(self._follow(target_ms))
-            elif budget_flops is not None or budget_ms is not None:
-                cell = self._table().best(budget_flops=budget_flops, budget_ms=budget_ms)
-                self._switch(Subnet(cell.width, cell.scale))
+            elif budget_multiply_adds is not None or budget_ms is not None:
+                best = self._table().best(budget_multiply_adds=budget_multiply_adds, budget_ms=budget_ms)
+                self._switch(Subnet(best.width, best.scale))
             else:
                 width = 1.0 if width is None else check_ratio(width)
                 self._switch(Subnet(width, 1.0 if scale is None else check_ratio(scale, 'scale')))
-            self._cells: list[dict[str, float]] = []
+            self._ran: list[dict[str, float]] = []
             result = super().__call__(inputs, *args, **kwargs)
-            return {**result, 'cells': self._cells}
+            return _Result(result, subnets=self._ran)
 
     def forward(self, inputs: dict | tuple, **kwargs: Any) -> list:
-        """Run one batch, note its latency, and let the controller choose the sub-network of the next one."""
+        """Run one batch, record its latency, and let the controller choose the sub-network of the next one."""
         start = self._now()
         predictions = super().forward(inputs, **kwargs)
         latency_ms = (self._now() - start) * 1e3
-        cell = dict(width=self.subnet.width, scale=self.subnet.scale, latency_ms=latency_ms)
-        self._cells += [dict(cell) for _ in predictions]
+        subnet = dict(width=self.subnet.width, scale=self.subnet.scale, latency_ms=latency_ms)
+        self._subnets += [dict(subnet) for _ in predictions]
         if self._adapting and self.controller is not None:
             chosen = self.controller.update(latency_ms)
             self._switch(Subnet(chosen.width, chosen.scale))  # the next batch is not preprocessed yet
         return predictions
 
     def _switch(self, subnet: Subnet) -> None:
-        """Change the model's width, and the pipeline that the next batch goes through."""
+        """Set the model's width, and the pipeline of the next batch."""
         if subnet.scale not in self._pipelines:
             self._pipelines[subnet.scale] = self._build_pipeline(subnet.scale)
         set_width(self.model, subnet.width)
         self.pipeline, self.subnet = self._pipelines[subnet.scale], subnet
 
     def _follow(self, target_ms: float) -> Subnet:
-        """The sub-network to go on with towards a target."""
+        """The sub-network to continue with towards a target."""
         if self.controller is None:
             self.controller = LatencyController(self._table().front('latency_ms'), target_ms)
         self.controller.target_ms = target_ms
-        cell = self.controller.cell
-        return Subnet(cell.width, cell.scale)
+        chosen = self.controller.subnet
+        return Subnet(chosen.width, chosen.scale)
 
     def _table(self) -> QueryTable:
         if self.table is None:
             raise ValueError(
-                'budget_flops, budget_ms and target_ms need a query table: write one with '
-                'tools/analysis_tools/query_table.py CONFIG CHECKPOINT, and give it as table=... (--table of the demo)'
+                'budget_multiply_adds, budget_ms and target_ms need a query table: write one with '
+                'tools/analysis_tools/query_table.py CONFIG CHECKPOINT, and pass it as table=... (--table of the demo)'
             )
         return self.table
 
@@ -200,7 +212,7 @@ class AdaptiveInferencer(DetInferencer):
     def _init_model(self, cfg: Config, weights: str, device: str = 'cpu') -> nn.Module:
         self._device = torch.device(device)
         self._weights, self._config_name = weights, getattr(cfg, 'filename', None)
-        model = super()._init_model(cfg, None, device)  # or else MMEngine would read the file, and less strictly
+        model = super()._init_model(cfg, None, device)  # otherwise MMEngine would read the file, and less strictly
         fit_padding(model)
         return model
 
@@ -234,7 +246,7 @@ class AdaptiveInferencer(DetInferencer):
 
 
 def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """An image (H, W), (H, W, 1) or (H, W, 3) in BGR with as many channels as the model takes, as files are loaded."""
+    """Convert an image (H, W), (H, W, 1) or (H, W, 3) in BGR to the number of channels that the model accepts."""
     there = 1 if image.ndim == 2 else image.shape[-1]
     if there == channels:
         return image
@@ -242,4 +254,4 @@ def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
         return mmcv.bgr2gray(image)
     if (there, channels) == (1, 3):
         return mmcv.gray2bgr(image)
-    raise ValueError(f'the image has the shape {image.shape}, but the model takes images of {channels} channels')
+    raise ValueError(f'the image has the shape {image.shape}, but the model accepts images of {channels} channels')

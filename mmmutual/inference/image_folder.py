@@ -1,4 +1,4 @@
-"""Image files of a folder, as cameras and people call them."""
+"""The image files of a folder, whatever the case of their endings."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from mmdet.apis.det_inferencer import IMG_EXTENSIONS
 
 
 def find_images(folder: str | Path, extensions: Sequence[str] = IMG_EXTENSIONS) -> list[Path]:
-    """Find the images of a folder, not of those below it.
+    """Find the images of a folder, without those of its subfolders.
 
     Args:
         folder: A folder.
-        extensions: What their names end in, in small letters; capital letters count as well.
+        extensions: Endings of their names in lower case; upper case counts as well.
 
     Returns:
         The files in the order of their names, without hidden ones.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If the folder has no image.
     """
     found = [
         path

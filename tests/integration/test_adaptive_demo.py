@@ -15,7 +15,7 @@ import torch
 from mmdet.registry import MODELS
 
 from mmmutual.engine import calibrate
-from mmmutual.evaluation import Cell, QueryTable
+from mmmutual.evaluation import MeasuredSubnet, QueryTable
 from tests.support.tiny import build_runner, tiny_config
 
 WIDTHS = (1.0, 0.25)
@@ -23,7 +23,7 @@ WIDTHS = (1.0, 0.25)
 
 @pytest.fixture(scope='module')
 def setting(tiny_data, tmp_path_factory):
-    """A config, a checkpoint and a table of four cells, 10 to 40 ms; a video of the images."""
+    """A config, a checkpoint and a table of four sub-networks, 10 to 40 ms; a video of the images."""
     folder = tmp_path_factory.mktemp('demo')
     config = tiny_config(tiny_data, folder / 'work')
     model = MODELS.build(config.model)
@@ -34,8 +34,10 @@ def setting(tiny_data, tmp_path_factory):
         folder / 'model.pth',
     )
     config.dump(folder / 'config.py')
-    cells = [
-        Cell(width, scale, round(40e6 * (width + scale) / 2), 1, {'box mAP': (width + scale) / 4}, 20 * (width + scale))
+    subnets = [
+        MeasuredSubnet(
+            width, scale, round(40e6 * (width + scale) / 2), 1, {'box mAP': (width + scale) / 4}, 20 * (width + scale)
+        )
         for width in WIDTHS
         for scale in (1.0, 0.5)
     ]
@@ -43,7 +45,7 @@ def setting(tiny_data, tmp_path_factory):
         config='', checkpoint='', checkpoint_sha256='', size=[64, 64], device='', threads=1, batch_size=1, versions={},
         created='',
     )  # fmt: skip
-    QueryTable(tuple(cells), context).save(folder / 'table.json')
+    QueryTable(tuple(subnets), context).save(folder / 'table.json')
     writer = cv2.VideoWriter(str(folder / 'video.mp4'), cv2.VideoWriter_fourcc(*'mp4v'), 10, (64, 64))
     for image in sorted((tiny_data / 'val').iterdir()):
         writer.write(cv2.imread(str(image)))
@@ -63,7 +65,7 @@ def demo(setting, *arguments, **kwargs) -> subprocess.CompletedProcess:
     )
 
 
-def test_images_and_videos_are_drawn_with_the_cell(setting, tiny_data):
+def test_images_and_videos_are_drawn_with_the_subnet(setting, tiny_data):
     result = demo(setting, tiny_data / 'val', 'video.mp4', '--budget-ms', 31, '--score-thr', 0.1, '--out-dir', 'out')
     assert result.returncode == 0, result.stderr
     assert 'pictures: out' in result.stdout
@@ -148,8 +150,8 @@ def address(setting, tiny_data):
         server.wait(20)
 
 
-def test_the_slider_of_the_page_chooses_the_cell(browser, address):
-    """From a budget of 25 ms to the fastest cell, to none that fits, and to the best one."""
+def test_the_slider_of_the_page_chooses_the_subnet(browser, address):
+    """From a budget of 25 ms to the fastest sub-network, to none that fits, and to the best one."""
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 

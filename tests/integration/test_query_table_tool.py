@@ -18,7 +18,14 @@ from mmengine.runner import Runner, save_checkpoint
 import mmmutual
 from mmmutual.checkpoint import read_checkpoint
 from mmmutual.config import scale_pipeline
-from mmmutual.evaluation import Cell, Latency, QueryTable, count_multiply_adds, count_parameters, fill_query_table
+from mmmutual.evaluation import (
+    Latency,
+    MeasuredSubnet,
+    QueryTable,
+    count_multiply_adds,
+    count_parameters,
+    fill_query_table,
+)
 from mmmutual.evaluation.query_table import fill as query_table
 from mmmutual.layers import SlimBatchNorm2d, get_width
 from tests.support.tiny import tiny_config
@@ -85,8 +92,8 @@ def tool(setting, *arguments, **environment) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=setting, env=environment, capture_output=True, text=True, timeout=240)
 
 
-def without_latency(table: QueryTable) -> list[Cell]:
-    return [replace(cell, latency_ms=None, latency_p90_ms=None) for cell in table.cells]
+def without_latency(table: QueryTable) -> list[MeasuredSubnet]:
+    return [replace(subnet, latency_ms=None, latency_p90_ms=None) for subnet in table.subnets]
 
 
 @pytest.fixture(scope='module')
@@ -98,24 +105,29 @@ def whole(setting):
     return table
 
 
-def test_each_cell_is_what_the_subnet_does(setting, whole):
+def test_the_table_has_what_each_subnet_does(setting, whole):
     config = config_of(setting)
     model = MODELS.build(config.model).eval()
     model.load_state_dict(read_checkpoint(setting / 'tiny.pth')['state_dict'])
-    assert [(cell.width, cell.scale) for cell in whole.cells] == [(1.0, 1.0), (0.5, 1.0), (1.0, 0.5), (0.5, 0.5)]
-    for cell in whole.cells:
-        loader = Runner.build_dataloader(scale_pipeline(config.test_dataloader, cell.scale))
-        with mmmutual.use_width(model, cell.width), torch.no_grad():
+    assert [(subnet.width, subnet.scale) for subnet in whole.subnets] == [
+        (1.0, 1.0),
+        (0.5, 1.0),
+        (1.0, 0.5),
+        (0.5, 0.5),
+    ]
+    for subnet in whole.subnets:
+        loader = Runner.build_dataloader(scale_pipeline(config.test_dataloader, subnet.scale))
+        with mmmutual.use_width(model, subnet.width), torch.no_grad():
             found = [sample.pred_instances for batch in loader for sample in model.test_step(batch)]
-            size = tuple(round(64 * cell.scale) for _ in range(2))
-            assert cell.multiply_adds == count_multiply_adds(model, size)['total']
-            assert cell.parameters == count_parameters(model)
-        assert cell.metrics == {
+            size = tuple(round(64 * subnet.scale) for _ in range(2))
+            assert subnet.multiply_adds == count_multiply_adds(model, size)['total']
+            assert subnet.parameters == count_parameters(model)
+        assert subnet.metrics == {
             'print/score': pytest.approx(sum(float(one.scores.sum()) for one in found)),
             'print/boxes': pytest.approx(sum(float(one.bboxes.sum()) for one in found)),
         }
-        assert 0 < cell.latency_ms <= cell.latency_p90_ms
-    assert len({cell.metrics['print/boxes'] for cell in whole.cells}) == 4
+        assert 0 < subnet.latency_ms <= subnet.latency_p90_ms
+    assert len({subnet.metrics['print/boxes'] for subnet in whole.subnets}) == 4
     assert whole.complete and QueryTable.load(setting / 'whole.json') == whole
 
 
@@ -137,9 +149,12 @@ def test_a_killed_run_continues(setting, whole):
     assert batches(setting) == [64, 64, 32]
     partial = QueryTable.load(path)
     assert not partial.complete
-    assert [(cell.width, cell.scale, cell.latency_ms) for cell in partial.cells] == [(1.0, 1.0, None), (0.5, 1.0, None)]
+    assert [(subnet.width, subnet.scale, subnet.latency_ms) for subnet in partial.subnets] == [
+        (1.0, 1.0, None),
+        (0.5, 1.0, None),
+    ]
 
-    continued = tool(setting, '--budget-flops', whole.cells[-1].multiply_adds)
+    continued = tool(setting, '--budget-multiply-adds', whole.subnets[-1].multiply_adds)
     assert continued.returncode == 0, continued.stderr
     assert batches(setting) == [32, 32]
     table = QueryTable.load(path)
@@ -180,8 +195,8 @@ def test_more_widths_join_the_table(setting, whole):
     assert 'latency_ms' in table.costs and table.complete
 
 
-def test_the_latency_is_that_of_the_cell(setting, whole, monkeypatch):
-    """Each timed call runs at the cell's width on images of its scale; nothing is evaluated again."""
+def test_the_latency_is_that_of_the_subnet(setting, whole, monkeypatch):
+    """Each timed call runs at the subnet's width on images of its scale; nothing is evaluated again."""
     seen = []
 
     def measure(call, keys, prepare, on_call, **options):
@@ -201,9 +216,9 @@ def test_the_latency_is_that_of_the_cell(setting, whole, monkeypatch):
     whole.save(setting / 'timed.json')
     table = fill(setting, setting / 'timed.json', remeasure=True)
     assert batches(setting) == []
-    assert seen == [(cell.width, cell.scale) for cell in whole.cells]
-    assert [cell.latency_ms for cell in table.cells] == [cell.width for cell in whole.cells]
-    assert [cell.latency_p90_ms for cell in table.cells] == [cell.scale + 10 for cell in whole.cells]
+    assert seen == [(subnet.width, subnet.scale) for subnet in whole.subnets]
+    assert [subnet.latency_ms for subnet in table.subnets] == [subnet.width for subnet in whole.subnets]
+    assert [subnet.latency_p90_ms for subnet in table.subnets] == [subnet.scale + 10 for subnet in whole.subnets]
     assert without_latency(table) == without_latency(whole)
 
 
@@ -292,7 +307,7 @@ def test_no_checkpoint(setting, tmp_path):
 
 def test_a_subnet_that_detects_nothing_has_zeros():
     """MMDetection's COCO metric gives no mAP then."""
-    blind, seeing = Cell(0.5, 0.5, 1, 1, {}), Cell(1.0, 1.0, 2, 2, {'box mAP': 0.3})
+    blind, seeing = MeasuredSubnet(0.5, 0.5, 1, 1, {}), MeasuredSubnet(1.0, 1.0, 2, 2, {'box mAP': 0.3})
     assert query_table._same_metrics([blind, seeing]) == (seeing, replace(blind, metrics={'box mAP': 0.0}))
     with pytest.raises(ValueError, match='no sub-network detected anything'):
         query_table._same_metrics([blind])

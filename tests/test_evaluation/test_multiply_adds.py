@@ -90,7 +90,7 @@ def test_the_model_is_left_as_it_was(detector):
 
 @pytest.mark.integration
 def test_a_whole_grid(detector):
-    """Each of 28 cells costs less than its wider and its larger neighbour."""
+    """Each of 28 sub-networks costs less than its wider and its larger neighbour."""
     widths, sizes = (1.0, 0.9, 0.8, 0.7, 0.5, 0.4, 0.25), [(600, 1000), (480, 800), (360, 600), (240, 400)]
     grid = count_grid(detector, widths, sizes)
     assert list(grid) == [(width, size) for width in widths for size in sizes]

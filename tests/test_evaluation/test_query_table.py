@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmmutual.evaluation import Cell, QueryTable, format_table
+from mmmutual.evaluation import MeasuredSubnet, QueryTable, format_table
 from mmmutual.evaluation.plotting import plot_front
 from mmmutual.evaluation.query_report import write_query_report
 
@@ -22,18 +22,18 @@ CONTEXT = dict(
     versions={'torch': '2.13.0'},
     created='2026-01-01T00:00:00+00:00',
 )
-CELLS = (
-    Cell(1.0, 1.0, 1000, 40, {'box mAP': 0.40, 'mask mAP': 0.35}, 30.0, 33.0),
-    Cell(0.5, 1.0, 700, 10, {'box mAP': 0.38, 'mask mAP': 0.36}, 22.0, 24.0),
-    Cell(1.0, 0.5, 600, 40, {'box mAP': 0.30, 'mask mAP': 0.28}, 24.0, 25.0),
-    Cell(0.5, 0.5, 400, 10, {'box mAP': 0.29, 'mask mAP': 0.28}, 18.5, 19.0),
+SUBNETS = (
+    MeasuredSubnet(1.0, 1.0, 1000, 40, {'box mAP': 0.40, 'mask mAP': 0.35}, 30.0, 33.0),
+    MeasuredSubnet(0.5, 1.0, 700, 10, {'box mAP': 0.38, 'mask mAP': 0.36}, 22.0, 24.0),
+    MeasuredSubnet(1.0, 0.5, 600, 40, {'box mAP': 0.30, 'mask mAP': 0.28}, 24.0, 25.0),
+    MeasuredSubnet(0.5, 0.5, 400, 10, {'box mAP': 0.29, 'mask mAP': 0.28}, 18.5, 19.0),
 )
-TABLE = QueryTable(CELLS, CONTEXT)
+TABLE = QueryTable(SUBNETS, CONTEXT)
 
 
 def test_saved_and_loaded(tmp_path):
     path = tmp_path / 'new' / 'table.json'
-    for table in (TABLE, QueryTable(CELLS[:1], CONTEXT, complete=False)):
+    for table in (TABLE, QueryTable(SUBNETS[:1], CONTEXT, complete=False)):
         table.save(path)
         assert QueryTable.load(path) == table
     assert os.listdir(path.parent) == ['table.json']
@@ -46,7 +46,7 @@ def test_a_save_that_fails_leaves_the_former_file(tmp_path, monkeypatch):
     TABLE.save(path)
     monkeypatch.setattr(os, 'replace', lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        QueryTable(CELLS[:1], CONTEXT).save(path)
+        QueryTable(SUBNETS[:1], CONTEXT).save(path)
     assert QueryTable.load(path) == TABLE
     assert os.listdir(tmp_path) == ['table.json']
 
@@ -58,9 +58,9 @@ def test_csv(tmp_path):
         'width', 'scale', 'multiply_adds', 'parameters', 'latency_ms', 'latency_p90_ms', 'box mAP', 'mask mAP'
     ]  # fmt: skip
     assert [[float(value) for value in row.values()] for row in rows] == [
-        [cell.width, cell.scale, cell.multiply_adds, cell.parameters, cell.latency_ms, cell.latency_p90_ms]
-        + list(cell.metrics.values())
-        for cell in CELLS
+        [subnet.width, subnet.scale, subnet.multiply_adds, subnet.parameters, subnet.latency_ms, subnet.latency_p90_ms]
+        + list(subnet.metrics.values())
+        for subnet in SUBNETS
     ]
 
 
@@ -69,20 +69,20 @@ def test_terminal():
     assert [value.strip() for value in lines[3].strip('|').split('|')] == [
         '1', '1', '1000', '40', '30.0', '33.0', '0.400', '0.350'
     ]  # fmt: skip
-    assert str(CELLS[1]) == 'width 0.5 at scale 1: 700 multiply-adds, 22.0 ms, box mAP 0.380, mask mAP 0.360'
+    assert str(SUBNETS[1]) == 'width 0.5 at scale 1: 700 multiply-adds, 22.0 ms, box mAP 0.380, mask mAP 0.360'
 
 
 def test_front():
-    assert TABLE.front(metric='box mAP') == [CELLS[3], CELLS[2], CELLS[1], CELLS[0]]
-    assert TABLE.front() == [CELLS[3], CELLS[1]]  # mask mAP: 600 multiply-adds bring no more than 400
-    assert TABLE.front('latency_ms', 'box mAP') == [CELLS[3], CELLS[1], CELLS[0]]
+    assert TABLE.front(metric='box mAP') == [SUBNETS[3], SUBNETS[2], SUBNETS[1], SUBNETS[0]]
+    assert TABLE.front() == [SUBNETS[3], SUBNETS[1]]  # mask mAP: 600 multiply-adds bring no more than 400
+    assert TABLE.front('latency_ms', 'box mAP') == [SUBNETS[3], SUBNETS[1], SUBNETS[0]]
 
 
 numbers = st.integers(1, 6)  # few values, so that many are equal
 tables = st.lists(st.tuples(numbers, numbers, numbers), min_size=1, max_size=12).map(
     lambda rows: QueryTable(
         tuple(
-            Cell((i + 1) / 20, 1.0, flops, 1, {'box mAP': metric / 10}, float(ms), float(ms))
+            MeasuredSubnet((i + 1) / 20, 1.0, flops, 1, {'box mAP': metric / 10}, float(ms), float(ms))
             for i, (flops, ms, metric) in enumerate(rows)
         ),
         CONTEXT,
@@ -91,23 +91,23 @@ tables = st.lists(st.tuples(numbers, numbers, numbers), min_size=1, max_size=12)
 
 
 @given(tables, st.sampled_from(['multiply_adds', 'latency_ms']))
-def test_front_is_what_no_cell_dominates(table, cost):
-    def key(cell):
-        return getattr(cell, cost), cell.metrics['box mAP']
+def test_front_is_what_no_subnet_dominates(table, cost):
+    def key(subnet):
+        return getattr(subnet, cost), subnet.metrics['box mAP']
 
-    points = {key(cell) for cell in table.cells}
+    points = {key(subnet) for subnet in table.subnets}
     undominated = {(c, m) for c, m in points if not any(d <= c and n >= m and (d, n) != (c, m) for d, n in points)}
     front = table.front(cost)
-    assert [key(cell) for cell in front] == sorted(undominated)
-    assert all(cell in table.cells for cell in front)
+    assert [key(subnet) for subnet in front] == sorted(undominated)
+    assert all(subnet in table.subnets for subnet in front)
 
 
 @given(tables, st.none() | numbers, st.none() | numbers)
 def test_best_is_the_best_that_fits(table, flops, ms):
     fitting = [
-        cell
-        for cell in table.cells
-        if (flops is None or cell.multiply_adds <= flops) and (ms is None or cell.latency_ms <= ms)
+        subnet
+        for subnet in table.subnets
+        if (flops is None or subnet.multiply_adds <= flops) and (ms is None or subnet.latency_ms <= ms)
     ]
     if not fitting:
         with pytest.raises(ValueError, match='no sub-network fits a budget of'):
@@ -115,36 +115,36 @@ def test_best_is_the_best_that_fits(table, flops, ms):
         return
     best, metric = table.best(flops, ms), 'box mAP'
     assert best in fitting
-    assert best.metrics[metric] == max(cell.metrics[metric] for cell in fitting)
+    assert best.metrics[metric] == max(subnet.metrics[metric] for subnet in fitting)
     cost = 'latency_ms' if flops is None and ms is not None else 'multiply_adds'
-    equals = [cell for cell in fitting if cell.metrics[metric] == best.metrics[metric]]
-    assert getattr(best, cost) == min(getattr(cell, cost) for cell in equals)
+    equals = [subnet for subnet in fitting if subnet.metrics[metric] == best.metrics[metric]]
+    assert getattr(best, cost) == min(getattr(subnet, cost) for subnet in equals)
 
 
 def test_best():
-    assert TABLE.best() == CELLS[1]
-    assert TABLE.best(metric='box mAP') == CELLS[0]
-    assert TABLE.best(budget_flops=700, metric='box mAP') == CELLS[1]  # a budget includes its end
-    assert TABLE.best(budget_flops=650) == CELLS[3]  # of equals the cheaper
-    assert TABLE.best(budget_ms=23) == CELLS[1]
-    assert TABLE.best(budget_flops=650, budget_ms=24, metric='box mAP') == CELLS[2]
+    assert TABLE.best() == SUBNETS[1]
+    assert TABLE.best(metric='box mAP') == SUBNETS[0]
+    assert TABLE.best(budget_multiply_adds=700, metric='box mAP') == SUBNETS[1]  # a budget includes its end
+    assert TABLE.best(budget_multiply_adds=650) == SUBNETS[3]  # of equals the cheaper
+    assert TABLE.best(budget_ms=23) == SUBNETS[1]
+    assert TABLE.best(budget_multiply_adds=650, budget_ms=24, metric='box mAP') == SUBNETS[2]
 
 
 @pytest.mark.parametrize(
     ('budgets', 'text'),
     [
         (
-            dict(budget_flops=300),
+            dict(budget_multiply_adds=300),
             'a budget of 300 multiply-adds: the cheapest is width 0.5 at scale 0.5 with 400 multi',
         ),
         (dict(budget_ms=10), 'a budget of 10.0 ms: the cheapest is width 0.5 at scale 0.5 with 18.5 ms'),
         (
-            dict(budget_flops=650, budget_ms=18),
+            dict(budget_multiply_adds=650, budget_ms=18),
             'a budget of 650 multiply-adds and 18.0 ms: the cheapest is width 0.5 at scale 0.5 with 400 multiply-adds '
             'and width 0.5 at scale 0.5 with 18.5 ms',
         ),
         (dict(budget_ms=0), 'budget_ms must be a number above 0, but got 0'),
-        (dict(budget_flops=float('nan')), 'budget_flops must be a number above 0, but got nan'),
+        (dict(budget_multiply_adds=float('nan')), 'budget_multiply_adds must be a number above 0, but got nan'),
         (dict(metric='mAP'), "no metric 'mAP'; it has ['box mAP', 'mask mAP']"),
     ],
 )
@@ -159,7 +159,7 @@ def test_wrong_types():
 
 
 def test_without_latency():
-    table = QueryTable((*CELLS, Cell(0.25, 1.0, 500, 5, CELLS[0].metrics)), CONTEXT)
+    table = QueryTable((*SUBNETS, MeasuredSubnet(0.25, 1.0, 500, 5, SUBNETS[0].metrics)), CONTEXT)
     assert (TABLE.costs, table.costs) == (('multiply_adds', 'latency_ms'), ('multiply_adds',))
     for ask in (lambda: table.best(budget_ms=30), lambda: table.front('latency_ms')):
         with pytest.raises(ValueError, match='the query table has no latencies'):
@@ -168,31 +168,34 @@ def test_without_latency():
         table.front('ms')
 
 
-def test_cell():
-    assert TABLE.cell(0.5, 1) == CELLS[1]
+def test_subnet():
+    assert TABLE.subnet(0.5, 1) == SUBNETS[1]
     text = 'no width 0.75 at scale 1; it has 1 at 1, 0.5 at 1, 1 at 0.5, 0.5 at 0.5'
     with pytest.raises(ValueError, match=re.escape(text)):
-        TABLE.cell(0.75, 1.0)
+        TABLE.subnet(0.75, 1.0)
 
 
 @pytest.mark.parametrize(
-    ('cells', 'text'),
+    ('subnets', 'text'),
     [
-        ((), 'a query table needs at least one cell'),
-        ((CELLS[0], CELLS[0]), 'width 1 at scale 1 occurs more than once'),
-        ((CELLS[0], Cell(0.5, 1.0, 1, 1, {'box mAP': 0.1})), r"same metrics.*width 0.5 at scale 1 has \['box mAP'\]"),
-        ((Cell(0.5, 1.0, 1, 1, {}),), 'at least one, but width 0.5'),
+        ((), 'a query table needs at least one sub-network'),
+        ((SUBNETS[0], SUBNETS[0]), 'width 1 at scale 1 occurs more than once'),
+        (
+            (SUBNETS[0], MeasuredSubnet(0.5, 1.0, 1, 1, {'box mAP': 0.1})),
+            r"same metrics.*width 0.5 at scale 1 has \['box mAP'\]",
+        ),
+        ((MeasuredSubnet(0.5, 1.0, 1, 1, {}),), 'at least one, but width 0.5'),
     ],
 )
-def test_inconsistent_cells(cells, text):
+def test_inconsistent_subnets(subnets, text):
     with pytest.raises(ValueError, match=text):
-        QueryTable(cells, CONTEXT)
+        QueryTable(subnets, CONTEXT)
 
 
 def changed(where, value):
     """The content of a table's file with one value replaced, or removed by ``del``."""
     content = json.loads(json.dumps(dict(schema='mmmutual.query_table', version=1, complete=True, context=CONTEXT)))
-    content['cells'] = json.loads(json.dumps([vars(cell) for cell in CELLS]))
+    content['subnets'] = json.loads(json.dumps([vars(subnet) for subnet in SUBNETS]))
     *parents, name = where
     node = content
     for parent in parents:
@@ -211,22 +214,30 @@ DAMAGED = 'the query table .* is damaged: '
 @pytest.mark.parametrize(
     ('where', 'value', 'text'),
     [
-        (['schema'], 'coco', r"no query table: its \"schema\" should be 'mmmutual.query_table', but is 'coco'"),
-        (['schema'], del_, 'no query table: .* is None'),
-        (['version'], 2, 'has version 2, but this mmmutual reads version 1. Write it anew'),
+        (['schema'], 'coco', r"is not a query table: its \"schema\" should be 'mmmutual.query_table', but is 'coco'"),
+        (['schema'], del_, 'is not a query table: .* is None'),
+        (['version'], 2, 'has version 2, but this mmmutual reads version 1. Write it again'),
         (['complete'], 'yes', DAMAGED + '"complete" should be true or false, but is \'yes\''),
-        (['cells'], {}, DAMAGED + '"cells" should be a list'),
-        (['cells'], [], DAMAGED + 'a query table needs at least one cell'),
-        (['cells', 1], 7, DAMAGED + r'"cells\[1\]" should be an object, but is 7'),
-        (['cells', 1, 'width'], 1.5, DAMAGED + r'"cells\[1\].width" should be a number above 0 and at most 1'),
-        (['cells', 1, 'width'], True, DAMAGED + r'"cells\[1\].width"'),
-        (['cells', 1, 'width'], 1.0, DAMAGED + 'width 1 at scale 1 occurs more than once'),
-        (['cells', 0, 'parameters'], 1.5, DAMAGED + r'"cells\[0\].parameters" should be a whole number, but is 1.5'),
-        (['cells', 0, 'multiply_adds'], del_, DAMAGED + r'"cells\[0\].multiply_adds" is missing'),
-        (['cells', 0, 'metrics'], {'box mAP': '0.4'}, DAMAGED + r'"cells\[0\].metrics" should be numbers by name'),
-        (['cells', 0, 'metrics', 'mask mAP'], del_, DAMAGED + 'each cell needs the same metrics'),
-        (['cells', 0, 'latency_ms'], 0, DAMAGED + r'"cells\[0\].latency_ms" should be null or milliseconds above 0'),
-        (['cells', 0, 'colour'], 'red', DAMAGED + r'"cells\[0\].colour" is unknown'),
+        (['subnets'], {}, DAMAGED + '"subnets" should be a list'),
+        (['subnets'], [], DAMAGED + 'a query table needs at least one sub-network'),
+        (['subnets', 1], 7, DAMAGED + r'"subnets\[1\]" should be an object, but is 7'),
+        (['subnets', 1, 'width'], 1.5, DAMAGED + r'"subnets\[1\].width" should be a number above 0 and at most 1'),
+        (['subnets', 1, 'width'], True, DAMAGED + r'"subnets\[1\].width"'),
+        (['subnets', 1, 'width'], 1.0, DAMAGED + 'width 1 at scale 1 occurs more than once'),
+        (
+            ['subnets', 0, 'parameters'],
+            1.5,
+            DAMAGED + r'"subnets\[0\].parameters" should be a whole number, but is 1.5',
+        ),
+        (['subnets', 0, 'multiply_adds'], del_, DAMAGED + r'"subnets\[0\].multiply_adds" is missing'),
+        (['subnets', 0, 'metrics'], {'box mAP': '0.4'}, DAMAGED + r'"subnets\[0\].metrics" should be numbers by name'),
+        (['subnets', 0, 'metrics', 'mask mAP'], del_, DAMAGED + 'each sub-network needs the same metrics'),
+        (
+            ['subnets', 0, 'latency_ms'],
+            0,
+            DAMAGED + r'"subnets\[0\].latency_ms" should be null or milliseconds above 0',
+        ),
+        (['subnets', 0, 'colour'], 'red', DAMAGED + r'"subnets\[0\].colour" is unknown'),
         (['context'], [], DAMAGED + '"context" should be an object'),
         (['context', 'size'], [600], DAMAGED + r'"context.size" should be height and width in pixels'),
         (['context', 'checkpoint_sha256'], del_, DAMAGED + '"context.checkpoint_sha256" is missing'),
@@ -281,18 +292,22 @@ def test_plot_draws_the_front_as_a_staircase(tmp_path, monkeypatch):
     assert front.get_xdata().tolist() == [18.5, 22, 30, 30]
     assert front.get_ydata().tolist() == [0.29, 0.38, 0.40, 0.40]
     assert mask.get_lines()[0].get_ydata().tolist() == [0.28, 0.36, 0.36]
-    assert mask.get_lines()[0].get_xdata().tolist() == [18.5, 22, 30]  # the last step reaches the dearest cell
+    assert mask.get_lines()[0].get_xdata().tolist() == [18.5, 22, 30]  # the last step reaches the dearest sub-network
     assert [line.get_label() for line in box.get_lines()[1:]] == ['scale 1', 'scale 0.5']
     assert (box.get_xlabel(), box.get_ylabel(), mask.get_ylabel()) == ('latency (ms)', 'box mAP', 'mask mAP')
     assert 'a processor, 2 threads, batch of 1' in figures[0].get_suptitle()
 
 
 def test_labels_do_not_overlap(tmp_path, monkeypatch):
-    """Twenty cells on a front, nearly on one another: fewer labels, and no two that touch."""
+    """Twenty sub-networks on a front, nearly on one another: fewer labels, and no two that touch."""
     figures = []
     monkeypatch.setattr('matplotlib.figure.Figure.savefig', lambda self, *args, **kwargs: figures.append(self))
-    cells = [Cell((i + 1) / 20, 1.0, 10**9 + i * 10**6, 1, {'box mAP': 0.3 + i / 1000}) for i in range(19)]
-    plot_front(QueryTable((*cells, Cell(1.0, 1.0, 10**10, 1, {'box mAP': 0.9})), CONTEXT), 'multiply_adds', tmp_path)
+    subnets = [MeasuredSubnet((i + 1) / 20, 1.0, 10**9 + i * 10**6, 1, {'box mAP': 0.3 + i / 1000}) for i in range(19)]
+    plot_front(
+        QueryTable((*subnets, MeasuredSubnet(1.0, 1.0, 10**10, 1, {'box mAP': 0.9})), CONTEXT),
+        'multiply_adds',
+        tmp_path,
+    )
     (axis,) = figures[0].axes
     boxes = [text.get_window_extent() for text in axis.texts]
     assert 1 < len(boxes) < 20

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import mmmutual
-from tests.support.inferencers import WIDTHS, Clock, cells, make, same
+from tests.support.inferencers import WIDTHS, Clock, subnets, make, same
 from tests.support.tiny import build_runner, tiny_config
 
 
@@ -28,7 +28,7 @@ def test_predictions_are_those_of_the_evaluation(inferencer, tiny_detector, tiny
             assert len(expected) > 0
             for name in ('bboxes', 'scores', 'labels', 'masks'):
                 assert torch.equal(prediction.pred_instances[name], expected[name])
-    assert cells(result) == [(width, scale)] * len(images)
+    assert subnets(result) == [(width, scale)] * len(images)
 
 
 def test_the_scale_is_the_size_of_the_networks_input(inferencer, images):
@@ -48,35 +48,35 @@ def test_path_array_folder_list_and_batch_give_the_same(inferencer, tiny_data, i
     assert json.dumps(single) == json.dumps(reference['predictions'])
     batched = inferencer(images, batch_size=3, width=0.5)
     assert [prediction['labels'] for prediction in batched['predictions']] == [p['labels'] for p in single]
-    assert cells(batched) == [(0.5, 1.0)] * len(images)
+    assert subnets(batched) == [(0.5, 1.0)] * len(images)
 
 
 def test_the_options_of_det_inferencer_work(inferencer, images, tmp_path, capsys):
     out = tmp_path / 'out'
     options = dict(return_vis=True, out_dir=str(out), no_save_pred=False, pred_score_thr=0.0, print_result=True)
-    result = inferencer(images[:2], 2, budget_flops=50, **options)
+    result = inferencer(images[:2], 2, budget_multiply_adds=50, **options)
     assert [picture.shape for picture in result['visualization']] == [(64, 64, 3)] * 2
     assert len(list((out / 'vis').iterdir())) == len(list((out / 'preds').iterdir())) == 2
     assert 'predictions' in capsys.readouterr().out
-    json.dumps(dict(predictions=result['predictions'], cells=result['cells']))
+    json.dumps(dict(predictions=result['predictions'], subnets=result['subnets']))
 
 
 @pytest.mark.parametrize(
-    ('wish', 'expected'),
+    ('choice', 'expected'),
     [
         ({}, (1.0, 1.0)),
         (dict(width=0.75), (0.75, 1.0)),
         (dict(scale=0.5), (1.0, 0.5)),
         (dict(budget_ms=75), (0.75, 1.0)),
         (dict(budget_ms=74.9), (1.0, 0.5)),
-        (dict(budget_flops=25, budget_ms=30), (0.25, 1.0)),
+        (dict(budget_multiply_adds=25, budget_ms=30), (0.25, 1.0)),
         (dict(target_ms=40), (0.75, 0.5)),
     ],
 )
-def test_a_wish_chooses_the_cell(inferencer, images, wish, expected):
-    result = inferencer(images[0], **wish)
-    assert cells(result) in ([expected], [(0.5, 0.5)] if 'budget_flops' in wish else [expected])
-    assert result['cells'][0]['latency_ms'] == pytest.approx(100 * np.prod(cells(result)[0]))
+def test_a_choice_chooses_the_subnet(inferencer, images, choice, expected):
+    result = inferencer(images[0], **choice)
+    assert subnets(result) in ([expected], [(0.5, 0.5)] if 'budget_multiply_adds' in choice else [expected])
+    assert result['subnets'][0]['latency_ms'] == pytest.approx(100 * np.prod(subnets(result)[0]))
 
 
 def test_a_single_frame_has_no_progress_bar(inferencer, images, capsys, monkeypatch):
@@ -95,33 +95,33 @@ def test_a_target_is_held_under_a_load_that_comes_and_goes(inferencer, images):
     load = 1.0
     inferencer.clock = Clock(lambda subnet: load * 100 * subnet.width * subnet.scale, inferencer)
     for load, held in ((1.0, (0.5, 1.0)), (2.0, (0.25, 1.0)), (1.0, (0.5, 1.0))):
-        chosen = [cells(inferencer(images[0], target_ms=55))[0] for _ in range(12)]
-        fitting = {cell for cell in chosen[-4:]}
+        chosen = [subnets(inferencer(images[0], target_ms=55))[0] for _ in range(12)]
+        fitting = {subnet for subnet in chosen[-4:]}
         assert len(fitting) == 1 and np.prod(list(fitting)[0]) == np.prod(held)
     assert inferencer.controller.load == pytest.approx(1.0)
 
 
-def test_a_target_may_change_the_cell_within_one_call(inferencer, images):
+def test_a_target_may_change_the_subnet_within_one_call(inferencer, images):
     inferencer.clock = Clock(lambda subnet: 2 * 100 * subnet.width * subnet.scale, inferencer)
     result = inferencer(images * 3, target_ms=101, return_datasamples=True)
-    assert cells(result)[0] == (1.0, 1.0) and np.prod(cells(result)[-1]) == 0.5
-    for sample, (_, scale) in zip(result['predictions'], cells(result), strict=True):
+    assert subnets(result)[0] == (1.0, 1.0) and np.prod(subnets(result)[-1]) == 0.5
+    for sample, (_, scale) in zip(result['predictions'], subnets(result), strict=True):
         assert sample.img_shape == (64 * scale, 64 * scale)
 
 
-@pytest.mark.parametrize('budget', (dict(budget_ms=5), dict(budget_flops=5)))
-def test_no_cell_within_the_budget_names_the_cheapest(inferencer, images, budget):
+@pytest.mark.parametrize('budget', (dict(budget_ms=5), dict(budget_multiply_adds=5)))
+def test_no_subnet_within_the_budget_names_the_cheapest(inferencer, images, budget):
     with pytest.raises(ValueError, match=r'no sub-network fits a budget of 5.*the cheapest is width 0.25 at scale 0.5'):
         inferencer(images[0], **budget)
 
 
 @pytest.mark.parametrize(
-    'wishes',
-    (dict(width=0.5, budget_ms=30), dict(budget_flops=30, target_ms=30), dict(scale=0.5, target_ms=30)),
+    'choices',
+    (dict(width=0.5, budget_ms=30), dict(budget_multiply_adds=30, target_ms=30), dict(scale=0.5, target_ms=30)),
 )
-def test_wishes_of_two_kinds_are_refused(inferencer, images, wishes):
-    with pytest.raises(ValueError, match='give wishes of one kind only, width and scale, .* but got width='):
-        inferencer(images[0], **wishes)
+def test_choices_of_two_kinds_are_refused(inferencer, images, choices):
+    with pytest.raises(ValueError, match='mutually exclusive: width/scale, .* but got width='):
+        inferencer(images[0], **choices)
 
 
 def test_a_width_without_statistics_is_an_error_and_changes_nothing(inferencer, images):
@@ -147,7 +147,7 @@ def test_threads_wait_for_each_other(inferencer, images):
     for thread in threads:
         thread.join()
     for width in WIDTHS:
-        assert same(results[width], expected[width]) and cells(results[width]) == [(width, 1.0)] * len(images)
+        assert same(results[width], expected[width]) and subnets(results[width]) == [(width, 1.0)] * len(images)
 
 
 def test_two_inferencers_in_two_threads_do_not_disturb_each_other(tiny_detector, images):
@@ -168,4 +168,4 @@ def test_two_inferencers_in_two_threads_do_not_disturb_each_other(tiny_detector,
         thread.join()
     for index, case in enumerate(cases):
         for result in results[index]:
-            assert same(result, expected[index]) and cells(result) == [case] * len(images)
+            assert same(result, expected[index]) and subnets(result) == [case] * len(images)

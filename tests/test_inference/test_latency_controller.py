@@ -4,17 +4,19 @@ from statistics import fmean, median
 
 import pytest
 
-from benchmarks.controller_simulation import STEADY, TARGET_MS, make_cells, recovery, simulate, split, switches
-from mmmutual.evaluation import Cell
+from benchmarks.controller_simulation import STEADY, TARGET_MS, make_subnets, recovery, simulate, split, switches
+from mmmutual.evaluation import MeasuredSubnet
 from mmmutual.inference import LatencyController
 
 
-def controller(cells=None, target_ms=TARGET_MS, **kwargs) -> LatencyController:
-    return LatencyController(cells or make_cells(), target_ms, **kwargs)
+def controller(subnets=None, target_ms=TARGET_MS, **kwargs) -> LatencyController:
+    return LatencyController(subnets or make_subnets(), target_ms, **kwargs)
 
 
-def cell(latency_ms: float) -> Cell:
-    return Cell(width=1.0, scale=1.0, multiply_adds=1, parameters=1, metrics={'box mAP': 0.4}, latency_ms=latency_ms)
+def subnet(latency_ms: float) -> MeasuredSubnet:
+    return MeasuredSubnet(
+        width=1.0, scale=1.0, multiply_adds=1, parameters=1, metrics={'box mAP': 0.4}, latency_ms=latency_ms
+    )
 
 
 @pytest.mark.parametrize('seed', range(20))
@@ -32,72 +34,72 @@ def test_the_mean_is_held_too_where_no_frame_is_an_outlier(seed):
         assert fmean(frame.latency_ms for frame in phase[-STEADY:]) == pytest.approx(TARGET_MS, rel=0.1)
 
 
-def test_without_noise_it_settles_on_the_best_cell_that_fits():
+def test_without_noise_it_settles_on_the_best_subnet_that_fits():
     for phase in split(simulate(controller(), jitter=0, spikes=0)):
-        chosen = {frame.cell.latency_ms for frame in phase[20:]}
-        fitting = [cell for cell in make_cells() if phase[0].load * cell.latency_ms <= 0.98 * TARGET_MS]
+        chosen = {frame.subnet.latency_ms for frame in phase[20:]}
+        fitting = [subnet for subnet in make_subnets() if phase[0].load * subnet.latency_ms <= 0.98 * TARGET_MS]
         assert chosen == {fitting[-1].latency_ms}
 
 
 @pytest.mark.parametrize('wrong', (1.1, 1.3, 2.0))
-def test_a_table_that_is_wrong_for_one_cell_is_no_reason_to_flap(wrong):
-    cells = [cell(40.0), cell(50.0)]
-    held = controller(cells, 52.0)
+def test_a_table_that_is_wrong_for_one_subnet_is_no_reason_to_flap(wrong):
+    subnets = [subnet(40.0), subnet(50.0)]
+    held = controller(subnets, 52.0)
     frames = []
     for _ in range(1000):
-        frames.append(held.cell)
-        held.update(held.cell.latency_ms * (wrong if held.cell == cells[1] else 1.0))
+        frames.append(held.subnet)
+        held.update(held.subnet.latency_ms * (wrong if held.subnet == subnets[1] else 1.0))
     changes = [index for index in range(1, 1000) if frames[index] != frames[index - 1]]
     assert len(changes) <= 16  # each climb waits twice as long as the one before: 5, 10, 20, ... frames
-    assert frames[-200:].count(cells[0]) > 150
+    assert frames[-200:].count(subnets[0]) > 150
 
 
 def test_after_an_undone_climb_a_change_of_load_is_still_followed():
-    cells = [cell(20.0), cell(40.0), cell(50.0)]
-    held = controller(cells, 52.0)
+    subnets = [subnet(20.0), subnet(40.0), subnet(50.0)]
+    held = controller(subnets, 52.0)
     for _ in range(1000):
-        held.update(held.cell.latency_ms * (1.3 if held.cell == cells[2] else 1.0))
-    assert held.cell == cells[1]
-    for load, expected in ((2.0, cells[0]), (1.0, cells[1])):
+        held.update(held.subnet.latency_ms * (1.3 if held.subnet == subnets[2] else 1.0))
+    assert held.subnet == subnets[1]
+    for load, expected in ((2.0, subnets[0]), (1.0, subnets[1])):
         for _ in range(20):
-            held.update(load * held.cell.latency_ms)
-        assert expected.latency_ms * load <= 52.0 and held.cells.index(held.cell) >= held.cells.index(expected)
+            held.update(load * held.subnet.latency_ms)
+        assert expected.latency_ms * load <= 52.0 and held.subnets.index(held.subnet) >= held.subnets.index(expected)
 
 
 def test_single_outliers_and_slow_first_frames_change_nothing():
     held = controller(target_ms=60.0)
-    start = held.cell
+    start = held.subnet
     for factor in (20.0, 5.0, 1.0, 1.0, 1.0, 1.0, 9.0, 1.0, 1.0, 9.0, 1.0, 1.0, 1.0):
         assert held.update(factor * start.latency_ms) == start
 
 
-def test_where_no_cell_fits_the_fastest_runs_until_one_does():
+def test_where_no_subnet_fits_the_fastest_runs_until_one_does():
     held = controller(target_ms=60.0)
     for _ in range(10):
-        held.update(10 * held.cell.latency_ms)
-    assert held.cell == held.cells[0]
+        held.update(10 * held.subnet.latency_ms)
+    assert held.subnet == held.subnets[0]
     for _ in range(20):
-        held.update(held.cell.latency_ms)
-    assert held.cell.latency_ms == pytest.approx(60, rel=0.1)
-    assert controller(target_ms=1.0).cell == make_cells()[0]
+        held.update(held.subnet.latency_ms)
+    assert held.subnet.latency_ms == pytest.approx(60, rel=0.1)
+    assert controller(target_ms=1.0).subnet == make_subnets()[0]
 
 
 def test_the_target_may_change():
     held = controller(target_ms=60.0)
     held.target_ms = 30.0
     for _ in range(10):
-        held.update(held.cell.latency_ms)
-    assert 25 < held.cell.latency_ms <= 30
+        held.update(held.subnet.latency_ms)
+    assert 25 < held.subnet.latency_ms <= 30
     held.target_ms = 60.0
     for _ in range(10):
-        held.update(held.cell.latency_ms)
-    assert 54 < held.cell.latency_ms <= 60
+        held.update(held.subnet.latency_ms)
+    assert 54 < held.subnet.latency_ms <= 60
 
 
 def test_the_load_is_that_of_the_machine():
     held = controller()
     for _ in range(30):
-        held.update(1.25 * held.cell.latency_ms)
+        held.update(1.25 * held.subnet.latency_ms)
     assert held.load == pytest.approx(1.25)
 
 
@@ -119,9 +121,9 @@ def test_wrong_arguments_are_named(arguments, error, message):
 
 
 @pytest.mark.parametrize('latencies', ([], [None], [30.0, None], [30.0, 20.0]))
-def test_cells_without_rising_latencies_are_refused(latencies):
-    with pytest.raises(ValueError, match=r"cells must have latencies in rising order.*front\('latency_ms'\)"):
-        LatencyController([cell(latency) for latency in latencies], 30.0)
+def test_subnets_without_rising_latencies_are_refused(latencies):
+    with pytest.raises(ValueError, match=r"subnets must have latencies in rising order.*front\('latency_ms'\)"):
+        LatencyController([subnet(latency) for latency in latencies], 30.0)
 
 
 @pytest.mark.parametrize(('latency', 'error'), [(0, ValueError), (-1.0, ValueError), (None, TypeError)])

@@ -24,7 +24,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--widths', nargs='+', type=float, help='width multipliers; default: as test_cfg')
     parser.add_argument('--scales', nargs='+', type=float, help='input scales; default: the scales of test_cfg, or 1.0')
-    parser.add_argument('--budget-flops', type=float, help='print the best sub-network within these multiply-adds')
+    parser.add_argument(
+        '--budget-multiply-adds', type=float, help='print the best sub-network within these multiply-adds'
+    )
     parser.add_argument('--budget-ms', type=float, help='print the best sub-network within this median latency')
     parser.add_argument(
         '--metric', help="the metric to maximise; default: 'mask mAP' if the model has masks, else 'box mAP'"
@@ -44,11 +46,11 @@ def parse_args() -> argparse.Namespace:
 
 
 def show(table: QueryTable, metric: str | None) -> str:
-    """The table for the terminal, with the fronts that a cell is on."""
+    """The table for the terminal; a column names the Pareto fronts of each sub-network."""
     fronts = {NAMES[cost]: table.front(cost, metric) for cost in table.costs}
     rows = [
-        {**row, 'front': ' and '.join(name for name, front in fronts.items() if cell in front)}
-        for row, cell in zip(table.rows(), table.cells)
+        {**row, 'front': ' and '.join(name for name, front in fronts.items() if subnet in front)}
+        for row, subnet in zip(table.rows(), table.subnets)
     ]
     return format_table(rows)
 
@@ -67,8 +69,8 @@ def main() -> None:
         context = table.context
         print(f'ms on {context["device"]}, threads: {context["threads"]}, batch size: {context["batch_size"]}')
         print('\n'.join(f'written: {file}' for file in (path, *write_query_report(table, path))))
-        if args.budget_flops is not None or args.budget_ms is not None:
-            print(f'best within the budget: {table.best(args.budget_flops, args.budget_ms, args.metric)}')
+        if args.budget_multiply_adds is not None or args.budget_ms is not None:
+            print(f'best within the budget: {table.best(args.budget_multiply_adds, args.budget_ms, args.metric)}')
 
 
 if __name__ == '__main__':

@@ -51,8 +51,8 @@ def plot_subnets(rows: Sequence[Mapping[str, float]], path: str | Path, title: s
 def plot_front(table: QueryTable, cost: str, path: str | Path) -> Path:
     """Plot each metric of a query table over a cost, with the Pareto front drawn out.
 
-    The front is a staircase: its height over a budget is what one gets for it. Its cells are labelled with their width
-    where there is room.
+    The front is a staircase: its height over a budget is the best value within it. Its sub-networks are labelled with
+    their width where there is room.
 
     Args:
         table: The table.
@@ -121,26 +121,28 @@ def _label_widths(axis: Axes, rows: Sequence[Mapping[str, float]], metric: str) 
 def _draw_front(axis: Axes, table: QueryTable, cost: str, metric: str) -> None:
     unit = _unit(table.rows(), cost)[0]
     front = table.front(cost, metric)
-    costs = [getattr(cell, cost) / unit for cell in front]
-    values = [cell.metrics[metric] for cell in front]
-    most = max(getattr(cell, cost) for cell in table.cells) / unit
+    costs = [getattr(subnet, cost) / unit for subnet in front]
+    values = [subnet.metrics[metric] for subnet in front]
+    most = max(getattr(subnet, cost) for subnet in table.subnets) / unit
     style: dict[str, Any] = dict(color='0.15', linewidth=2.2, zorder=1, label='front, with widths')
     axis.step([*costs, most], [*values, values[-1]], where='post', **style)
 
 
 def _label_front(axis: Axes, table: QueryTable, cost: str, metric: str) -> None:
-    """Name the front's cells where there is room: above the step, else below it, else not at all."""
+    """Name the front's sub-networks where there is room: above the step, else below it, else not at all."""
     unit = _unit(table.rows(), cost)[0]
-    pixels = axis.transData.transform([(getattr(cell, cost) / unit, cell.metrics[metric]) for cell in table.cells])
+    pixels = axis.transData.transform(
+        [(getattr(subnet, cost) / unit, subnet.metrics[metric]) for subnet in table.subnets]
+    )
     taken = [Bbox.from_extents(*(point - MARKER), *(point + MARKER)) for point in pixels]
     if legend := axis.get_legend():
         taken.append(legend.get_window_extent())
     outline = [withStroke(linewidth=2.5, foreground='white')]
-    for cell in reversed(table.front(cost, metric)):
+    for subnet in reversed(table.front(cost, metric)):
         for offset, side in (((-4, 5), 'right'), ((5, -12), 'left'), ((-4, -12), 'right'), ((5, 5), 'left')):
             text = axis.annotate(
-                f'{cell.width:g}',
-                (getattr(cell, cost) / unit, cell.metrics[metric]),
+                f'{subnet.width:g}',
+                (getattr(subnet, cost) / unit, subnet.metrics[metric]),
                 textcoords='offset points',
                 xytext=offset,
                 ha=side,

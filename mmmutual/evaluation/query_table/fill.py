@@ -1,4 +1,4 @@
-"""Fill a query table: evaluate, count and time each sub-network of a grid, going on where a killed run stopped."""
+"""Fill a query table: evaluate, count and time each sub-network of a grid; a killed run continues where it stopped."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ..latency import device_name, measure_latency
 from ..multiply_adds import count_multiply_adds
 from ..parameter_counts import count_parameters
 from ..subnet_table import main_metrics
-from .table import Cell, QueryTable
+from .table import MeasuredSubnet, QueryTable
 
 IMAGES = 5  # test images that latency is measured on; the warm-up sees each of them
 BAR = '{desc} {percentage:3.0f}%|{bar}| {elapsed} passed, {remaining} left'
@@ -46,10 +46,10 @@ def fill_query_table(
     force: bool = False,
     remeasure: bool = False,
 ) -> QueryTable:
-    """Write the query table of a grid of sub-networks; what the file already holds is not evaluated again.
+    """Write the query table of a grid of sub-networks; those in the file already are not evaluated again.
 
-    The table is saved after each scale, so that a killed run loses at most one pass over the data. Cells that the file
-    holds beyond the grid stay in it. Latency is measured at the end, of all cells in turn.
+    The table is saved after each scale, so that a killed run loses at most one pass over the data. The file
+    keeps sub-networks outside of the grid. Latency is measured at the end, of all sub-networks in turn.
 
     Args:
         config: An MMDetection config with a ``work_dir``.
@@ -58,11 +58,11 @@ def fill_query_table(
         widths: Width multipliers; None for those that ``test_cfg`` evaluates, by default the model's grid.
         scales: Input scales; None for those of ``test_cfg``, or 1.0.
         repeats: Timed calls of each sub-network.
-        force: Start anew, whatever the file holds.
+        force: Evaluate all again, whatever the file holds.
         remeasure: Measure the latency again, for example on another device.
 
     Returns:
-        The table, complete.
+        The complete table.
 
     Raises:
         FileNotFoundError: If the checkpoint or the data is missing.
@@ -73,18 +73,18 @@ def fill_query_table(
     """
     check_whole(repeats, 'repeats', 1)
     if Path(path).suffix != '.json':  # a slip must not overwrite some other file
-        raise ValueError(f'the query table is a JSON file: give a path that ends in .json, not {path}')
+        raise ValueError(f'the query table is a JSON file: its path must end in .json, but is {path}')
     widths = widths or config.test_cfg.get('widths')
     widths = check_ratios(widths) if widths else _test_widths(config, checkpoint)
     scales = check_ratios(scales or config.test_cfg.get('scales') or (1.0,), 'scales')
     expected = identity(config, checkpoint)
     table: QueryTable | None = None
-    cells: tuple[Cell, ...] = ()
+    subnets: tuple[MeasuredSubnet, ...] = ()
     if not force and Path(path).exists():
         table = QueryTable.load(path)
         check_identity(table.context, expected, path)
-        cells = table.cells
-    there = {Subnet(cell.width, cell.scale) for cell in cells}
+        subnets = table.subnets
+    there = {Subnet(subnet.width, subnet.scale) for subnet in subnets}
     lacking = {scale: [width for width in widths if Subnet(width, scale) not in there] for scale in scales}
     lacking = {scale: some for scale, some in lacking.items() if some}
     if table is not None and table.complete and not lacking and not remeasure:
@@ -93,12 +93,12 @@ def fill_query_table(
     runner = _runner(config, checkpoint, lacking)
     context = {**expected, **_context(config, checkpoint, runner.model, repeats)}
     for found in _evaluate(runner, context['size'], lacking):
-        cells = (*cells, *found)
-        if any(cell.metrics for cell in cells):
-            cells = _same_metrics(cells)
-            QueryTable(cells, context, complete=False).save(path)
-    cells = _same_metrics(cells)
-    table = QueryTable(_time(runner.model, config, cells, repeats), context)
+        subnets = (*subnets, *found)
+        if any(subnet.metrics for subnet in subnets):
+            subnets = _same_metrics(subnets)
+            QueryTable(subnets, context, complete=False).save(path)
+    subnets = _same_metrics(subnets)
+    table = QueryTable(_time(runner.model, config, subnets, repeats), context)
     table.save(path)
     return table
 
@@ -173,8 +173,8 @@ class _ProgressHook(Hook):
         self.bar.update(self.step)
 
 
-def _evaluate(runner: Runner, size: Sequence[int], lacking: dict[float, list[float]]) -> Iterator[list[Cell]]:
-    """Cells without latency, one scale after the other; each is one pass over the data."""
+def _evaluate(runner: Runner, size: Sequence[int], lacking: dict[float, list[float]]) -> Iterator[list[MeasuredSubnet]]:
+    """The measured sub-networks of one scale after the other, without latency; each scale is one pass over the data."""
     if not lacking:
         return
     first, *others = lacking
@@ -199,7 +199,7 @@ def _evaluate(runner: Runner, size: Sequence[int], lacking: dict[float, list[flo
             with quiet():
                 loop.run()
             yield [
-                Cell(width, scale, *counts[scale][width], main_metrics(loop.results[Subnet(width, scale)]))
+                MeasuredSubnet(width, scale, *counts[scale][width], main_metrics(loop.results[Subnet(width, scale)]))
                 for width in lacking[scale]
             ]
 
@@ -211,21 +211,23 @@ def _count(model: nn.Module, width: float, scale: float, size: Sequence[int]) ->
         return count_multiply_adds(model, (height, width_px))['total'], count_parameters(model)
 
 
-def _same_metrics(cells: Sequence[Cell]) -> tuple[Cell, ...]:
-    """Cells in order, with 0 for a metric that some have and others lack: those detected nothing."""
-    names = dict.fromkeys(name for cell in cells for name in cell.metrics)
+def _same_metrics(subnets: Sequence[MeasuredSubnet]) -> tuple[MeasuredSubnet, ...]:
+    """The sub-networks in order. If some have a metric, it is 0 for those without: they detected nothing."""
+    names = dict.fromkeys(name for subnet in subnets for name in subnet.metrics)
     if not names:
         raise ValueError('no sub-network detected anything, so there is no metric. Is the checkpoint trained?')
-    filled = (replace(cell, metrics={name: cell.metrics.get(name, 0.0) for name in names}) for cell in cells)
-    return tuple(sorted(filled, key=lambda cell: (-cell.scale, -cell.width)))
+    filled = (replace(subnet, metrics={name: subnet.metrics.get(name, 0.0) for name in names}) for subnet in subnets)
+    return tuple(sorted(filled, key=lambda subnet: (-subnet.scale, -subnet.width)))
 
 
 @torch.no_grad()
-def _time(model: nn.Module, config: Config, cells: Sequence[Cell], repeats: int) -> tuple[Cell, ...]:
-    """The cells with their latency: one image from the loaded batch to the detections, masks pasted."""
+def _time(
+    model: nn.Module, config: Config, subnets: Sequence[MeasuredSubnet], repeats: int
+) -> tuple[MeasuredSubnet, ...]:
+    """The sub-networks with their latency: one image from the loaded batch to the detections, masks pasted."""
     with quiet():
-        samples = {scale: _samples(config, scale) for scale in {cell.scale for cell in cells}}
-    subnets = [Subnet(cell.width, cell.scale) for cell in cells]
+        samples = {scale: _samples(config, scale) for scale in {subnet.scale for subnet in subnets}}
+    keys = [Subnet(subnet.width, subnet.scale) for subnet in subnets]
     fp16 = config.test_cfg.get('fp16', False)
 
     def detect(subnet: Subnet, turn: int) -> None:
@@ -234,19 +236,19 @@ def _time(model: nn.Module, config: Config, cells: Sequence[Cell], repeats: int)
             model.test_step(batches[turn % len(batches)])
 
     model.eval()
-    calls = len(subnets) * (IMAGES + repeats)
+    calls = len(keys) * (IMAGES + repeats)
     with use_width(model, get_width(model)), Progress(desc='latency', total=calls, bar_format=BAR) as bar:
         latencies = measure_latency(
             detect,
-            subnets,
+            keys,
             warmup=IMAGES,
             repeats=repeats,
             prepare=lambda subnet: set_width(model, subnet.width),
             on_call=lambda subnet: bar.update(),
         )
     return tuple(
-        replace(cell, latency_ms=round(latency.median_ms, 3), latency_p90_ms=round(latency.p90_ms, 3))
-        for cell, latency in zip(cells, latencies.values())
+        replace(subnet, latency_ms=round(latency.median_ms, 3), latency_p90_ms=round(latency.p90_ms, 3))
+        for subnet, latency in zip(subnets, latencies.values())
     )
 
 

@@ -1,4 +1,4 @@
-"""The file of a query table: JSON with a schema name and a version, checked by hand before anything believes it."""
+"""The file of a query table: JSON with a schema name and a version; each value is checked when it is read."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ SCHEMA = 'mmmutual.query_table'
 VERSION = 1
 
 
-def write_atomically(path: str | Path, complete: bool, context: Mapping, cells: Sequence[Mapping]) -> None:
-    """Write a table so that a reader, or a run killed meanwhile, never leaves or sees a part of it.
+def write_atomically(path: str | Path, complete: bool, context: Mapping, subnets: Sequence[Mapping]) -> None:
+    """Write a table as a whole: a reader never finds a part of it, and a killed run never leaves one.
 
     Args:
-        path: Where it goes; the folder is made.
-        complete: Whether the evaluation had come to its end.
-        context: What the numbers hold for.
-        cells: One mapping for each sub-network.
+        path: The file; its folder is created.
+        complete: Whether the evaluation had finished.
+        context: The conditions of the measurements.
+        subnets: One mapping for each sub-network.
 
     Raises:
         ValueError: If a number is not finite.
     """
-    content = dict(schema=SCHEMA, version=VERSION, complete=complete, context=dict(context), cells=list(cells))
+    content = dict(schema=SCHEMA, version=VERSION, complete=complete, context=dict(context), subnets=list(subnets))
     text = json.dumps(content, indent=1, allow_nan=False)
     write_whole(path, lambda part: part.write_text(text))
 
@@ -38,11 +38,11 @@ def read_table(path: str | Path) -> dict[str, Any]:
         path: A JSON file.
 
     Returns:
-        Its content: ``complete``, ``context`` and ``cells``.
+        Its content: ``complete``, ``context`` and ``subnets``.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not JSON, no query table, of another version, or holds a wrong value.
+        ValueError: If it is not JSON, is not a query table, has another version, or holds a wrong value.
     """
     path = Path(path)
     if not path.is_file():
@@ -53,23 +53,25 @@ def read_table(path: str | Path) -> dict[str, Any]:
         content = json.loads(path.read_bytes(), parse_constant=_refuse)
     except ValueError as error:
         raise ValueError(
-            f'the query table {path} is damaged: it is no JSON text ({error}). Write it anew with '
+            f'the query table {path} is damaged: it is not JSON ({error}). Write it again with '
             'tools/analysis_tools/query_table.py --force'
         ) from error
     if not isinstance(content, dict) or content.get('schema') != SCHEMA:
         found = content.get('schema') if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f'{path} is no query table: its "schema" should be {SCHEMA!r}, but is {found!r}')
+        raise ValueError(f'{path} is not a query table: its "schema" should be {SCHEMA!r}, but is {found!r}')
     if content.get('version') != VERSION:
         raise ValueError(
             f'the query table {path} has version {content.get("version")!r}, but this mmmutual reads version '
-            f'{VERSION}. Write it anew, or use the mmmutual that wrote it'
+            f'{VERSION}. Write it again, or use the mmmutual that wrote it'
         )
+    if 'cells' in content:  # their name before mmmutual 0.2
+        content['subnets'] = content.pop('cells')
     try:
         _check(content, CONTENT, '')
         _check(content['context'], CONTEXT, 'context.')
-        for index, cell in enumerate(content['cells']):
-            _check(cell, CELL, f'cells[{index}].')
-            _check_cell(cell, f'cells[{index}].')
+        for index, subnet in enumerate(content['subnets']):
+            _check(subnet, SUBNET, f'subnets[{index}].')
+            _check_subnet(subnet, f'subnets[{index}].')
     except ValueError as error:
         raise ValueError(f'the query table {path} is damaged: {error}') from error
     return content
@@ -103,7 +105,7 @@ Check = tuple[Callable[[object], bool], str]
 CONTENT: dict[str, Check] = {
     'complete': (lambda value: isinstance(value, bool), 'true or false'),
     'context': (lambda value: isinstance(value, dict), 'an object'),
-    'cells': (lambda value: isinstance(value, list), 'a list'),
+    'subnets': (lambda value: isinstance(value, list), 'a list'),
 }
 CONTEXT: dict[str, Check] = {
     'config': (_is_text, 'a text'),
@@ -116,7 +118,7 @@ CONTEXT: dict[str, Check] = {
     'versions': (lambda value: isinstance(value, dict) and all(map(_is_text, value.values())), 'texts by name'),
     'created': (_is_text, 'a text'),
 }
-CELL: dict[str, Check] = {
+SUBNET: dict[str, Check] = {
     'width': (_is_ratio, 'a number above 0 and at most 1'),
     'scale': (_is_ratio, 'a number above 0 and at most 1'),
     'multiply_adds': (_is_count, 'a whole number'),
@@ -137,11 +139,11 @@ def _check(values: object, checks: Mapping[str, Check], where: str) -> None:
             raise ValueError(f'"{where}{name}" should be {wanted}, but is {values[name]!r}')
 
 
-def _check_cell(cell: Mapping, where: str) -> None:
-    unknown = sorted(set(cell) - set(CELL))
+def _check_subnet(subnet: Mapping, where: str) -> None:
+    unknown = sorted(set(subnet) - set(SUBNET))
     if unknown:
         raise ValueError(f'"{where}{unknown[0]}" is unknown')
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f'{constant} is no number of JSON')
+    raise ValueError(f'{constant} is not a number in JSON')

@@ -1,7 +1,7 @@
-"""The query table: what each sub-network costs and reaches, and which one fits a budget.
+"""The query table: costs and accuracy of each sub-network, and the best one within a budget.
 
-MutualNet deploys one network by such a table (arXiv 1909.12978): for each budget, the width and the input
-scale that do best within it. The file's format is described in docs/query_table.md.
+MutualNet deploys one network with such a table (arXiv 1909.12978): it lists for each budget the width and the input
+scale with the highest accuracy within it. The file's format is described in docs/query_table.md.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mmmutual.layers import check_ratio
+from mmmutual.moved_names import renamed_argument, renamed_attribute
 from mmmutual.number_checks import check_positive
 
 from ..subnet_table import format_count
@@ -24,15 +25,15 @@ PREFERRED = ('mask mAP', 'box mAP')
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One sub-network of a query table.
+class MeasuredSubnet:
+    """A sub-network of a query table, with its costs and metrics.
 
     Attributes:
         width: Width multiplier in (0, 1].
         scale: Input scale in (0, 1].
-        multiply_adds: For one image of the nominal size times the scale.
+        multiply_adds: Multiply-adds for one image of the nominal size times the scale.
         parameters: Number of active parameters.
-        metrics: Such as ``{'box mAP': 0.41, 'mask mAP': 0.43}``.
+        metrics: Metrics by name, such as ``{'box mAP': 0.41, 'mask mAP': 0.43}``.
         latency_ms: Median time of one batch in milliseconds, None if it was not measured.
         latency_p90_ms: Its 90th percentile.
     """
@@ -57,32 +58,32 @@ class QueryTable:
     """Sub-networks with their costs and metrics.
 
     Attributes:
-        cells: The sub-networks, at least one, each width and scale once.
-        context: What the numbers hold for: ``config``, ``checkpoint`` (file names), ``checkpoint_sha256``, ``size``
-            (nominal height and width in pixels), ``device``, ``threads``, ``batch_size``, ``versions``, ``created`` and
-            more; docs/query_table.md lists them.
-        complete: Whether the evaluation that wrote the table had come to its end.
+        subnets: The sub-networks, at least one, each width and scale once.
+        context: The conditions of the measurements: ``config``, ``checkpoint`` (file names), ``checkpoint_sha256``,
+            ``size`` (nominal height and width in pixels), ``device``, ``threads``, ``batch_size``, ``versions``, ``created``
+            and more; docs/query_table.md lists them.
+        complete: Whether the evaluation that wrote the table had finished.
 
     Raises:
-        ValueError: If there is no cell, if one occurs twice, or if two have different metrics.
+        ValueError: If there are no sub-networks, if one occurs twice, or if two have different metrics.
     """
 
-    cells: tuple[Cell, ...]
+    subnets: tuple[MeasuredSubnet, ...]
     context: dict
     complete: bool = True
 
     def __post_init__(self) -> None:
-        if not self.cells:
-            raise ValueError('a query table needs at least one cell')
+        if not self.subnets:
+            raise ValueError('a query table needs at least one sub-network')
         seen = set()
-        for cell in self.cells:
-            if (cell.width, cell.scale) in seen:
-                raise ValueError(f'width {cell.width:g} at scale {cell.scale:g} occurs more than once')
-            seen.add((cell.width, cell.scale))
-            if set(cell.metrics) != set(self.cells[0].metrics) or not cell.metrics:
+        for subnet in self.subnets:
+            if (subnet.width, subnet.scale) in seen:
+                raise ValueError(f'width {subnet.width:g} at scale {subnet.scale:g} occurs more than once')
+            seen.add((subnet.width, subnet.scale))
+            if set(subnet.metrics) != set(self.subnets[0].metrics) or not subnet.metrics:
                 raise ValueError(
-                    f'each cell needs the same metrics, at least one, but width {cell.width:g} at scale '
-                    f'{cell.scale:g} has {list(cell.metrics)} and the first cell {list(self.cells[0].metrics)}'
+                    f'each sub-network needs the same metrics, at least one, but width {subnet.width:g} at scale '
+                    f'{subnet.scale:g} has {list(subnet.metrics)} and the first one {list(self.subnets[0].metrics)}'
                 )
 
     @classmethod
@@ -101,16 +102,17 @@ class QueryTable:
         """
         content = read_table(path)
         try:
-            return cls(tuple(Cell(**cell) for cell in content['cells']), content['context'], content['complete'])
+            subnets = tuple(MeasuredSubnet(**subnet) for subnet in content['subnets'])
+            return cls(subnets, content['context'], content['complete'])
         except ValueError as error:
             raise ValueError(f'the query table {path} is damaged: {error}') from error
 
     def save(self, path: str | Path) -> None:
-        """Write the table as JSON; a reader sees the former file or this one, never a part."""
-        write_atomically(path, self.complete, self.context, [asdict(cell) for cell in self.cells])
+        """Write the table as JSON; a reader finds the former file or this one, never a part."""
+        write_atomically(path, self.complete, self.context, [asdict(subnet) for subnet in self.subnets])
 
     def write_csv(self, path: str | Path) -> None:
-        """Write the cells as CSV: a column for each number, the metrics last."""
+        """Write the sub-networks as CSV: a column for each number, the metrics last."""
         rows = self.rows()
         with open(path, 'w', newline='') as file:
             writer = csv.DictWriter(file, list(rows[0]))
@@ -118,96 +120,103 @@ class QueryTable:
             writer.writerows(rows)
 
     def rows(self) -> list[dict[str, Any]]:
-        """The cells as flat rows, the metrics under their names."""
-        rows = [asdict(cell) for cell in self.cells]
+        """The sub-networks as flat rows, the metrics under their names."""
+        rows = [asdict(subnet) for subnet in self.subnets]
         return [{**row, **metrics} for row in rows for metrics in [row.pop('metrics')]]
 
     @property
     def costs(self) -> tuple[str, ...]:
-        """Names of the costs that every cell has: ``'multiply_adds'`` and, if measured, ``'latency_ms'``."""
-        return tuple(name for name in COSTS if all(getattr(cell, name) is not None for cell in self.cells))
+        """Names of the costs that every sub-network has: ``'multiply_adds'`` and, if measured, ``'latency_ms'``."""
+        return tuple(name for name in COSTS if all(getattr(subnet, name) is not None for subnet in self.subnets))
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Names of the metrics that every cell has."""
-        return tuple(self.cells[0].metrics)
+        """Names of the metrics that every sub-network has."""
+        return tuple(self.subnets[0].metrics)
 
-    def cell(self, width: float, scale: float) -> Cell:
-        """The cell of a width and scale.
+    def subnet(self, width: float, scale: float) -> MeasuredSubnet:
+        """The sub-network of a width and scale.
 
         Args:
             width: Width multiplier.
             scale: Input scale.
 
         Returns:
-            The cell.
+            The sub-network.
 
         Raises:
-            ValueError: If the table has no such cell, with those that it has.
+            ValueError: If the table does not have it; the message lists those that it has.
         """
         width, scale = check_ratio(width), check_ratio(scale, 'scale')
-        for cell in self.cells:
-            if (cell.width, cell.scale) == (width, scale):
-                return cell
-        there = ', '.join(f'{cell.width:g} at {cell.scale:g}' for cell in self.cells)
+        for subnet in self.subnets:
+            if (subnet.width, subnet.scale) == (width, scale):
+                return subnet
+        there = ', '.join(f'{subnet.width:g} at {subnet.scale:g}' for subnet in self.subnets)
         raise ValueError(f'the query table has no width {width:g} at scale {scale:g}; it has {there}')
 
-    def front(self, cost: str = 'multiply_adds', metric: str | None = None) -> list[Cell]:
-        """The Pareto front: cells that no other cell beats at the same or a lower cost.
+    cells = renamed_attribute('QueryTable.cells', 'subnets')
+    cell = renamed_attribute('QueryTable.cell', 'subnet')
+
+    def front(self, cost: str = 'multiply_adds', metric: str | None = None) -> list[MeasuredSubnet]:
+        """The Pareto front: sub-networks that no other sub-network beats at the same or a lower cost.
 
         Args:
             cost: One of ``costs``.
             metric: One of ``metrics``; None for mask mAP, else box mAP, else the first.
 
         Returns:
-            The cells in order of rising cost, each with a higher metric than the one before.
+            The sub-networks in order of rising cost, each with a higher metric than the one before.
 
         Raises:
             ValueError: If the table has no such cost or metric.
         """
         self._check_cost(cost)
         metric = self._metric(metric)
-        front: list[Cell] = []
-        for cell in sorted(self.cells, key=lambda cell: (getattr(cell, cost), -cell.metrics[metric])):
-            if not front or cell.metrics[metric] > front[-1].metrics[metric]:
-                front.append(cell)
+        front: list[MeasuredSubnet] = []
+        for subnet in sorted(self.subnets, key=lambda subnet: (getattr(subnet, cost), -subnet.metrics[metric])):
+            if not front or subnet.metrics[metric] > front[-1].metrics[metric]:
+                front.append(subnet)
         return front
 
+    @renamed_argument('budget_flops', 'budget_multiply_adds')
     def best(
-        self, budget_flops: float | None = None, budget_ms: float | None = None, metric: str | None = None
-    ) -> Cell:
-        """The cell with the highest metric among those within all given budgets; of equals, the cheapest.
+        self, budget_multiply_adds: float | None = None, budget_ms: float | None = None, metric: str | None = None
+    ) -> MeasuredSubnet:
+        """The sub-network with the highest metric within all given budgets; of equals, the cheapest.
 
         Args:
-            budget_flops: Most multiply-adds for one image.
+            budget_multiply_adds: Most multiply-adds for one image.
             budget_ms: Highest median latency in milliseconds.
             metric: One of ``metrics``; None for mask mAP, else box mAP, else the first.
 
         Returns:
-            The cell.
+            The sub-network.
 
         Raises:
             TypeError: If a budget is not a number.
-            ValueError: If no cell fits, with the cheapest one; or if the table has no such metric or no latency.
+            ValueError: If no sub-network fits (the message names the cheapest one), or if the table has no such metric
+                or no latency.
         """
         metric = self._metric(metric)
-        given = {'multiply_adds': ('budget_flops', budget_flops), 'latency_ms': ('budget_ms', budget_ms)}
+        given = {'multiply_adds': ('budget_multiply_adds', budget_multiply_adds), 'latency_ms': ('budget_ms', budget_ms)}
         budgets = {cost: check_positive(most, name) for cost, (name, most) in given.items() if most is not None}
         for cost in budgets:
             self._check_cost(cost)
-        fitting = [cell for cell in self.cells if all(getattr(cell, cost) <= most for cost, most in budgets.items())]
+        fitting = [
+            subnet for subnet in self.subnets if all(getattr(subnet, cost) <= most for cost, most in budgets.items())
+        ]
         if not fitting:
             raise ValueError(self._nothing_fits(budgets))
         costs = tuple(budgets) or ('multiply_adds',)
-        return max(fitting, key=lambda cell: (cell.metrics[metric], *(-getattr(cell, cost) for cost in costs)))
+        return max(fitting, key=lambda subnet: (subnet.metrics[metric], *(-getattr(subnet, cost) for cost in costs)))
 
     def _nothing_fits(self, budgets: Mapping[str, float]) -> str:
         asked = ' and '.join(format_cost(cost, most) for cost, most in budgets.items())
         cheapest = []
         for cost in budgets:
-            cell = min(self.cells, key=attrgetter(cost))
+            subnet = min(self.subnets, key=attrgetter(cost))
             cheapest.append(
-                f'width {cell.width:g} at scale {cell.scale:g} with {format_cost(cost, getattr(cell, cost))}'
+                f'width {subnet.width:g} at scale {subnet.scale:g} with {format_cost(cost, getattr(subnet, cost))}'
             )
         return f'no sub-network fits a budget of {asked}: the cheapest is {" and ".join(cheapest)}'
 
@@ -230,7 +239,7 @@ class QueryTable:
 
 
 def format_cost(cost: str, value: float) -> str:
-    """A cost as people read it, such as ``'180.60 G multiply-adds'`` or ``'31.2 ms'``."""
+    """Format a cost, for example as ``'180.60 G multiply-adds'`` or ``'31.2 ms'``."""
     if cost == 'latency_ms':
         return f'{value:.1f} ms'
     return f'{format_count(value)} multiply-adds'
