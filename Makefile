@@ -1,5 +1,5 @@
 # make demo   install, train and evaluate the embedded example (10 minutes on 2 CPU cores)
-# make demo-whole   train the example in scope detector and plot the Pareto fronts of the two scopes (as long as make demo)
+# make demo-detector   train the example in scope detector and plot the Pareto fronts of the two scopes (as long as make demo)
 # make pretrain   install mmpretrain, train a small classifier on digits and evaluate its sub-networks (2 minutes)
 # make test   run all tests
 # make test-unit   run the tests that neither train nor start processes (2 minutes)
@@ -26,7 +26,7 @@ WORK := work_dirs/mutual_mask_rcnn_r18_shapes
 
 DIGITS := mutual_resnet18_digits
 
-.PHONY: help install demo demo-whole pretrain test test-unit coverage lint docs clean
+.PHONY: help install demo demo-detector pretrain test test-unit coverage lint docs clean
 help:
 	@sed -n 's/^# \(make\|VENV\)/\1/p' Makefile
 
@@ -71,11 +71,13 @@ demo: $(READY)
 	$(RUN) tools/analysis_tools/show_widths.py $(CONFIG) $$(cat $(WORK)/last_checkpoint) -o $(WORK)/widths.png \
 		--results $$(ls -t $(WORK)/*/subnets.json | head -1)
 
-demo-whole: export OMP_NUM_THREADS = 1
-demo-whole: $(WORK)/last_checkpoint
-	$(TRAIN) $(CONFIG:.py=_whole.py) $(PROCESSES) --work-dir $(WORK)_whole $(SHARE)
-	$(TEST) $(CONFIG:.py=_whole.py) $$(cat $(WORK)_whole/last_checkpoint) $(PROCESSES) --work-dir $(WORK)_whole
-	$(RUN) tools/analysis_tools/compare_fronts.py 'backbone slims=$(WORK)' 'detector slims=$(WORK)_whole' -o $(WORK)_whole/fronts.png
+demo-detector: export OMP_NUM_THREADS = 1
+demo-detector: $(WORK)/last_checkpoint
+	$(TRAIN) $(CONFIG:.py=_detector.py) $(PROCESSES) --work-dir $(WORK)_detector $(SHARE)
+	$(TEST) $(CONFIG:.py=_detector.py) $$(cat $(WORK)_detector/last_checkpoint) $(PROCESSES) --work-dir $(WORK)_detector
+	$(RUN) tools/analysis_tools/compare_fronts.py 'scope backbone=$(WORK)' 'scope detector=$(WORK)_detector' -o $(WORK)_detector/fronts.png
+
+demo-whole: demo-detector  # its name before 0.2
 
 $(WORK)/last_checkpoint:
 	$(MAKE) demo

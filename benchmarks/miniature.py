@@ -23,7 +23,7 @@ GROUPS = dict(
     claims=CLAIMS,
     quarter=QUARTER,
     ablations={'MutualNet': CLAIMS['MutualNet'], **ABLATIONS},
-    whole=WHOLE,
+    detector=SCOPES,
 )
 
 

@@ -1,11 +1,2 @@
-# Scope `detector`: FPN and heads are slimmable too. One checkpoint covers a 10 x range of multiply-adds.
-_base_ = './mutual_faster_rcnn_r50.py'
-
-slim = 'detector'  # the paper's scope is 'backbone'
-model = dict(
-    type='SlimmableDetector',
-    detector='FasterRCNN',
-    widths={{_base_.widths}},
-    slim=slim,
-    neck=dict(slim_out=slim == 'detector'),
-)
+# Deprecated until 0.3, where it goes: the former name of mutual_faster_rcnn_r50_detector.py.
+_base_ = './mutual_faster_rcnn_r50_detector.py'

@@ -1,11 +1,2 @@
-# The embedded example in scope `detector`: FPN and heads are slimmable too.
-_base_ = './mutual_mask_rcnn_r18_shapes.py'
-
-slim = 'detector'  # the paper's scope is 'backbone'
-model = dict(
-    type='SlimmableDetector',
-    detector='MaskRCNN',
-    widths={{_base_.widths}},
-    slim=slim,
-    neck=dict(slim_out=slim == 'detector', norm_cfg=dict(num_groups=6)),  # groups have 8 channels at every width
-)
+# Deprecated until 0.3, where it goes: the former name of mutual_mask_rcnn_r18_shapes_detector.py.
+_base_ = './mutual_mask_rcnn_r18_shapes_detector.py'

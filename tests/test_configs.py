@@ -19,7 +19,7 @@ from mmmutual.layers import SlimBatchNorm2d, evaluated_widths
 from tests.support.tiny import find_hook
 
 ROOT = os.path.dirname(os.path.dirname(__file__))
-NAMES = sorted(name for name in os.listdir(f'{ROOT}/configs') if name.endswith('.py'))
+NAMES = sorted(name for name in os.listdir(f'{ROOT}/configs') if name.endswith('.py') and '_whole' not in name)
 COCO = [name for name in NAMES if not {'shapes', 'transfer'} & set(name[:-3].split('_'))]
 
 
@@ -27,6 +27,12 @@ def load(name: str) -> Config:
     config = Config.fromfile(f'{ROOT}/configs/{name}')
     config.model.backbone.init_cfg = None
     return config
+
+
+@pytest.mark.parametrize('name', ['mask_rcnn_r50', 'faster_rcnn_r50', 'mask_rcnn_r18_shapes'])
+def test_former_names_are_the_same_configs(name):
+    former, config = (Config.fromfile(f'{ROOT}/configs/mutual_{name}_{end}.py') for end in ('whole', 'detector'))
+    assert former.to_dict() == config.to_dict()
 
 
 def test_the_promised_configs_are_there():

@@ -2,11 +2,17 @@
 
 import argparse
 import json
+from contextlib import nullcontext
 from importlib import import_module
 
 import pytest
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from torch import nn
 
+import mmmutual
 from mmmutual import evaluation
+from mmmutual.checkpoint.fingerprint import identity
 from mmmutual.evaluation import MeasuredSubnet, QueryTable
 from mmmutual.inference import LatencyController
 from mmmutual.inference.adaptive_inferencer import _Result
@@ -106,3 +112,30 @@ def test_a_query_table_of_an_earlier_version(tmp_path):
     content['cells'] = content.pop('subnets')
     (tmp_path / 'old.json').write_text(json.dumps(content))
     assert QueryTable.load(tmp_path / 'old.json') == QueryTable.load(tmp_path / 'new.json') == TABLE
+
+
+def test_a_config_with_the_former_name_of_the_scope(root, tmp_path):
+    """It builds with one warning, and its query table remains valid if the config takes the new name."""
+    config = Config.fromfile(root / 'tests' / 'data' / 'retinanet.py')
+    (tmp_path / 'a.pth').touch()
+    built, identities = [], []
+    for name in ('scope', 'slim'):
+        new = config.copy()
+        new.model.update({'type': 'SlimmableDetector', 'detector': 'RetinaNet', 'widths': (1.0, 0.5), name: 'detector'})
+        identities.append(identity(new, tmp_path / 'a.pth'))
+        with (
+            nullcontext() if name == 'scope' else pytest.warns(DeprecationWarning, match='slim .* use scope') as warned
+        ):
+            model = MODELS.build(new.model)
+        built.append({name for name, layer in model.named_modules() if getattr(layer, 'slim_out', False)})
+    assert len(warned) == 1 and identities[0] == identities[1]
+    assert built[0] == built[1] and any(name.startswith('bbox_head') for name in built[0])
+
+
+def test_make_slimmable_with_the_former_name_of_the_scope():
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3))
+    with pytest.warns(DeprecationWarning, match='slim .* use scope') as warned:
+        mmmutual.make_slimmable_(model, (1.0, 0.5), slim='backbone')
+    assert warned[0].filename == __file__
+    with pytest.raises(ValueError, match='scope and slim are the same argument'):
+        mmmutual.make_slimmable_(model, (1.0, 0.5), scope='backbone', slim='backbone')

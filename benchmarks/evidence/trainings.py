@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 DETECTORS = ('mask_rcnn', 'faster_rcnn')
 SHAPES = dict(num_train=1200, num_val=200, min_size=12, max_size=96)  # of the data that the config names
-EXAMPLE = 'configs/mutual_mask_rcnn_r18_shapes_whole.py'
+EXAMPLE = 'configs/mutual_mask_rcnn_r18_shapes_detector.py'
 DIGITS = ROOT / 'work_dirs/mutual_resnet18_digits/epoch_10.pth'
 
 
@@ -102,7 +102,7 @@ TRAININGS = {
     'digits': Training(
         settings=_start(type='Pretrained', checkpoint=DIGITS, prefix='backbone.'), needs=(DIGITS, 'make pretrain')
     ),
-    'backbone': Training(settings=('model.slim=backbone', 'model.neck.slim_out=False'), config=EXAMPLE),
+    'backbone': Training(settings=('model.scope=backbone', 'model.neck.slim_out=False'), config=EXAMPLE),
     'detector': Training(config=EXAMPLE),
 }
 CLAIMS = {
@@ -121,5 +121,5 @@ ABLATIONS = {
     'running statistics': ('running',),
     'pretrained on digits': ('digits',),
 }
-WHOLE = {'backbone slims': ('backbone',), 'detector slims': ('detector',)}
-METHODS = {**CLAIMS, **QUARTER, **ABLATIONS, **WHOLE}
+SCOPES = {'scope backbone': ('backbone',), 'scope detector': ('detector',)}
+METHODS = {**CLAIMS, **QUARTER, **ABLATIONS, **SCOPES}

@@ -1,4 +1,4 @@
-"""What a table of results belongs to: hashes of the checkpoint, the settings and the data."""
+"""The identity of a table of results: hashes of the checkpoint, the settings and the data."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ def identity(config: Config, checkpoint: str | Path) -> dict[str, str | None]:
         raise FileNotFoundError(f'there is no checkpoint file {checkpoint} on this machine')
     settings = {name: config.get(name) for name in SETTINGS}
     settings['fp16'] = config.test_cfg.get('fp16', False)
-    text = json.dumps(Config(settings).to_dict(), sort_keys=True, default=str)
+    settings = Config(settings).to_dict()
+    for node in nested_dicts(settings['model']):
+        if str(node.get('type')) in ('SlimmableDetector', 'NarrowDetector') and 'scope' in node:
+            node['slim'] = node.pop('scope')  # as before mmmutual 0.2, so that tables remain valid
+    text = json.dumps(settings, sort_keys=True, default=str)
     files = annotation_files(config, 'test')
     return dict(
         checkpoint_sha256=sha256([checkpoint]),
@@ -57,7 +61,7 @@ def check_identity(context: Mapping, expected: Mapping[str, str | None], path: s
         if expected[name] is not None and context.get(name) != expected[name]:
             raise ValueError(
                 f'the query table {path} was written for another {what} (config {context["config"]}, checkpoint '
-                f'{context["checkpoint"]}, {context["created"]}), so it cannot be continued. Write it anew with '
+                f'{context["checkpoint"]}, {context["created"]}), so it cannot be continued. Write it again with '
                 '--force, or a second one with --out'
             )
 

@@ -13,6 +13,7 @@ from mmmutual.layers.batch_norm import widths_in
 
 HOOK = 'MutualLearningHook'
 SCOPES = ('backbone', 'detector')
+NAMES = ('scope', 'slim')  # in the config of a detector; 'slim' before mmmutual 0.2
 
 
 def check_mutual(model: nn.Module, checkpoint: Mapping, path: str | Path, config: str | None = None) -> None:
@@ -45,13 +46,13 @@ def check_scope(config: Mapping, checkpoint: Mapping, path: str | Path) -> None:
         path: The checkpoint's file.
 
     Raises:
-        ValueError: If the backbone was slimmable alone and the whole detector is to be, or the other way round.
+        ValueError: If the scopes differ.
     """
     text = str((checkpoint.get('meta') or {}).get('cfg', ''))
     if HOOK not in text:
         return
-    before = SCOPES["slim='detector'" in text]
-    now = SCOPES[any(node.get('slim') == 'detector' for node in nested_dicts(config['model']))]
+    before = SCOPES[any(f"{name}='detector'" in text for name in NAMES)]
+    now = SCOPES[any(node.get(name) == 'detector' for node in nested_dicts(config['model']) for name in NAMES)]
     if before != now:
         raise ValueError(
             f'the run that wrote {path} has the scope {before!r}, but the config has the scope {now!r}: resume with '

@@ -1,4 +1,4 @@
-"""An MMDetection config, made mutual: what a person would write by hand."""
+"""Make an MMDetection config mutual, as a person would write it by hand."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import nn
 
 from mmmutual.config_tree import nested_dicts, type_name
 from mmmutual.layers import check_ratios
+from mmmutual.moved_names import renamed_argument
 from mmmutual.slimming import SlimmingPlan, check_scope, plan_slimming
 from mmmutual.slimming.dry_run import first_line
 
@@ -26,11 +27,12 @@ EVALUATED = 4  # widths of the grid
 STOCK_LOOPS = {'val_cfg': ('ValLoop', 'SubnetValLoop'), 'test_cfg': ('TestLoop', 'SubnetTestLoop')}
 
 
+@renamed_argument('slim', 'scope')
 def make_mutual(
     config: Config,
     widths: Sequence[float] = WIDTHS,
     scales: Sequence[float] = SCALES,
-    slim: str = 'backbone',
+    scope: str = 'backbone',
 ) -> Config:
     """Make a config mutual: the detector inside ``SlimmableDetector``, hooks and loops added, all else kept.
 
@@ -38,32 +40,33 @@ def make_mutual(
         config: A config of a detector.
         widths: Width multipliers above 0 and at most 1 to train, in any order.
         scales: Input scales above 0 and at most 1, in any order.
-        slim: What slims: the ``'backbone'``, as in the paper, or the whole ``'detector'``.
+        scope: The part that is slimmable: ``'backbone'``, as in the paper, or ``'detector'``: neck and heads too.
 
     Returns:
         A new config; the one given does not change.
 
     Raises:
         ImportError: If the detector needs a package that is not there.
-        TypeError: If ``widths`` or ``scales`` are no numbers.
+        TypeError: If ``widths`` or ``scales`` are not numbers.
         ValueError: If they are out of range, or if the detector cannot be made mutual, with the module's name.
     """
-    return make_mutual_with_plan(config, widths, scales, slim)[0]
+    return make_mutual_with_plan(config, widths, scales, scope)[0]
 
 
+@renamed_argument('slim', 'scope')
 def make_mutual_with_plan(
     config: Config,
     widths: Sequence[float] = WIDTHS,
     scales: Sequence[float] = SCALES,
-    slim: str = 'backbone',
+    scope: str = 'backbone',
 ) -> tuple[Config, SlimmingPlan]:
-    """As ``make_mutual``, with the plan that says which layers of the detector slim.
+    """As ``make_mutual``, with the plan of the slimmable layers of the detector.
 
     Args:
         config: A config of a detector.
         widths: Width multipliers above 0 and at most 1 to train, in any order.
         scales: Input scales above 0 and at most 1, in any order.
-        slim: What slims: the ``'backbone'`` or the whole ``'detector'``.
+        scope: The part that is slimmable: ``'backbone'`` or ``'detector'``.
 
     Returns:
         A new config, and the plan of a detector that was built from it; the plan prints as a table.
@@ -80,7 +83,7 @@ def make_mutual_with_plan(
     if any(type_name(hook) == 'MutualLearningHook' for hook in hooks):
         raise ValueError('the config is mutual already: it has a MutualLearningHook. Use it as it is')
     mutual = copy.deepcopy(config)
-    plan = _wrap_model(mutual, widths, check_scope(slim))
+    plan = _wrap_model(mutual, widths, check_scope(scope))
     seeds = [] if any(type_name(hook) == 'IterationSeedHook' for hook in hooks) else [dict(type='IterationSeedHook')]
     mutual.custom_hooks = [
         *hooks,
@@ -104,8 +107,8 @@ def make_mutual_with_plan(
     return mutual, plan
 
 
-def _wrap_model(config: Config, widths: tuple[float, ...], slim: str) -> SlimmingPlan:
-    """Let ``SlimmableDetector`` build the detector; which layers of it slim."""
+def _wrap_model(config: Config, widths: tuple[float, ...], scope: str) -> SlimmingPlan:
+    """Let ``SlimmableDetector`` build the detector; return the plan of its slimmable layers."""
     model = config.model
     init_default_scope(config.get('default_scope') or 'mmdet')
     if not isinstance(model.get('backbone'), Mapping):
@@ -118,10 +121,10 @@ def _wrap_model(config: Config, widths: tuple[float, ...], slim: str) -> Slimmin
     for part in nested_dicts(model):
         if part.get('type') == 'MMSyncBN':
             part['type'] = 'SyncBN'  # torch's synchronised batch norm slims, mmcv's does not
-    plan = _plan(_build(model), widths, slim)
+    plan = _plan(_build(model), widths, scope)
     stock = dict(model)
-    whole = dict(slim=slim) if slim == 'detector' else {}
-    config.model = dict(type='SlimmableDetector', detector=stock.pop('type'), widths=widths, **whole, **stock)
+    setting = dict(scope=scope) if scope == 'detector' else {}
+    config.model = dict(type='SlimmableDetector', detector=stock.pop('type'), widths=widths, **setting, **stock)
     return plan
 
 
@@ -139,10 +142,10 @@ def _build(model: Mapping) -> nn.Module:
         ) from error
 
 
-def _plan(detector: nn.Module, widths: tuple[float, ...], slim: str) -> SlimmingPlan:
-    """Plan what slims of a detector, and try it; whatever fails is one sentence with the module's name."""
+def _plan(detector: nn.Module, widths: tuple[float, ...], scope: str) -> SlimmingPlan:
+    """Plan the slimmable layers of a detector, and try it; any failure is one sentence with the module's name."""
     try:
-        plan = plan_slimming(detector, slim)
+        plan = plan_slimming(detector, scope)
         plan.apply_(widths)
         plan.undo_()
     except Exception as error:

@@ -10,11 +10,13 @@ from torch import nn
 
 from mmmutual.layers import check_ratio
 from mmmutual.models import build_slimmable_detector
+from mmmutual.moved_names import renamed_argument
 
 from .narrow import narrow_
 
 
 @MODELS.register_module('NarrowDetector')
+@renamed_argument('slim', 'scope')
 def build_narrow_detector(
     detector: str | type[nn.Module],
     width: float,
@@ -28,7 +30,7 @@ def build_narrow_detector(
         detector: The detector's ``type``.
         width: Width multiplier in (0, 1].
         widths: As ``SlimmableDetector``; None if the parts in ``config`` are slimmable themselves.
-        slim: As ``SlimmableDetector``.
+        scope: As ``SlimmableDetector``.
         **config: All other arguments of that detector.
 
     Returns:
@@ -42,6 +44,6 @@ def build_narrow_detector(
     if widths is None:
         model = MODELS.build(dict(type=detector, **config))
     else:
-        model = build_slimmable_detector(detector, widths, slim, **config)
+        model = build_slimmable_detector(detector, widths, scope, **config)
     narrow_(model, width, trained=False)
     return model

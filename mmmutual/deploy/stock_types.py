@@ -46,7 +46,7 @@ def _stock(node: Any) -> Any:
     node, name = dict(node), type_name(node)
     dropped: tuple[str, ...] = ()
     if name == 'SlimmableDetector':
-        node['type'], dropped = node['detector'], ('detector', 'widths', 'slim')
+        node['type'], dropped = node['detector'], ('detector', 'widths', 'scope', 'slim')
     elif name in RENAMED:
         node['type'], dropped = RENAMED[name]
     elif name.startswith(PREFIX):

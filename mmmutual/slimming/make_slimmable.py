@@ -1,4 +1,4 @@
-"""A built detector becomes slimmable in place, with its own parameters, and stock again."""
+"""Make a built detector slimmable in place, with its parameters, and stock again."""
 
 from __future__ import annotations
 
@@ -7,53 +7,54 @@ from collections.abc import Sequence
 from torch import nn
 
 from mmmutual.layers import Slimmable, check_ratios, unslim_layer_
+from mmmutual.moved_names import renamed_argument
 
 from .plan import unswap_block_
 from .planning import plan_slimming
 from .scope import FilterFn
 
 
+@renamed_argument('slim', 'scope')
 def make_slimmable_(
-    model: nn.Module, widths: Sequence[float], filter_fn: FilterFn | None = None, slim: str = 'backbone'
+    model: nn.Module, widths: Sequence[float], filter_fn: FilterFn | None = None, scope: str = 'backbone'
 ) -> None:
     """Make a built model slimmable, in place: ``plan_slimming``, and its plan applied.
 
-    With ``slim='backbone'``, as in the paper, the layers of the backbone slim. Those that read what it gives, in the
-    neck or in the heads, take the channels that arrive and give all of theirs.
+    With ``scope='backbone'``, as in the paper, the layers of the backbone are slimmable. The layers of neck or heads that
+    read its output accept the channels that arrive, and have full outputs.
 
-    With ``slim='detector'`` neck and heads slim too: a layer whose output others read slims on both sides, a layer
-    whose output is a prediction on its input only. Layers that run in training only take what arrives and give all.
+    With ``scope='detector'``, neck and heads are slimmable too: input and output of a layer whose output other layers
+    read, and the input of a layer whose output is a prediction. Layers that run only in training have full outputs.
 
-    Batch norms keep statistics for each width, those of neck and heads too. Each layer remains the same object:
-    parameters, names in the checkpoint, training flags, hooks and sharing stay. Layers that are slimmable already stay
-    as they are.
+    Batch norms keep statistics for each width, also in neck and heads. Each layer remains the same object: parameters,
+    names in the checkpoint, training flags, hooks and sharing stay. Layers that are slimmable already do not change.
 
     Args:
         model: An mmdet detector or another model with a ``backbone``, or a backbone alone.
         widths: Width multipliers above 0 and at most 1 that batch norms keep statistics for, in any order.
-        filter_fn: Called with each layer that could slim and its name in the model; False leaves it stock. By
-            default all of the parts above slim.
-        slim: ``'backbone'`` or ``'detector'``.
+        filter_fn: Called with each layer that could be slimmable and its name in the model; False leaves it stock. By
+            default all layers of the scope are slimmable.
+        scope: The part that is slimmable: ``'backbone'`` or ``'detector'``.
 
     Raises:
-        TypeError: If ``widths`` is no list of numbers.
-        ValueError: If ``widths`` is out of range, or as ``plan_slimming``. The model is as before then.
+        TypeError: If ``widths`` is not a list of numbers.
+        ValueError: If ``widths`` is out of range, or as ``plan_slimming``. The model is then unchanged.
 
     Examples:
         >>> mmmutual.make_slimmable_(detector, widths=(1.0, 0.5))
         >>> mmmutual.set_width(detector, 0.5)
     """
     widths = check_ratios(widths)
-    plan_slimming(model, slim, filter_fn).apply_(widths)
+    plan_slimming(model, scope, filter_fn).apply_(widths)
 
 
 def undo_slimmable_(model: nn.Module) -> None:
     """Undo the last ``make_slimmable_`` of a model, in place: the network of width 1.0.
 
-    The statistics of the other widths are dropped. What was slimmable before stays so.
+    The statistics of the other widths are dropped. Layers that were slimmable before stay slimmable.
 
     Args:
-        model: A model after ``make_slimmable_``; any other stays as it is.
+        model: A model after ``make_slimmable_``; any other does not change.
     """
     for module in model.modules():
         if isinstance(module, Slimmable):

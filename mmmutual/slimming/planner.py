@@ -171,7 +171,7 @@ class Planner:
             if not ran and scope == 'detector' and takes_features and not is_teacher(name):
                 raise ValueError(
                     f'{type(self.model).__name__} cannot slim as a whole: its layer {name} ({type(layer).__name__}) '
-                    "runs in training only and takes all of its channels. Choose slim='backbone'"
+                    "runs in training only and takes all of its channels. Choose scope='backbone'"
                 )
             return replace(
                 plan, reason=f'{type(layer).__name__} takes all of its channels' if layer in self.inside else ''

@@ -124,6 +124,6 @@ def _does_not_run(model: nn.Module, whole: bool, error: Exception) -> str:
     if whole:
         return (
             f"{kind} runs on no plain image, so what its heads' layers feed cannot be seen ({first_line(error)}). "
-            "Choose slim='backbone'"
+            "Choose scope='backbone'"
         )
     return f'{kind} runs on no plain image, so what its layers feed cannot be seen ({first_line(error)})'

@@ -1,4 +1,4 @@
-"""What of a model slims: its backbone, or the whole detector."""
+"""The scope: the part of a model that is slimmable, its backbone or the detector with neck and heads."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ FilterFn = Callable[[nn.Module, str], bool]
 
 
 def check_scope(scope: str) -> str:
-    """Validate what slims.
+    """Validate a scope.
 
     Args:
         scope: ``'backbone'`` or ``'detector'``.
 
     Returns:
-        The same.
+        The scope.
 
     Raises:
         ValueError: If it is neither.
     """
     if scope not in SCOPES:
         raise ValueError(
-            f"slim must be 'backbone', as in the paper, or 'detector', neck and heads too, but got {scope!r}"
+            f"scope must be 'backbone', as in the paper, or 'detector', neck and heads too, but got {scope!r}"
         )
     return scope
 
 
 def backbone_of(model: nn.Module) -> nn.Module:
-    """The backbone, or the model itself if it is none that has one.
+    """The backbone of a model, or the model itself if it has none.
 
     Args:
         model: A detector, a classifier or a backbone.
@@ -54,20 +54,20 @@ def backbone_of(model: nn.Module) -> nn.Module:
 
 
 def is_teacher(name: str) -> bool:
-    """Whether a layer belongs to a teacher, which stays as it is."""
+    """Whether a layer belongs to a teacher, which stays stock."""
     return name.startswith('teacher')
 
 
 def may_get_fewer(model: nn.Module, name: str, scope: str) -> bool:
-    """Whether a layer that does not run on images alone might get the channels of a narrow network in training.
+    """Whether a layer that does not run on images alone may get the channels of a narrow network in training.
 
     Args:
         model: A detector or a backbone.
         name: The layer's name.
-        scope: What slims.
+        scope: The scope.
 
     Returns:
-        True in the backbone and behind it; with ``'backbone'`` not behind a neck, which gives all of its channels.
+        True in the backbone and behind it; with ``'backbone'`` not behind a neck, which has full outputs.
     """
     if is_teacher(name):
         return False

@@ -1,4 +1,4 @@
-"""The share of a detector's multiply-adds that slims, in one line, with a warning if it is below a half."""
+"""The share of a detector's multiply-adds in slimmable layers, in one line, with a warning if it is below a half."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ HALF = 0.5
 MAX_NAMED = 3
 OUTSIDE = 'neck and heads are outside of this scope'
 WAY_OUT = {
-    'backbone': 'Use --slim detector (with tools/train.py: --mutual detector), or another backbone',
+    'backbone': 'Use --scope detector (with tools/train.py: --mutual detector), or another backbone',
     'detector': 'Use another backbone, neck or head',
 }
 
 
 def format_share(plan: SlimmingPlan) -> str:
-    """The share of a detector's multiply-adds that slims.
+    """Format the share of a detector's multiply-adds in slimmable layers.
 
     Args:
         plan: The plan of the detector.
@@ -23,7 +23,7 @@ def format_share(plan: SlimmingPlan) -> str:
         A line; if the share is below a half, a second line that warns, with the largest reasons and the way out.
     """
     if not plan.multiply_adds:
-        return 'the share of the multiply-adds that slims is not known: the detector runs on no plain image'
+        return 'the slimmable share of the multiply-adds is not known: the detector does not run on an image alone'
     line = f'slims {percent(plan.share)} of the multiply-adds of the detector (scope {plan.scope})'
     if plan.share >= HALF:
         return line
@@ -36,7 +36,7 @@ def percent(share: float) -> str:
 
 
 def _rest(plan: SlimmingPlan) -> str:
-    """What keeps the rest, the largest reasons first."""
+    """The reasons for the rest, the largest first."""
     reasons = dict(plan.reasons)
     if plan.scope == 'backbone':
         reasons[OUTSIDE] = 1 - plan.share - sum(reasons.values())

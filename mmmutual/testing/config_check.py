@@ -25,12 +25,12 @@ from .small_config import demo_batch, image_size, shrink
 WIDTHS = (1.0, 0.5, 0.25)
 
 
-def check_config(name: str, slim: str = 'backbone') -> float:
+def check_config(name: str, scope: str = 'backbone') -> float:
     """Make a config mutual and compare it with stock.
 
     Args:
         name: As ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
-        slim: What slims: ``'backbone'`` or ``'detector'``.
+        scope: What is slimmable: ``'backbone'`` or ``'detector'``.
 
     Returns:
         The share of the detector's multiply-adds that slims, in [0, 1].
@@ -41,7 +41,7 @@ def check_config(name: str, slim: str = 'backbone') -> float:
     MMLogger.get_instance('mmengine', log_level='ERROR')
     config = shrink(load_config(name))
     size, scales = image_size(config)
-    mutual_config, plan = make_mutual_with_plan(config, WIDTHS, scales, slim)
+    mutual_config, plan = make_mutual_with_plan(config, WIDTHS, scales, scope)
     share = plan.share
     del plan  # with its detector
     _thaw_alike(config.model, mutual_config.model)

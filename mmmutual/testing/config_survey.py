@@ -52,18 +52,18 @@ def families() -> dict[str, str]:
     return found
 
 
-def outcome(name: str, slim: str = 'backbone') -> Outcome:
+def outcome(name: str, scope: str = 'backbone') -> Outcome:
     """Check a config in a separate process, which releases its memory at its end.
 
     Args:
         name: A config such as ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
-        slim: The scope, ``'backbone'`` or ``'detector'``.
+        scope: The scope, ``'backbone'`` or ``'detector'``.
 
     Returns:
         Whether the config passes, and its slimmable share.
     """
     ours, theirs = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context('fork').Process(target=_report, args=(name, slim, theirs))
+    process = multiprocessing.get_context('fork').Process(target=_report, args=(name, scope, theirs))
     process.start()
     theirs.close()
     if not ours.poll(TIMEOUT):
@@ -77,9 +77,9 @@ def outcome(name: str, slim: str = 'backbone') -> Outcome:
         process.join()
 
 
-def _report(name: str, slim: str, pipe: Connection) -> None:
+def _report(name: str, scope: str, pipe: Connection) -> None:
     try:
-        share = check_config(name, slim)
+        share = check_config(name, scope)
     except Exception as error:  # the table lists whatever a config fails with
         traceback.print_exc()
         line = (str(error).splitlines() or [''])[0]
@@ -88,21 +88,21 @@ def _report(name: str, slim: str, pipe: Connection) -> None:
         pipe.send(Outcome('', share))
 
 
-def write_table(results: Mapping[str, Mapping], path: str | Path, slim: str = 'backbone') -> None:
+def write_table(results: Mapping[str, Mapping], path: str | Path, scope: str = 'backbone') -> None:
     """Write the results as a page of the docs.
 
     Args:
         results: ``config``, ``reason`` and ``share`` of each family, as the tool collects them.
         path: The Markdown file.
-        slim: The scope, ``'backbone'`` or ``'detector'``.
+        scope: The scope, ``'backbone'`` or ``'detector'``.
     """
     rows = sorted(results.items())
     passed = [name for name, row in rows if not row['reason']]
     several = [name for name, row in rows if 'no backbone of its own' in row['reason']]
-    option = '' if slim == 'backbone' else f' --scope {slim}'
-    mutual = '' if slim == 'backbone' else f' {slim}'
+    option = '' if scope == 'backbone' else f' --scope {scope}'
+    mutual = '' if scope == 'backbone' else f' {scope}'
     lines = [
-        f"# MMDetection's detectors in scope `{slim}`",
+        f"# MMDetection's detectors in scope `{scope}`",
         '',
         "This page lists one config of each folder in mmdet's `configs` whose backbone is a ResNet or a related",
         f'network. The check makes each config mutual as `tools/train.py CONFIG --mutual{mutual}` does. It shrinks',

@@ -19,7 +19,7 @@ from tests.support.deployed import META, detector_config, run_without_mmmutual, 
 from tests.support.tiny import build_runner
 
 KINDS = {'mask': (0.5, 0.5), 'faster': (0.25, 1.0), 'retinanet': (0.75, 1.0), 'full': (1.0, 1.0)}
-KINDS.update(whole_mask=(0.5, 1.0), whole_retinanet=(0.5, 1.0))
+KINDS.update(detector_mask=(0.5, 1.0), detector_retinanet=(0.5, 1.0))
 PREDICT = """
 import json
 from pathlib import Path
@@ -80,10 +80,10 @@ def test_stock_evaluation_gives_the_subnetworks_map(exported, tiny_data, tmp_pat
     assert build_runner(config).test() == json.loads((folder / 'metrics.json').read_text())
 
 
-def narrow_whole(model, ratio: float) -> None:
+def narrow_detector(model, ratio: float) -> None:
     """Neck and heads narrow by their own settings."""
     model['type'] = model['detector']
-    for name in ('detector', 'widths', 'slim'):
+    for name in ('detector', 'widths', 'scope'):
         del model[name]
     channels = int(model.neck.out_channels * ratio)
     del model.neck['slim_out']
@@ -105,8 +105,8 @@ def test_size_and_parameters_are_those_of_the_narrow_network(kind, exported, tmp
     ratio = KINDS[kind][0]
     config, model, result = sources[kind]
     narrow = Config(config.to_dict()).model
-    if kind.startswith('whole'):
-        narrow_whole(narrow, ratio)
+    if kind.startswith('detector'):
+        narrow_detector(narrow, ratio)
     backbone, neck = narrow['backbone'], narrow['neck']
     del backbone['widths']
     backbone.update(type='ResNet', base_channels=int(32 * ratio))

@@ -16,7 +16,7 @@ TEN = {
     'CSPNeXt': 'rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
     'CSPDarknet': 'yolox/yolox_tiny_8xb8-300e_coco.py',
 }
-WHOLE = ('one_stage', 'context_blocks', 'transformer', 'CSPNeXt', 'CSPDarknet')
+SCOPE_DETECTOR = ('one_stage', 'context_blocks', 'transformer', 'CSPNeXt', 'CSPDarknet')
 
 
 @pytest.mark.parametrize('kind', TEN)
@@ -24,8 +24,8 @@ def test_is_stock_at_width_one_and_trains_mutually(kind):
     assert outcome(f'mmdet::{TEN[kind]}').reason == ''
 
 
-@pytest.mark.parametrize('kind', WHOLE)
-def test_slims_as_a_whole(kind):
+@pytest.mark.parametrize('kind', SCOPE_DETECTOR)
+def test_scope_detector(kind):
     result = outcome(f'mmdet::{TEN[kind]}', 'detector')
     assert result.reason == '' and result.share > 0
 

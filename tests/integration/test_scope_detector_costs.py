@@ -11,7 +11,7 @@ from mmmutual.evaluation import count_multiply_adds
 
 SIZE, SMALL = (600, 1000), (240, 400)
 PARTS = ('backbone', 'neck', 'rpn_head', 'bbox_head', 'mask_head', 'total')
-CONFIGS = dict(backbone='mutual_mask_rcnn_r50', detector='mutual_mask_rcnn_r50_whole')
+CONFIGS = dict(backbone='mutual_mask_rcnn_r50', detector='mutual_mask_rcnn_r50_detector')
 
 
 @pytest.fixture(scope='module')

@@ -19,8 +19,8 @@ EVERYWHERE = (
     'Res2Net',
     'MobileNetV2',
 )  # a stock config has the channels of width 0.5
-AS_A_WHOLE = ('CSPDarknet', 'CSPNeXt')  # their necks concatenate narrow and full levels otherwise
-CASES = [(name, slim, 0.5) for name in BACKBONES if name != 'VGG' for slim in ('backbone', 'detector')]
+WITH_SCOPE_DETECTOR = ('CSPDarknet', 'CSPNeXt')  # their necks concatenate narrow and full levels otherwise
+CASES = [(name, kind, 0.5) for name in BACKBONES if name != 'VGG' for kind in ('backbone', 'detector')]
 CASES += [(name, 'classes', 0.5) for name in ('ResNet', 'VGG', 'MobileNetV2', 'Res2Net', 'CSPNeXt')]
 CASES += [('ResNet', 'backbone', 0.3), ('CSPNeXt', 'detector', 0.3), ('ResNet', 'two stages', 0.5)]
 
@@ -30,22 +30,23 @@ def exported(tmp_path_factory):
     """A detector and its export, of a backbone, a scope and a width; each is made once."""
 
     @functools.cache
-    def export(backbone, slim, width):
+    def export(backbone, kind, width):
         folder = tmp_path_factory.mktemp('exported')
-        head = 'FasterRCNN' if slim == 'two stages' else ''
-        scope = 'detector' if slim == 'two stages' else slim
-        config = detector_of(backbone, scope, classes=slim == 'classes', head=head)
+        head = 'FasterRCNN' if kind == 'two stages' else ''
+        scope = 'detector' if kind == 'two stages' else kind
+        config = detector_of(backbone, scope, classes=kind == 'classes', head=head)
         model = trained(config, folder / 'source.pth')
         return model, export_subnet(config, model, width, 1.0, folder)
 
     return export
 
 
-@pytest.mark.parametrize(('backbone', 'slim', 'width'), CASES)
-def test_every_backbone_is_exported_bit_for_bit(backbone, slim, width, exported):
-    model, result = exported(backbone, slim, width)
+@pytest.mark.parametrize(('backbone', 'kind', 'width'), CASES)
+def test_every_backbone_is_exported_bit_for_bit(backbone, kind, width, exported):
+    model, result = exported(backbone, kind, width)
     assert result.difference == 0.0
-    assert result.is_stock == (width == 0.5 and (backbone in EVERYWHERE or _slims_as_a_whole(backbone, slim)))
+    everywhere = backbone in EVERYWHERE or (backbone in WITH_SCOPE_DETECTOR and kind == 'detector')
+    assert result.is_stock == (width == 0.5 and everywhere)
     detector = init_detector(str(result.config_path), str(result.checkpoint_path), device='cpu')
     with mmmutual.use_width(model, width):
         assert largest_difference(model, detector) == 0.0
@@ -53,10 +54,6 @@ def test_every_backbone_is_exported_bit_for_bit(backbone, slim, width, exported)
     assert own <= {'MobileNetV1', f'Slimmable{backbone}', 'SlimmableCSPNeXtPAFPN', 'SlimmableFPN'}
     assert result.is_stock == ('mmmutual' not in result.config_path.read_text())
     assert not own or not result.is_stock
-
-
-def _slims_as_a_whole(backbone: str, slim: str) -> bool:
-    return backbone in AS_A_WHOLE and slim == 'detector'
 
 
 def test_mobilenet_v2_has_a_stock_config_as_a_class(exported):

@@ -142,7 +142,7 @@ def test_a_stock_config_trains_with_one_option(setting):
     assert result.returncode == 0 and '|  0.25 |     1 |' in result.stdout + result.stderr, result.stderr
     result = tool('test.py', 'made.py', 'work/epoch_1.pth', '--scales', 1.0, cwd=setting)  # num_widths of its grid
     assert re.findall(r'\| +([\d.]+) \| +1 \|', result.stdout + result.stderr) == ['1', '0.25'], result.stderr
-    result = tool('misc/make_mutual_config.py', 'stock.py', '--plan', '--slim', 'detector', cwd=setting)
+    result = tool('misc/make_mutual_config.py', 'stock.py', '--plan', '--scope', 'detector', cwd=setting)
     assert result.returncode == 0, result.stderr
     assert '| roi_head ' in result.stdout and '(scope detector)' in result.stdout
     result = tool('train.py', 'mmdet::nowhere/nothing.py', '--mutual', cwd=setting)

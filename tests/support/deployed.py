@@ -35,11 +35,11 @@ else:
 
 
 def detector_config(kind: str, data: Path, work_dir: Path) -> Config:
-    """Mask R-CNN, Faster R-CNN or RetinaNet on the tiny data, every box kept; 'whole' ones slim as a whole."""
-    if kind.startswith('whole_'):
-        config = detector_config(kind.removeprefix('whole_'), data, work_dir)
+    """Mask R-CNN, Faster R-CNN or RetinaNet on the tiny data, every box kept; 'detector' ones with that scope."""
+    if kind.startswith('detector_'):
+        config = detector_config(kind.removeprefix('detector_'), data, work_dir)
         model = config.model
-        model.update(type='SlimmableDetector', detector=model.type, widths=model.backbone.widths, slim='detector')
+        model.update(type='SlimmableDetector', detector=model.type, widths=model.backbone.widths, scope='detector')
         model.neck.update(slim_out=True, norm_cfg=dict(type='GN', num_groups=6))
         return config
     if kind == 'retinanet':

@@ -101,7 +101,7 @@ def detector_of(backbone: str, slim: str, classes: bool = False, head: str = '')
         model['backbone'].update(type=f'Slimmable{backbone}', widths=WIDTHS)
         model['neck'].update(type=f'Slimmable{model["neck"]["type"]}', widths=WIDTHS)
     else:
-        model.update(type='SlimmableDetector', detector=model['type'], widths=WIDTHS, slim=slim)
+        model.update(type='SlimmableDetector', detector=model['type'], widths=WIDTHS, scope=scope)
     pipeline = [
         dict(type='LoadImageFromFile'),
         dict(type='Resize', scale=SIZE, keep_ratio=False),

@@ -65,16 +65,18 @@ def test_without_batch_norms_the_hook_in_its_config_tells():
     check_mutual(Detector(nn.GroupNorm), mutual(nn.GroupNorm, cfg='a = 1')[1], 'a.pth')
 
 
-@pytest.mark.parametrize('scope', ['backbone', 'detector'])
-def test_a_run_is_resumed_with_its_scope(scope):
+@pytest.mark.parametrize(('scope', 'name'), [('backbone', 'scope'), ('detector', 'scope'), ('detector', 'slim')])
+def test_a_run_is_resumed_with_its_scope(scope, name):
     configs = dict(
         backbone=dict(model=dict(backbone=dict(type='SlimmableResNet'))),
-        detector=dict(model=dict(type='SlimmableDetector', slim='detector')),
+        detector=dict(model=dict(type='SlimmableDetector', scope='detector')),
     )
+    started = {**configs, 'detector': dict(model={'type': 'SlimmableDetector', name: 'detector'})}
     hooks = dict(custom_hooks=[dict(type='MutualLearningHook')])
-    checkpoint = dict(meta=dict(cfg=Config({**configs[scope], **hooks}).pretty_text))
+    checkpoint = dict(meta=dict(cfg=Config({**started[scope], **hooks}).pretty_text))
     other = ({*configs} - {scope}).pop()
     check_scope(Config(configs[scope]), checkpoint, 'a.pth')
+    check_scope(Config(started[scope]), checkpoint, 'a.pth')
     with pytest.raises(
         ValueError, match=f"wrote a.pth has the scope '{scope}', but .* '{other}': .* --mutual {scope},"
     ):
@@ -99,6 +101,6 @@ def test_both_spellings_are_one_model(root):
 
 
 def test_other_checkpoints_say_nothing_of_a_scope():
-    config = Config(dict(model=dict(type='SlimmableDetector', slim='detector')))
+    config = Config(dict(model=dict(type='SlimmableDetector', scope='detector')))
     for meta in ({}, dict(meta=None), dict(meta=dict(cfg="model = dict(type='MaskRCNN')"))):
         check_scope(config, meta, 'a.pth')

@@ -88,22 +88,22 @@ def test_the_detector_is_wrapped_and_stays_stock():
     assert set(MODELS.build(stock.model).state_dict()) <= set(model.state_dict())
 
 
-def test_the_whole_detector_is_one_more_setting(retinanet, mutual):
-    whole, rest = make_mutual(retinanet, WIDTHS, SCALES, slim='detector').to_dict(), mutual.to_dict()
-    assert {key: whole['model'][key] for key in ('type', 'detector', 'widths', 'slim')} == dict(
-        type='SlimmableDetector', detector='RetinaNet', widths=WIDTHS, slim='detector'
+def test_the_scope_is_one_more_setting(retinanet, mutual):
+    detector, rest = make_mutual(retinanet, WIDTHS, SCALES, scope='detector').to_dict(), mutual.to_dict()
+    assert {key: detector['model'][key] for key in ('type', 'detector', 'widths', 'scope')} == dict(
+        type='SlimmableDetector', detector='RetinaNet', widths=WIDTHS, scope='detector'
     )
-    assert whole['model'].pop('slim') and whole == rest
+    assert detector['model'].pop('scope') and detector == rest
     assert (rest['model']['backbone']['type'], rest['model']['neck']['type']) == ('ResNet', 'FPN')
     with pytest.raises(ValueError, match="slim must be 'backbone', as in the paper, or 'detector'.* but got 'head'"):
-        make_mutual(retinanet, WIDTHS, SCALES, slim='head')
+        make_mutual(retinanet, WIDTHS, SCALES, scope='head')
 
 
 def test_the_plan_comes_with_the_config(retinanet, mutual):
     made, plan = make_mutual_with_plan(retinanet, WIDTHS, SCALES)
     assert made.to_dict() == mutual.to_dict()
     assert 0.2 < plan.share < 0.5 and 'backbone' in str(plan)
-    assert make_mutual_with_plan(retinanet, WIDTHS, SCALES, slim='detector')[1].share > 0.95
+    assert make_mutual_with_plan(retinanet, WIDTHS, SCALES, scope='detector')[1].share > 0.95
 
 
 @pytest.mark.parametrize(

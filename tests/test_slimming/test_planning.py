@@ -100,7 +100,7 @@ def test_planning_that_fails_leaves_a_model_as_it_is():
     model.train()
     before, drawn = state_of(model), random_state()
     with pytest.raises(
-        ValueError, match=r"Fails runs on no plain image, .* \(it wants text\)\. Choose slim='backbone'"
+        ValueError, match=r"Fails runs on no plain image, .* \(it wants text\)\. Choose scope='backbone'"
     ):
         plan_slimming(model, 'detector')
     assert_same_state(state_of(model), before)
@@ -127,7 +127,7 @@ def test_a_copy_of_a_slimmable_detector_undoes_and_pickles():
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         expected = model(images)
-    mmmutual.make_slimmable_(model, WIDTHS, slim='detector')
+    mmmutual.make_slimmable_(model, WIDTHS, scope='detector')
     other = pickle.loads(pickle.dumps(copy.deepcopy(model)))
     mmmutual.undo_slimmable_(other)
     assert not any(isinstance(layer, Slimmable) for layer in other.modules())
@@ -142,7 +142,7 @@ def test_a_copy_of_a_slimmable_detector_undoes_and_pickles():
     [
         (
             lambda: plan_slimming(detector(), 'head'),
-            "slim must be 'backbone', as in the paper, or 'detector', .*'head'",
+            "scope must be 'backbone', as in the paper, or 'detector', .*'head'",
         ),
         (
             lambda: plan_slimming(nn.ModuleDict(dict(teacher=Fails(), student=Fails()))),
@@ -173,7 +173,7 @@ def test_a_layer_that_runs_in_training_only_and_takes_all_is_refused():
     with pytest.raises(
         ValueError,
         match=r'RetinaNet cannot slim as a whole: its layer bbox_head\.auxiliary \(Conv1d\) runs in training only and '
-        r"takes all of its channels\. Choose slim='backbone'",
+        r"takes all of its channels\. Choose scope='backbone'",
     ):
         plan_slimming(model, 'detector')
     assert plan_slimming(model)

@@ -33,7 +33,7 @@ def test_a_share_that_cannot_be_counted_is_not_zero():
 def test_what_is_outside_of_the_scope_is_a_reason():
     warning = format_share(plan(0.3, softmax=0.1, nothing=0)).splitlines()[1]
     assert (
-        'neck and heads are outside of this scope (60 %); softmax (10 %). Use --slim detector (with tools/' in warning
+        'neck and heads are outside of this scope (60 %); softmax (10 %). Use --scope detector (with tools/' in warning
     )
     assert 'nothing' not in warning
 
@@ -50,7 +50,7 @@ def test_a_detector_below_a_half(name, reasons):
     stock.model.backbone.init_cfg = None
     line, warning = format_share(make_mutual_with_plan(stock, (1.0, 0.5), (1.0,))[1]).splitlines()
     assert int(line.split()[1]) < 50 and line.startswith('slims ')
-    assert warning.startswith('warning: ') and '--slim detector' in warning
+    assert warning.startswith('warning: ') and '--scope detector' in warning
     assert all(reason in warning for reason in reasons)
 
 

@@ -27,6 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--budget-multiply-adds', type=float, help='print the best sub-network within these multiply-adds'
     )
+    parser.add_argument('--budget-flops', type=float, dest='budget_multiply_adds', action=RenamedOption)
     parser.add_argument('--budget-ms', type=float, help='print the best sub-network within this median latency')
     parser.add_argument(
         '--metric', help="the metric to maximise; default: 'mask mAP' if the model has masks, else 'box mAP'"

@@ -60,8 +60,8 @@ class QueryTable:
     Attributes:
         subnets: The sub-networks, at least one, each width and scale once.
         context: The conditions of the measurements: ``config``, ``checkpoint`` (file names), ``checkpoint_sha256``,
-            ``size`` (nominal height and width in pixels), ``device``, ``threads``, ``batch_size``, ``versions``, ``created``
-            and more; docs/query_table.md lists them.
+            ``size`` (nominal height and width in pixels), ``device``, ``threads``, ``batch_size``, ``versions``,
+            ``created`` and more; docs/query_table.md lists them.
         complete: Whether the evaluation that wrote the table had finished.
 
     Raises:

@@ -21,7 +21,7 @@ class SlimmableNeck(BaseModule):
         *args: As mmdet's neck.
         widths: The backbone's grid of widths; needed only if the neck has batch norms.
         slim_out: Whether the outputs slim too; then the heads have to be slimmable, as ``SlimmableDetector`` with
-            ``slim='detector'`` makes them.
+            ``scope='detector'`` makes them.
         **kwargs: As mmdet's neck.
 
     Raises:

@@ -24,7 +24,7 @@ from speed.options import CONFIGS
 from speed.table import Row, as_markdown, as_text
 from speed.timing import ratios, take_turns
 
-KINDS = {'backbone': 'mutual_mask_rcnn_r50', 'detector': 'mutual_mask_rcnn_r50_whole'}
+KINDS = {'backbone': 'mutual_mask_rcnn_r50', 'detector': 'mutual_mask_rcnn_r50_detector'}
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 TARGET = 1.02
 
@@ -36,13 +36,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--size', nargs=2, type=int, default=(320, 512), metavar=('HEIGHT', 'WIDTH'), help='size of the image in pixels'
     )
-    parser.add_argument('--kinds', nargs='+', choices=KINDS, default=[*KINDS], help='scopes; default: both')
+    parser.add_argument('--scopes', nargs='+', choices=SCOPES, default=[*SCOPES], help='scopes; default: both')
     parser.add_argument(
         '--widths', nargs='+', type=float, default=WIDTHS, help='widths; times are relative to the first'
     )
     parser.add_argument('--rounds', type=int, default=7, help='number of timed rounds; default: 7')
     parser.add_argument(
-        '--out', type=Path, default=Path('work_dirs/whole_detector.json'), help='JSON file for all rounds'
+        '--out', type=Path, default=Path('work_dirs/scope_detector.json'), help='JSON file for all rounds'
     )
     return parser.parse_args()
 
@@ -55,8 +55,8 @@ def main() -> None:
     register_all_modules()
     image = torch.randn(1, 3, *args.size, device=args.device)
     calls = {}
-    for kind in args.kinds:
-        name = KINDS[kind]
+    for scope in args.scopes:
+        name = SCOPES[scope]
         config = without_pretraining(Config.fromfile(CONFIGS / f'{name}.py'))
         model = slimmable(config, 'cpu')
         for width in args.widths:
@@ -64,20 +64,20 @@ def main() -> None:
             set_width(model, width)
             if (difference := largest_difference(model, stock)) > TOLERANCE:
                 raise RuntimeError(f'{name} differs from the stock detector of width {width:g} by {difference:.1e}')
-            calls[kind, width, 'static'] = detection(stock.to(args.device), image)
-        calls.update({(kind, width, 'ours'): _at(model.to(args.device), width, image) for width in args.widths})
+            calls[scope, width, 'static'] = detection(stock.to(args.device), image)
+        calls.update({(scope, width, 'ours'): _at(model.to(args.device), width, image) for width in args.widths})
     times = take_turns(calls, args.rounds)
     rows = []
-    for kind in args.kinds:
+    for scope in args.scopes:
         for width in args.widths:
-            ours, full = (kind, width, 'ours'), (kind, args.widths[0], 'ours')
-            rows.append(Row(f'{kind} slims, width {width:g}', tuple(times[ours]), unit=' ms'))
+            ours, full = (scope, width, 'ours'), (scope, args.widths[0], 'ours')
+            rows.append(Row(f'scope {scope}, width {width:g}', tuple(times[ours]), unit=' ms'))
             if width != args.widths[0]:
                 rows.append(
-                    Row(f'{kind} slims, width {width:g} over {args.widths[0]:g}', tuple(ratios(times, ours, full)))
+                    Row(f'scope {scope}, width {width:g} over {args.widths[0]:g}', tuple(ratios(times, ours, full)))
                 )
-            over = tuple(ratios(times, ours, (kind, width, 'static')))
-            rows.append(Row(f'{kind} slims, width {width:g} over static', over, target=TARGET))
+            over = tuple(ratios(times, ours, (scope, width, 'static')))
+            rows.append(Row(f'scope {scope}, width {width:g} over static', over, target=TARGET))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps([row.as_dict() for row in rows], indent=1))
     print(as_text(rows))

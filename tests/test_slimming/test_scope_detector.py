@@ -1,4 +1,4 @@
-"""Detectors that slim as a whole, against stock mmdet: equal at width 1.0, a narrow stock detector at the others."""
+"""Detectors with scope 'detector', against stock mmdet: equal at width 1.0, a narrow stock detector at the others."""
 
 import copy
 
@@ -60,7 +60,7 @@ def stock_config(kind: str, width: float = 1.0) -> dict:
 
 def slim_config(kind: str) -> dict:
     model = stock_config(kind)
-    model.update(type='SlimmableDetector', detector=model.type, widths=WIDTHS, slim='detector')
+    model.update(type='SlimmableDetector', detector=model.type, widths=WIDTHS, scope='detector')
     return model
 
 
@@ -148,8 +148,8 @@ def test_undo_gives_the_stock_detector_back():
     stock = MODELS.build(stock_config('mask')).eval()
     classes, attributes = [type(m) for m in stock.modules()], [set(vars(m)) for m in stock.modules()]
     expected = predictions_of(stock, batch('mask'))
-    mmmutual.make_slimmable_(stock, WIDTHS, slim='detector')
-    mmmutual.make_slimmable_(stock, WIDTHS, slim='detector')  # the same plan again
+    mmmutual.make_slimmable_(stock, WIDTHS, scope='detector')
+    mmmutual.make_slimmable_(stock, WIDTHS, scope='detector')  # the same plan again
     mmmutual.set_width(stock, 0.5)
     mmmutual.undo_slimmable_(stock)
     mmmutual.undo_slimmable_(stock)
@@ -164,7 +164,7 @@ def test_few_proposals_show_what_feeds_what():
     model = MODELS.build(stock_config('mask'))
     rows = []
     handle = model.roi_head.bbox_head.fc_cls.register_forward_hook(lambda layer, args, output: rows.append(len(output)))
-    mmmutual.make_slimmable_(model, WIDTHS, slim='detector')
+    mmmutual.make_slimmable_(model, WIDTHS, scope='detector')
     handle.remove()
     assert 0 < max(rows) <= 2 * PROPOSALS
     assert model.rpn_head.test_cfg.max_per_img == 20
@@ -173,7 +173,7 @@ def test_few_proposals_show_what_feeds_what():
 def test_layers_can_be_left_stock():
     """What feeds them stays complete."""
     model = MODELS.build(stock_config('retinanet'))
-    mmmutual.make_slimmable_(model, WIDTHS, lambda layer, name: 'cls_convs.2' not in name, slim='detector')
+    mmmutual.make_slimmable_(model, WIDTHS, lambda layer, name: 'cls_convs.2' not in name, scope='detector')
     head = model.bbox_head
     assert [getattr(block.conv, 'slim_out', None) for block in head.cls_convs] == [True, False, None, True]
     mmmutual.set_width(model, 0.25)
@@ -187,7 +187,7 @@ def without_former(layer: torch.nn.Module) -> dict:
 
 def test_a_second_call_for_less_changes_nothing():
     model = MODELS.build(stock_config('retinanet'))
-    mmmutual.make_slimmable_(model, WIDTHS, slim='detector')
+    mmmutual.make_slimmable_(model, WIDTHS, scope='detector')
     before = [without_former(layer) for layer in model.modules()]
     mmmutual.make_slimmable_(model, WIDTHS)
     assert [without_former(layer) for layer in model.modules()] == before
@@ -204,8 +204,8 @@ def test_building_draws_no_random_numbers_beyond_the_stock_weights():
 
 def test_what_slims_is_one_of_two():
     config = slim_config('rpn')
-    config['slim'] = 'heads'
-    with pytest.raises(ValueError, match="slim must be 'backbone', as in the paper, or 'detector'.* but got 'heads'"):
+    config['scope'] = 'heads'
+    with pytest.raises(ValueError, match="scope must be 'backbone', as in the paper, or 'detector'.* but got 'heads'"):
         MODELS.build(config)
 
 
@@ -237,7 +237,7 @@ def test_detectors_of_queries_slim_before_their_weights_are_initialised(make):
     model = make()
     model.backbone.update(depth=18, base_channels=16, init_cfg=None, norm_eval=False, frozen_stages=-1)
     model.backbone.norm_cfg.requires_grad = True
-    model.update(type='SlimmableDetector', detector=model.type, widths=WIDTHS, slim='detector')
+    model.update(type='SlimmableDetector', detector=model.type, widths=WIDTHS, scope='detector')
     model = MODELS.build(model)
     slim = {name for name, layer in model.named_modules() if getattr(layer, 'slim_out', False)}
     assert any('ffns' in name or 'ffn' in name for name in slim)
