@@ -16,6 +16,7 @@ from mmmutual.checkpoint.fingerprint import identity
 from mmmutual.evaluation import MeasuredSubnet, QueryTable
 from mmmutual.inference import LatencyController
 from mmmutual.inference.adaptive_inferencer import _Result
+from mmmutual.layers import Segment
 from mmmutual.moved_names import RenamedOption, renamed_argument
 
 SUBNET = MeasuredSubnet(1.0, 1.0, 1000, 40, {'box mAP': 0.4}, 30.0, 33.0)
@@ -92,10 +93,12 @@ def test_a_renamed_option(capsys):
         (lambda: LatencyController([SUBNET], 40.0).cell is SUBNET, 'LatencyController.cell .* use subnet'),
         (lambda: LatencyController([SUBNET], 40.0).cells == (SUBNET,), 'LatencyController.cells .* use subnets'),
         (lambda: LatencyController(cells=[SUBNET], target_ms=40.0).load == 1.0, 'the argument cells .* use subnets'),
+        (lambda: Segment.complete(8) == Segment.full(8), 'Segment.complete .* use full'),
+        (lambda: Segment(8).is_complete, 'Segment.is_complete .* use is_full'),
         (lambda: _Result(subnets=[1])['cells'] == [1], "the key 'cells' of a result .* use 'subnets'"),
     ],
 )
-def test_the_former_names_of_sub_networks(use, warning):
+def test_former_names_of_attributes_and_arguments(use, warning):
     with pytest.warns(DeprecationWarning, match=warning) as warned:
         assert use()
     assert len(warned) == 1 and warned[0].filename == __file__
@@ -117,6 +120,9 @@ def test_a_query_table_of_an_earlier_version(tmp_path):
 def test_a_config_with_the_former_name_of_the_scope(root, tmp_path):
     """It builds with one warning, and its query table remains valid if the config takes the new name."""
     config = Config.fromfile(root / 'tests' / 'data' / 'retinanet.py')
+    config.model.backbone = dict(type='ResNet', depth=18, base_channels=32)
+    config.model.neck.type = 'FPN'
+    config.test_cfg, config.test_dataloader = {}, dict(dataset=dict(type='CocoDataset', ann_file=''))
     (tmp_path / 'a.pth').touch()
     built, identities = [], []
     for name in ('scope', 'slim'):

@@ -86,8 +86,8 @@ def use_mixed_precision(config: Config) -> None:
     wrapper = config.optim_wrapper
     kind = str(wrapper.get('type', 'OptimWrapper')).split('.')[-1]
     if kind == 'AmpOptimWrapper':
-        scale = wrapper.get('loss_scale')
-        message = f'--amp changes nothing: the config has an AmpOptimWrapper, with loss_scale={scale!r}'
+        loss_scale = wrapper.get('loss_scale')
+        message = f'--amp changes nothing: the config has an AmpOptimWrapper, with {loss_scale=}'
         print_log(message, logger='current', level=logging.WARNING)
     elif kind == 'OptimWrapper':
         wrapper.type = 'AmpOptimWrapper'

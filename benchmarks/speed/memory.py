@@ -31,14 +31,14 @@ def measure(options: Options, rounds: int) -> list[Row]:
     # glibc would keep freed blocks of up to 32 MB, and the holes between them would count
     os.environ.setdefault('MALLOC_MMAP_THRESHOLD_', str(2**18))
     spawn = multiprocessing.get_context('spawn')
-    peaks: dict[str, list[float]] = dict(plain=[], mutual=[], distilled=[])
+    peaks: dict[str, list[float]] = dict(stock=[], mutual=[], distilled=[])
     for _ in range(rounds):
         with spawn.Pool(1, maxtasksperchild=1) as pool:
             for kind, values in peaks.items():
                 values.append(pool.apply(peak, (options, kind)))
     what = f'peak memory of a mutual iteration, batch {options.batch_size}'
     return [
-        _row(peaks, 'mutual', 'plain', what),
+        _row(peaks, 'mutual', 'stock', what),
         _row(peaks, 'distilled', 'mutual', f'{what}, with distillation over without'),
     ]
 
@@ -56,7 +56,7 @@ def peak(options: Options, kind: str) -> float:
     batch = training_batch(options, config)
     before = 0.0 if options.device == 'cuda' else _status('VmRSS')
     model = slimmable(config, options.device)
-    if kind == 'plain':
+    if kind == 'stock':
         iteration = separate_passes({1.0: model}, batch, [Subnet(1.0)])
     else:
         iteration = MutualIteration(model, batch, options.widths, distill=DISTILL if kind == 'distilled' else None)

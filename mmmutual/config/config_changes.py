@@ -27,7 +27,7 @@ def changes(stock: Mapping, mutual: Mapping) -> dict:
     found: dict[str, Any] = {}
     for name, value in mutual.items():
         old = stock.get(name)
-        if name in stock and _plain(old) == _plain(value):
+        if name in stock and _builtin(old) == _builtin(value):
             continue
         found[name] = changes(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return found
@@ -50,9 +50,11 @@ def format_changes(stock: Mapping, mutual: Mapping, color: bool = False) -> str:
         for part in name.split('.'):
             old = old.get(part) if isinstance(old, (Mapping, Config)) else None
         if isinstance(old, list) and isinstance(new, list) and new[: len(old)] == old:
-            lines += [f'+ {name}[{index}]: {_plain(item)}' for index, item in enumerate(new) if index >= len(old)]
+            lines += [f'+ {name}[{index}]: {_builtin(item)}' for index, item in enumerate(new) if index >= len(old)]
         else:
-            lines.append(f'+ {name}: {_plain(new)}' if old is None else f'~ {name}: {_plain(old)} -> {_plain(new)}')
+            lines.append(
+                f'+ {name}: {_builtin(new)}' if old is None else f'~ {name}: {_builtin(old)} -> {_builtin(new)}'
+            )
     if color:
         lines = [f'\033[{32 if line[0] == "+" else 33}m{line}\033[0m' for line in lines]
     return '\n'.join(lines)
@@ -122,10 +124,10 @@ def _flat(node: Mapping, prefix: str = '') -> list[tuple[str, Any]]:
     return flat
 
 
-def _plain(value: Any) -> Any:
-    """Plain dicts and lists instead of MMEngine's."""
+def _builtin(value: Any) -> Any:
+    """Built-in dicts and lists instead of MMEngine's."""
     if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: _builtin(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_plain(item) for item in value) if type(value) in (list, tuple) else list(value)
+        return type(value)(_builtin(item) for item in value) if type(value) in (list, tuple) else list(value)
     return value

@@ -16,7 +16,7 @@ from mmengine.config.utils import ConfigParsingError
 from mmmutual.upstream import is_package_error
 
 from .overrides import override
-from .registered_names import plain_config
+from .registered_names import with_registered_names
 
 EXAMPLE = 'mmdet::yolox/yolox_s_8xb8-300e_coco.py'
 
@@ -41,7 +41,7 @@ def load_config(name: str | os.PathLike, options: Mapping[str, Any] | None = Non
     name = os.fspath(name)
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # python TOOL puts the folder of the tool there, not the user's
-    config = plain_config(_read(name))
+    config = with_registered_names(_read(name))
     override(config, options or {})
     return config
 

@@ -15,7 +15,7 @@ from mmmutual.config_tree import rebuilt, walk
 from mmmutual.upstream import imported_names
 
 
-def plain_config(config: Config) -> Config:
+def with_registered_names(config: Config) -> Config:
     """Replace classes and functions in a config by the names that they are registered with.
 
     All that looks for a ``type`` by its name then finds it, and the config can be written to a file.

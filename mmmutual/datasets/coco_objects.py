@@ -131,10 +131,11 @@ def _reason(annotation: Mapping, image: Mapping) -> str | None:
     """Why mmdet's ``CocoDataset`` leaves an annotation out, if it does."""
     if annotation.get('ignore'):
         return IGNORED
-    x, y, width, height = annotation['bbox']
-    if width < 1 or height < 1:
+    x, y, box_width, box_height = annotation['bbox']
+    if box_width < 1 or box_height < 1:
         return TOO_SMALL
-    if min(x + width, image['width']) <= max(x, 0) or min(y + height, image['height']) <= max(y, 0):
+    right, bottom = min(x + box_width, image['width']), min(y + box_height, image['height'])
+    if right <= max(x, 0) or bottom <= max(y, 0):
         return OUTSIDE
     return NO_AREA if annotation['area'] <= 0 else None
 
@@ -142,16 +143,16 @@ def _reason(annotation: Mapping, image: Mapping) -> str | None:
 def _compare_with_outlines(annotations: Sequence[Mapping]) -> None:
     """Raise if the boxes do not enclose the outlines, but would do so as corners or around their centre."""
     step = -(-len(annotations) // MAX_COMPARED)
-    rows = []
+    pairs = []
     for annotation in annotations[::step]:
         outline: Any = annotation.get('segmentation')
         if outline is NO_OUTLINE or not has_outline(annotation) or not _is_readable(outline):
             continue
         if (extent := extent_of(outline)) is not None:
-            rows.append((annotation['bbox'], extent))
-    if len(rows) < 3:
+            pairs.append((annotation['bbox'], extent))
+    if len(pairs) < 3:
         return
-    boxes, extents = np.array(rows, float).transpose(1, 0, 2)
+    boxes, extents = np.array(pairs, float).transpose(1, 0, 2)
     allowed = np.maximum(PIXELS, extents[:, 2:].max(1) * 0.1)
     readings = {
         '': boxes,

@@ -62,14 +62,14 @@ def _draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
         image += cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
     image = np.clip(image, 0, 255).astype(np.uint8)  # OpenCV anti-aliases 8 bit images only
     for _ in range(rng.integers(6, 15)):
-        colour, width = rng.uniform(0, 255, 3).tolist(), int(rng.integers(1, 2 + size // 96))
+        colour, thickness = rng.uniform(0, 255, 3).tolist(), int(rng.integers(1, 2 + size // 96))
         first, second = rng.integers(0, size, (2, 2)).tolist()
         if rng.random() < 0.5:
-            cv2.line(image, first, second, colour, width, cv2.LINE_AA)
+            cv2.line(image, first, second, colour, thickness, cv2.LINE_AA)
         else:
             axes = rng.integers(size // 16, size // 2, 2).tolist()
             start, sweep = rng.uniform(0, 360), rng.uniform(40, 160)
-            cv2.ellipse(image, first, axes, rng.uniform(0, 180), start, start + sweep, colour, width, cv2.LINE_AA)
+            cv2.ellipse(image, first, axes, rng.uniform(0, 180), start, start + sweep, colour, thickness, cv2.LINE_AA)
     return image.astype(np.float32)
 
 

@@ -141,14 +141,14 @@ def _check_object(
             f'the object {name!r} should have a bndbox of four numbers {", ".join(SIDES)}, but has {texts}'
         )
     box = tuple(int(side) for side in sides)
-    width, height = box[2] - box[0], box[3] - box[1]
+    box_width, box_height = box[2] - box[0], box[3] - box[1]
     smallest = use.filter_cfg.get('bbox_min_size')
-    ignored = bool(difficult and int(difficult)) or (smallest is not None and (width < smallest or height < smallest))
+    ignored = bool(difficult and int(difficult)) or (smallest is not None and min(box_width, box_height) < smallest)
     if ignored:
         found.ignored += 1
     elif max(sides) <= 1 and size is not None and min(size) > 1:
         raise ValueError(f'the box {sides} of the object {name!r} lies between 0 and 1, but should be in pixels')
-    elif width <= 0 or height <= 0:
+    elif box_width <= 0 or box_height <= 0:
         raise ValueError(
             f'the box of the object {name!r} has no size: {", ".join(f"{side}={x}" for side, x in zip(SIDES, box))} '
             '(mmdet cuts off decimals). Its loss would not be finite: correct or remove it, or for training set '

@@ -21,7 +21,7 @@ from mmmutual.checkpoint import check_architecture, check_mutual, read_checkpoin
 from mmmutual.checkpoint.fingerprint import sha256
 from mmmutual.config import load_config, scale_pipeline
 from mmmutual.config.channel_check import check_channels
-from mmmutual.config.registered_names import plain_config
+from mmmutual.config.registered_names import with_registered_names
 from mmmutual.datasets import drawable_meta
 from mmmutual.engine import Subnet
 from mmmutual.engine.image_sides import fit_padding
@@ -94,7 +94,7 @@ class AdaptiveInferencer(DetInferencer):
         if isinstance(model, (str, Path)):
             model = load_config(model)
         elif isinstance(model, Config):
-            model = plain_config(model)
+            model = with_registered_names(model)
         if not isinstance(model, (Config, ConfigDict)):
             raise TypeError(f'model must be a config or its file, but got {model!r}')
         self.table = QueryTable.load(table) if isinstance(table, (str, Path)) else table

@@ -38,10 +38,10 @@ class DividedLayer(Slimmable):
 
     def set_up(self, slim_out: bool = True) -> None:
         """Add what a stock layer lacks, in place."""
-        whole = Segment if slim_out else Segment.complete
+        segment = Segment if slim_out else Segment.full
         self.slim_out = slim_out
         self.in_segments: tuple[Segment, ...] | None = None
-        self.out_segments: tuple[Segment, ...] = (whole(self.sizes[1]),)
+        self.out_segments: tuple[Segment, ...] = (segment(self.sizes[1]),)
 
     def divide(self, inputs: Sequence[Segment] | None = None, outputs: Sequence[Segment] | None = None) -> None:
         """Set the segments of the input and of the output.

@@ -62,8 +62,8 @@ class SlimGroupNorm(Slimmable, nn.GroupNorm):
             ValueError: For other segments.
         """
         segments = check_segments(segments, self.num_channels, str(self))
-        if all(segment.is_complete for segment in segments):
-            segments = (Segment.complete(self.num_channels),)
+        if all(segment.is_full for segment in segments):
+            segments = (Segment.full(self.num_channels),)
         if len(segments) > 1:
             raise ValueError(
                 f'{self} normalises groups of one run of channels, so it has one segment, but got {list(segments)}. '

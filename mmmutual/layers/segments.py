@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmmutual.moved_names import renamed_attribute, warn_of_renamed
+
 from .channels import DIVISOR, active_channels
 
 
@@ -24,7 +26,7 @@ class Segment(NamedTuple):
             expansion for the inside of an inverted residual.
 
     Examples:
-        >>> [Segment(48).active(0.5), Segment(48, divisor=16).active(0.5), Segment.complete(48).active(0.5)]
+        >>> [Segment(48).active(0.5), Segment(48, divisor=16).active(0.5), Segment.full(48).active(0.5)]
         [24, 32, 48]
     """
 
@@ -32,14 +34,22 @@ class Segment(NamedTuple):
     divisor: int = DIVISOR
 
     @classmethod
-    def complete(cls, channels: int) -> Segment:
-        """A run whose channels are active at every width, as those of a neck."""
+    def full(cls, channels: int) -> Segment:
+        """A run whose channels are all active at every width, as those of a neck."""
         return cls(channels, channels)
 
     @property
-    def is_complete(self) -> bool:
+    def is_full(self) -> bool:
         """Whether all channels are active at every width."""
         return self.divisor >= self.channels
+
+    is_complete = renamed_attribute('Segment.is_complete', 'is_full')
+
+    @classmethod
+    def complete(cls, channels: int) -> Segment:
+        """Deprecated: :meth:`full`."""
+        warn_of_renamed('Segment.complete', 'full')
+        return cls.full(channels)
 
     def active(self, width: float) -> int:
         """Number of active channels at a width multiplier."""
@@ -81,7 +91,7 @@ def whole_groups(segments: Sequence[Segment], per_group: int, side: str) -> tupl
         ValueError: If a segment is not made of whole groups at every width.
     """
     for segment in segments:
-        if segment.channels % per_group or (segment.divisor % per_group and not segment.is_complete):
+        if segment.channels % per_group or (segment.divisor % per_group and not segment.is_full):
             raise ValueError(
                 f'{side} must divide into whole groups of {per_group} channels at every width, but got '
                 f'{list(segments)}. Choose channels and divisors that are multiples of {per_group}'

@@ -89,7 +89,7 @@ def slim_layer_(
             layer.slim_out = layer.slim_out or outputs is not None
             layer.divide(inputs, outputs)
             if outputs is not None and layer.groups == 1:
-                layer.slim_out = not all(segment.is_complete for segment in layer.out_segments)
+                layer.slim_out = not all(segment.is_full for segment in layer.out_segments)
         elif inputs is not None:
             layer.divide(inputs)
         if isinstance(layer, SlimBatchNorm2d):

@@ -88,8 +88,8 @@ class Groups:
         for run in self.runs(vector):
             divisor = run.channels if run.group == ALWAYS else self.divisors[run.group] * run.repeats
             segment = Segment(run.channels, min(divisor, run.channels))
-            if segments and segment.is_complete and segments[-1].is_complete:
-                segment = Segment.complete(segments.pop().channels + segment.channels)
+            if segments and segment.is_full and segments[-1].is_full:
+                segment = Segment.full(segments.pop().channels + segment.channels)
             segments.append(segment)
         return tuple(segments)
 
@@ -109,7 +109,7 @@ class Groups:
 
     def slims(self, vector: np.ndarray | None) -> bool:
         """Whether a layer takes or gives fewer channels in a narrow network."""
-        return vector is not None and not all(segment.is_complete for segment in self.segments(vector))
+        return vector is not None and not all(segment.is_full for segment in self.segments(vector))
 
     def _counted(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The sets in their order, ``ALWAYS`` for kept ones, and how often each stands in a row."""

@@ -20,8 +20,8 @@ def make_slimmable_(
 ) -> None:
     """Make a built model slimmable, in place: ``plan_slimming``, and its plan applied.
 
-    With ``scope='backbone'``, as in the paper, the layers of the backbone are slimmable. The layers of neck or heads that
-    read its output accept the channels that arrive, and have full outputs.
+    With ``scope='backbone'``, as in the paper, the layers of the backbone are slimmable. The layers of neck or heads
+    that read its output accept the channels that arrive, and have full outputs.
 
     With ``scope='detector'``, neck and heads are slimmable too: input and output of a layer whose output other layers
     read, and the input of a layer whose output is a prediction. Layers that run only in training have full outputs.

@@ -250,7 +250,7 @@ def unswap_block_(block: nn.Module) -> None:
 
 
 def _slims(segments: Sequence[Segment] | None) -> bool:
-    return segments is not None and not all(segment.is_complete for segment in segments)
+    return segments is not None and not all(segment.is_full for segment in segments)
 
 
 def _unless_known(layer: nn.Module, segments: tuple[Segment, ...] | None, *sides: str) -> tuple[Segment, ...] | None:

@@ -180,14 +180,14 @@ class Planner:
             swapped = may_get_fewer(self.model, name, scope) or (
                 isinstance(layer, AnyBatchNorm) and not is_teacher(name)
             )
-            outputs = (Segment.complete(channels_out(layer)),) if role is Role.WRITER else None
+            outputs = (Segment.full(channels_out(layer)),) if role is Role.WRITER else None
             return replace(plan, swapped=swapped, outputs=outputs)
         taken = self.full.inputs[layer]
         given = taken if role in (Role.NORM, Role.EXTRACTOR) else self.full.outputs.get(layer)
         plan = replace(
             plan,
             inputs=self.groups.segments(taken),
-            outputs=(Segment.complete(channels_out(layer)),) if given is None else self.groups.segments(given),
+            outputs=(Segment.full(channels_out(layer)),) if given is None else self.groups.segments(given),
             reason='' if given is None else self.ids.reason(given),
         )
         if isinstance(layer, Slimmable):

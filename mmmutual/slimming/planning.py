@@ -17,25 +17,25 @@ from .trace import Trace
 
 
 def plan_slimming(model: nn.Module, scope: str = 'backbone', filter_fn: FilterFn | None = None) -> SlimmingPlan:
-    """Plan which layers of a model slim, how, and with which others. The model stays as it is.
+    """Plan the slimmable layers of a model: their channels, and the layers they slim together with. The model stays as it is.
 
     The model runs on a small image, and each channel is followed from the layer that writes it to those that read it.
-    Channels that are added, gated or otherwise meet slim together; those that meet an operation which mixes channels,
-    or which is not known, are there at every width. Then narrow networks are played, and channels that would arrive
-    elsewhere than at full width are kept as well.
+    Channels that are added, gated or otherwise meet slim together. Channels that meet an operation which mixes channels,
+    or an unknown one, are active at every width. Then narrow networks are simulated; channels that would arrive at
+    another place than at full width are active at every width as well.
 
     Args:
         model: An mmdet detector or another model with a ``backbone``, or a backbone alone.
-        scope: What slims: the layers of the ``'backbone'``, as in the paper, with the inputs of those that read them;
-            or the whole ``'detector'``, neck and heads too, but for predictions.
-        filter_fn: Called with each layer that could slim and its name in the model; False leaves it stock.
+        scope: The part that is slimmable: ``'backbone'``, as in the paper, with the inputs of the layers that read its
+            output; or ``'detector'``: neck and heads too, except for predictions.
+        filter_fn: Called with each layer that could be slimmable and its name in the model; False leaves it stock.
 
     Returns:
         The plan.
 
     Raises:
-        ValueError: If ``scope`` is unknown, if the model consists of several models, if it runs on no plain image, or
-            if nothing of its backbone slims.
+        ValueError: If ``scope`` is unknown, if the model consists of several models, if it does not run on an image
+            alone, or if nothing in its backbone can be slimmable.
 
     Examples:
         >>> plan = plan_slimming(detector)
@@ -50,7 +50,7 @@ def plan_slimming(model: nn.Module, scope: str = 'backbone', filter_fn: FilterFn
         +-----------+------------------+--------+---------------+---------------+
         >>> plan.apply_(widths=(1.0, 0.5, 0.25))
     """
-    whole = check_scope(scope) == 'detector'
+    with_heads = check_scope(scope) == 'detector'
     backbone = backbone_of(model)
     alone = backbone is model
     planner = Planner(model, set(model.modules()) if whole else set(backbone.modules()), filter_fn)
@@ -123,7 +123,7 @@ def _does_not_run(model: nn.Module, whole: bool, error: Exception) -> str:
     kind = type(model).__name__
     if whole:
         return (
-            f"{kind} runs on no plain image, so what its heads' layers feed cannot be seen ({first_line(error)}). "
-            "Choose scope='backbone'"
+            f"{kind} does not run on an image alone, so the readers of its heads' layers are unknown "
+            f"({first_line(error)}). Choose scope='backbone'"
         )
-    return f'{kind} runs on no plain image, so what its layers feed cannot be seen ({first_line(error)})'
+    return f'{kind} does not run on an image alone, so the readers of its layers are unknown ({first_line(error)})'

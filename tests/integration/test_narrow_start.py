@@ -1,4 +1,4 @@
-"""A start from plain weights is told of in one line, any other start is not."""
+"""A start from stock weights is told of in one line, any other start is not."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from mmmutual.layers import SlimBatchNorm2d
 from tests.support.tiny import build_runner, tiny_config, without_validation
 
 TEXT = (
-    ' has batch-norm statistics for width 1.0 alone, as the weights of a plain network have: the widths 0.75, 0.5, '
+    ' has batch-norm statistics for width 1.0 alone, as the weights of a stock network have: the widths 0.75, 0.5, '
     '0.25 start from channels that were never trained to work without the others. Freeze nothing (norm_eval=False, '
     'frozen_stages=-1), or start from slimmable pretraining: docs/pretraining.md'
 )
@@ -26,7 +26,7 @@ def weights(tiny_data, tmp_path_factory):
     config.backbone.pop('widths')
     config.backbone.type, config.neck.type = 'ResNet', 'FPN'
     files = {}
-    for kind, model in (('plain', MODELS.build(config)), ('slimmable', slimmable)):
+    for kind, model in (('stock', MODELS.build(config)), ('slimmable', slimmable)):
         for part, module in (('detector', model), ('backbone', model.backbone)):
             files[kind, part] = str(folder / f'{kind}_{part}.pth')
             torch.save(dict(state_dict=module.state_dict()), files[kind, part])
@@ -47,23 +47,23 @@ def warnings(tiny_data, tmp_path, weights):
         messages = []
         runner.logger.handlers[0].emit = lambda record: messages.append(record.getMessage())
         runner.train()
-        return [message for message in messages if 'plain network' in message]
+        return [message for message in messages if 'stock network' in message]
 
     return train
 
 
-def test_a_plain_backbone(warnings, weights):
-    assert warnings(backbone='plain') == [weights['plain', 'backbone'] + TEXT]
+def test_a_stock_backbone(warnings, weights):
+    assert warnings(backbone='stock') == [weights['stock', 'backbone'] + TEXT]
 
 
-@pytest.mark.parametrize('backbone', ['plain', 'slimmable'])
-def test_a_plain_detector_stands_for_whatever_the_backbone_had(backbone, warnings, weights):
-    assert warnings(backbone, 'plain') == [weights['plain', 'detector'] + TEXT]
+@pytest.mark.parametrize('backbone', ['stock', 'slimmable'])
+def test_a_stock_detector_stands_for_whatever_the_backbone_had(backbone, warnings, weights):
+    assert warnings(backbone, 'stock') == [weights['stock', 'detector'] + TEXT]
 
 
 @pytest.mark.parametrize(
     'files',
-    [dict(), dict(backbone='slimmable'), dict(detector='slimmable'), dict(backbone='plain', detector='slimmable')],
+    [dict(), dict(backbone='slimmable'), dict(detector='slimmable'), dict(backbone='stock', detector='slimmable')],
 )
 def test_other_starts(files, warnings):
     assert not warnings(**files)
@@ -79,9 +79,9 @@ def test_other_widths_of_a_slimmable_start(warnings):
 
 def test_without_narrow_widths(warnings):
     hook = dict(type='MutualLearningHook', widths=(1.0,), num_subnets=1)
-    assert not warnings(backbone='plain', custom_hooks=[hook])
+    assert not warnings(backbone='stock', custom_hooks=[hook])
 
 
 def test_a_resumed_run(warnings):
-    assert warnings(backbone='plain')
-    assert not warnings(backbone='plain', resume=True, **{'train_cfg.max_epochs': 2})
+    assert warnings(backbone='stock')
+    assert not warnings(backbone='stock', resume=True, **{'train_cfg.max_epochs': 2})

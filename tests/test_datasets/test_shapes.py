@@ -30,7 +30,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def plain_background(monkeypatch: pytest.MonkeyPatch) -> None:
+def uniform_background(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the background by grey."""
     monkeypatch.setattr(shapes_image, '_draw_background', lambda rng, size: np.full((size, size, 3), 127, np.float32))
 
@@ -116,7 +116,7 @@ class TestContent:
         assert octaves.sum() == 300
         assert octaves.min() > 70
 
-    def test_mask_is_the_visible_part(self, plain_background):
+    def test_mask_is_the_visible_part(self, uniform_background):
         """The pixels of a solid object have one colour, so none of another object's."""
         options = ShapesOptions(textures=['solid'])
         colours = []
@@ -143,7 +143,7 @@ class TestContent:
                     num_cut += 1
         assert num_cut > 10
 
-    def test_nothing_unlabelled_is_drawn(self, plain_background):
+    def test_nothing_unlabelled_is_drawn(self, uniform_background):
         for index in range(20):
             image, masks, _ = draw_image(ShapesOptions(), 'train', index)
             near = cv2.dilate(masks.any(0).astype(np.uint8), np.ones((3, 3))) > 0

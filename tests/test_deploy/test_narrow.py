@@ -13,7 +13,7 @@ from mmmutual import layers
 from mmmutual.deploy import narrow_
 
 WIDTHS = (1.0, 0.5)
-PARTS = (layers.Segment(16), layers.Segment.complete(8), layers.Segment(48, divisor=16))
+PARTS = (layers.Segment(16), layers.Segment.full(8), layers.Segment(48, divisor=16))
 TWO = (layers.Segment(32), layers.Segment(40, 4))
 LAYERS = {
     'conv': (nn.Conv2d(72, 72, 3), PARTS, TWO, 'Conv2d(48, 36, kernel_size=(3, 3), stride=(1, 1))'),
@@ -98,7 +98,7 @@ def test_known_segments_need_no_run():
         def __init__(self):
             super().__init__()
             self.a = nn.Conv2d(3, 16, 1)
-            layers.slim_layer_(self.a, WIDTHS, (layers.Segment.complete(3),), (layers.Segment(16),))
+            layers.slim_layer_(self.a, WIDTHS, (layers.Segment.full(3),), (layers.Segment(16),))
 
     narrow_(net := Net(), 0.5)
     assert net.a.weight.shape == (8, 3, 1, 1)

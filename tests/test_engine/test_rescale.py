@@ -125,10 +125,10 @@ def test_the_common_size_is_the_smallest_multiple(divisor, scale):
 
 def test_scale_one_returns_the_batch():
     batch = batch_of()
-    before = plain(batch['data_samples'])
+    before = contents(batch['data_samples'])
     images, samples = rescaled(batch, 1.0)
     assert images is batch['inputs']
-    assert plain(samples) == before
+    assert contents(samples) == before
 
 
 @smaller
@@ -148,7 +148,7 @@ def test_padding_of_semantic_maps(scale):
 def test_ground_truth_that_is_not_padded(kind, scale):
     padded, unpadded = batch_of(kind), batch_of(kind, pad_mask=False, pad_seg=False)
     for sample, other in zip(rescaled(padded, scale)[1], rescaled(unpadded, scale)[1]):
-        assert plain(other.gt_instances) == plain(sample.gt_instances)
+        assert contents(other.gt_instances) == contents(sample.gt_instances)
         assert other.gt_sem_seg.sem_seg.equal(sample.gt_sem_seg.sem_seg)
         assert other.gt_sem_seg.ignore_index == 255  # mmdet's padding drops it
 
@@ -158,23 +158,23 @@ def test_ground_truth_that_is_not_padded(kind, scale):
 @pytest.mark.parametrize('boxtype2tensor', [True, False])
 def test_what_is_rescaled_stays_untouched(boxtype2tensor, kind, scale):
     loaded = collate([draw(*size, kind) for size in SIZES])
-    raw = plain(loaded)
+    raw = contents(loaded)
     batch = preprocessor(boxtype2tensor=boxtype2tensor)(loaded, True)
-    before = plain(batch)
+    before = contents(batch)
     rescaled(batch, scale)
-    assert plain(batch) == before
-    assert plain(loaded) == raw
+    assert contents(batch) == before
+    assert contents(loaded) == raw
 
 
 @smaller
 def test_box_types_and_proposals(scale):
     tensors, boxes = batch_of(), batch_of(boxtype2tensor=False)
-    for plain_sample, sample, (height, width) in zip(rescaled(tensors, scale)[1], rescaled(boxes, scale)[1], SIZES):
-        (h, w), proposals = sample.img_shape, plain_sample.proposals
+    for other_sample, sample, (height, width) in zip(rescaled(tensors, scale)[1], rescaled(boxes, scale)[1], SIZES):
+        (h, w), proposals = sample.img_shape, other_sample.proposals
         for name in ('gt_instances', 'ignored_instances'):
             assert type(sample.get(name).bboxes) is HorizontalBoxes
-            assert type(plain_sample.get(name).bboxes) is torch.Tensor
-            assert_close(sample.get(name).bboxes.tensor, plain_sample.get(name).bboxes)
+            assert type(other_sample.get(name).bboxes) is torch.Tensor
+            assert_close(sample.get(name).bboxes.tensor, other_sample.get(name).bboxes)
         assert_close(proposals.bboxes[0], [0, 0, w, h])
         assert_close(proposals.bboxes[1], np.multiply([3.5, 4, 9, 21], [w / width, h / height] * 2))
         assert_close(proposals.scores, [0.9, 0.8])

@@ -82,8 +82,8 @@ numbers = st.integers(1, 6)  # few values, so that many are equal
 tables = st.lists(st.tuples(numbers, numbers, numbers), min_size=1, max_size=12).map(
     lambda rows: QueryTable(
         tuple(
-            MeasuredSubnet((i + 1) / 20, 1.0, flops, 1, {'box mAP': metric / 10}, float(ms), float(ms))
-            for i, (flops, ms, metric) in enumerate(rows)
+            MeasuredSubnet((i + 1) / 20, 1.0, multiply_adds, 1, {'box mAP': metric / 10}, float(ms), float(ms))
+            for i, (multiply_adds, ms, metric) in enumerate(rows)
         ),
         CONTEXT,
     )
@@ -103,20 +103,20 @@ def test_front_is_what_no_subnet_dominates(table, cost):
 
 
 @given(tables, st.none() | numbers, st.none() | numbers)
-def test_best_is_the_best_that_fits(table, flops, ms):
+def test_best_is_the_best_that_fits(table, multiply_adds, ms):
     fitting = [
         subnet
         for subnet in table.subnets
-        if (flops is None or subnet.multiply_adds <= flops) and (ms is None or subnet.latency_ms <= ms)
+        if (multiply_adds is None or subnet.multiply_adds <= multiply_adds) and (ms is None or subnet.latency_ms <= ms)
     ]
     if not fitting:
         with pytest.raises(ValueError, match='no sub-network fits a budget of'):
-            table.best(flops, ms)
+            table.best(multiply_adds, ms)
         return
-    best, metric = table.best(flops, ms), 'box mAP'
+    best, metric = table.best(multiply_adds, ms), 'box mAP'
     assert best in fitting
     assert best.metrics[metric] == max(subnet.metrics[metric] for subnet in fitting)
-    cost = 'latency_ms' if flops is None and ms is not None else 'multiply_adds'
+    cost = 'latency_ms' if multiply_adds is None and ms is not None else 'multiply_adds'
     equals = [subnet for subnet in fitting if subnet.metrics[metric] == best.metrics[metric]]
     assert getattr(best, cost) == min(getattr(subnet, cost) for subnet in equals)
 

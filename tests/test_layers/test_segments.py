@@ -7,7 +7,7 @@ from torch import nn
 import mmmutual
 from mmmutual.layers import Segment, SlimBatchNorm2d, SlimConv2d, SlimConvTranspose2d, SlimGroupNorm, SlimLinear
 
-PARTS = (Segment(16), Segment.complete(8), Segment(48, divisor=16))
+PARTS = (Segment(16), Segment.full(8), Segment(48, divisor=16))
 ACTIVE = [*range(8), *range(16, 24), *range(24, 56)]  # at width 0.5: 8 of 16, all 8, 32 of 48
 WIDTHS = (1.0, 0.5)
 
@@ -78,7 +78,7 @@ def test_one_segment_is_a_view():
     assert (norm.running_mean_at_0_5[:8] > 0).all() and (norm.running_mean_at_0_5[8:] == 0).all()
 
 
-@pytest.mark.parametrize('segments', [(Segment.complete(72),), (Segment.complete(24), Segment.complete(48))])
+@pytest.mark.parametrize('segments', [(Segment.full(72),), (Segment.full(24), Segment.full(48))])
 def test_complete_inputs_accept_all_channels_only(segments):
     for layer in (SlimConv2d(72, 8, 1), SlimConv2d(72, 72, 1, groups=72), SlimBatchNorm2d(72), SlimGroupNorm(72, 8)):
         layer.divide(segments)

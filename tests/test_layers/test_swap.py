@@ -32,7 +32,7 @@ UNCOUNTED = ('_known_ready', '_forwards')  # what a slimmable layer notes for it
 ONE, TWO = (Segment(16),), (Segment(8, 4), Segment(8, 4))
 KINDS = {
     'conv': (lambda: nn.Conv2d(16, 16, 3), SlimConv2d, (TWO, TWO)),
-    'conv of mmcv': (lambda: wrappers.Conv2d(16, 16, 3, bias=False), SlimConv2d, (ONE, (Segment.complete(16),))),
+    'conv of mmcv': (lambda: wrappers.Conv2d(16, 16, 3, bias=False), SlimConv2d, (ONE, (Segment.full(16),))),
     'grouped': (lambda: nn.Conv2d(16, 16, 3, groups=4), SlimConv2d, (TWO, None)),
     'standardised': (lambda: ConvWS2d(16, 16, 3), SlimConvWS2d, (ONE, ONE)),
     'transposed': (lambda: nn.ConvTranspose2d(16, 16, 3), SlimConvTranspose2d, (TWO, TWO)),
@@ -132,7 +132,7 @@ def test_what_others_changed_stays_after_undo():
 
 def test_outputs_decide_whether_a_layer_slims():
     for layer, count in ((nn.Conv2d(16, 16, 1), 16), (nn.Conv2d(16, 16, 1, groups=16), 8), (nn.Linear(16, 16), 16)):
-        complete = (Segment.complete(8),) * 2
+        complete = (Segment.full(8),) * 2
         slim_layer_(layer, WIDTHS, outputs=complete)
         assert layer.slim_out == (count == 8) and layer.out_segments == complete
         mmmutual.set_width(layer, 0.5)

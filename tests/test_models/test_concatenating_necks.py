@@ -72,7 +72,7 @@ def test_the_reference_is_the_stock_neck_and_needs_its_segments():
     slim, _ = pair('YOLOXPAFPN')
     assert isinstance(slim, stock.YOLOXPAFPN)
     conv = slim.top_down_blocks[1].main_conv.conv
-    assert conv.in_segments == (Segment.complete(32), Segment(32))
+    assert conv.in_segments == (Segment.full(32), Segment(32))
 
 
 def test_wrong_widths():

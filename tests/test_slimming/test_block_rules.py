@@ -60,7 +60,7 @@ def outputs(model: nn.Module, name: str) -> tuple[Segment, ...]:
 def test_a_block_that_counts_slims_with_a_rule(rules):
     """Without one what it counts is complete; what it takes to the end slims."""
     model = nn.Sequential(Halves(), nn.Conv2d(16, 8, 1))
-    assert outputs(model, '0.one')[0].is_complete
+    assert outputs(model, '0.one')[0].is_full
     rule = block_rule(Halves)(lambda block: BlockRule(counterpart=SlimHalves, counts=dict(half=block.one)))
     rules[Halves] = rule
     assert outputs(model, '0.one') == (Segment(32), Segment(32))
@@ -80,7 +80,7 @@ def test_a_subclass_of_a_block_with_a_counterpart_has_no_rule(rules):
 
     rules[Halves] = lambda block: BlockRule(counterpart=SlimHalves, counts=dict(half=block.one))
     model = nn.Sequential(Other(), nn.Conv2d(16, 8, 1))
-    assert outputs(model, '0.one')[0].is_complete
+    assert outputs(model, '0.one')[0].is_full
 
 
 def test_multiples_and_kept_layers_of_a_rule(rules):
@@ -102,7 +102,7 @@ def test_res2net_counts_its_pieces(rules):
     assert set(plan.blocks.values()) == {SlimBottle2neck} and len(plan.blocks) == 3
     assert outputs(model, 'layer1.1.conv1') == (Segment(26),) * 4
     rules.clear()
-    assert outputs(model, 'layer1.1.conv1')[0].is_complete
+    assert outputs(model, 'layer1.1.conv1')[0].is_full
 
 
 def test_inverted_residuals_expand_active_channels(rules):

@@ -37,7 +37,7 @@ def test_concatenations_and_cuts(ids):
     assert groups.segments(a) == (Segment(16, 8), Segment(16, 8))
     groups = grouped(ids, a, a[8:], a[:12])
     assert [run.channels for run in groups.runs(a)] == [8, 4, 20]
-    assert groups.segments(a) == (Segment.complete(12), Segment(20, 8))
+    assert groups.segments(a) == (Segment.full(12), Segment(20, 8))
 
 
 def test_channels_in_another_order_are_single(ids):
@@ -78,8 +78,8 @@ def test_kept_channels_are_complete(ids):
     vector = np.concatenate((a, b, fixed))
     groups = grouped(ids, a, b, vector)
     assert [(run.group, run.channels) for run in groups.runs(vector)] == [(0, 16), (ALWAYS, 20)]
-    assert groups.segments(vector) == (Segment(16, 8), Segment.complete(20))
-    assert groups.segments(b) == (Segment.complete(16),)
+    assert groups.segments(vector) == (Segment(16, 8), Segment.full(20))
+    assert groups.segments(b) == (Segment.full(16),)
     assert ids.reason(vector) == 'softmax mixes channels'
 
 

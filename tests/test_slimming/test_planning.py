@@ -100,7 +100,7 @@ def test_planning_that_fails_leaves_a_model_as_it_is():
     model.train()
     before, drawn = state_of(model), random_state()
     with pytest.raises(
-        ValueError, match=r"Fails runs on no plain image, .* \(it wants text\)\. Choose scope='backbone'"
+        ValueError, match=r"Fails does not run on an image alone, .* \(it wants text\)\. Choose scope='backbone'"
     ):
         plan_slimming(model, 'detector')
     assert_same_state(state_of(model), before)
@@ -148,7 +148,10 @@ def test_a_copy_of_a_slimmable_detector_undoes_and_pickles():
             lambda: plan_slimming(nn.ModuleDict(dict(teacher=Fails(), student=Fails()))),
             r'ModuleDict consists of several models: its backbones are teacher\.backbone, student\.backbone\. Make the',
         ),
-        (lambda: plan_slimming(nn.Sequential(nn.Conv2d(3, 8, 3), nn.LSTM(8, 8))), 'Sequential runs on no plain image'),
+        (
+            lambda: plan_slimming(nn.Sequential(nn.Conv2d(3, 8, 3), nn.LSTM(8, 8))),
+            'Sequential does not run on an image alone',
+        ),
         (
             lambda: plan_slimming(nn.Sequential(nn.Conv2d(3, 8, 3))),
             'Sequential cannot slim: no run of them is long enough to be cut',
@@ -157,7 +160,7 @@ def test_a_copy_of_a_slimmable_detector_undoes_and_pickles():
             lambda: plan_neck(FPN([32, 64], 16, 2, conv_cfg=dict(type='ConvAWS')), [32, 64]),
             'FPN cannot slim behind a slimmable backbone: ConvAWS2d takes all of its channels',
         ),
-        (lambda: plan_neck(FPN([32, 64], 16, 2), [32, 64, 128]), 'FPN runs on no plain image'),
+        (lambda: plan_neck(FPN([32, 64], 16, 2), [32, 64, 128]), 'FPN does not run on an image alone'),
         (lambda: plan_slimming(detector()).apply_(()), 'widths is empty'),
         (lambda: plan_slimming(detector()).apply_((1.0, 3.0)), 'each of widths must be above 0 and at most 1'),
     ],

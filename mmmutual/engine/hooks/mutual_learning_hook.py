@@ -19,7 +19,7 @@ from ..distillation import build_distillation
 from ..image_sides import fit_padding
 from ..iteration import REDUCTIONS, MutualIteration
 from ..loss_guard import LossGuard
-from ..narrow_start import warn_of_plain_weights
+from ..narrow_start import warn_of_stock_weights
 from ..norm_check import check_frozen_norms, warn_of_mixed_statistics
 from ..sampling import SandwichSampler
 from ..train_step_check import check_train_step, warn_of_replaced_train_step
@@ -114,7 +114,7 @@ class MutualLearningHook(Hook):
         model = unwrapped(runner.model)
         check_frozen_norms(model, self.sampler.widths)
         warn_of_mixed_statistics(model)
-        warn_of_plain_weights(runner, model, self.sampler.widths)
+        warn_of_stock_weights(runner, model, self.sampler.widths)
         warn_of_replaced_train_step(runner)
         optim_wrapper = runner.optim_wrapper
         if not isinstance(optim_wrapper, OptimWrapper) or isinstance(optim_wrapper, OptimWrapperDict):

@@ -65,10 +65,11 @@ def draw_instances(
         (H * factor, W * factor, 3) in RGB, uint8.
     """
     instances = _chosen(instances, score_thr)
-    height, width = (max(1, round(side * factor)) for side in image.shape[:2])
-    canvas = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
-    unit = max(1, round(max(height, width) / SIDE))
-    boxes = _array(instances.bboxes) * np.tile((width / image.shape[1], height / image.shape[0]), 2)
+    image_height, image_width = (max(1, round(side * factor)) for side in image.shape[:2])
+    size = image_width, image_height
+    canvas = cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+    unit = max(1, round(max(size) / SIDE))
+    boxes = _array(instances.bboxes) * np.tile((image_width / image.shape[1], image_height / image.shape[0]), 2)
     drawn = [colors[label] for label in instances.labels.tolist()]
     if 'masks' in instances:
         for mask, color in zip(_array(instances.masks), drawn):
@@ -77,7 +78,7 @@ def draw_instances(
     for (left, top, right, bottom), color in zip(corners.tolist(), drawn):
         cv2.rectangle(canvas, (left, top), (right, bottom), color, 2 * unit)
     if labels:
-        taken = np.zeros((height, width), dtype=bool)
+        taken = np.zeros((image_height, image_width), dtype=bool)
         for corner, color, text in zip(corners, drawn, _texts(instances, classes)):
             _draw_label(canvas, text, corner, color, unit, taken)
     return canvas
@@ -115,18 +116,18 @@ def _draw_mask(canvas: np.ndarray, mask: np.ndarray, color: Color, unit: int) ->
 
 
 def _draw_label(canvas: np.ndarray, text: str, box: np.ndarray, color: Color, unit: int, taken: np.ndarray) -> None:
-    """Write a label beside its box where there is room, in place; ``taken`` (H, W) marks the labels."""
+    """Write a label next to its box where there is room, in place; ``taken`` (H, W) marks the labels."""
     size, margin = FONT_SIZE * unit, MARGIN * unit
     (text_width, text_height), baseline = cv2.getTextSize(text, FONT, size, unit)
-    width, height = text_width + 2 * margin, text_height + baseline + margin
-    place = free_place(box.tolist(), (height, width), taken) if text else None
+    label_width, label_height = text_width + 2 * margin, text_height + baseline + margin
+    place = free_place(box.tolist(), (label_height, label_width), taken) if text else None
     if place is None:
         return
     x, y = place
-    taken[y : y + height, x : x + width] = True
-    canvas[y : y + height, x : x + width] = color
+    taken[y : y + label_height, x : x + label_width] = True
+    canvas[y : y + label_height, x : x + label_width] = color
     ink = (0, 0, 0) if np.dot(color, (0.299, 0.587, 0.114)) > 140 else (255, 255, 255)  # luminance of ITU-R BT.601
-    cv2.putText(canvas, text, (x + margin, y + height - baseline), FONT, size, ink, unit, cv2.LINE_AA)
+    cv2.putText(canvas, text, (x + margin, y + label_height - baseline), FONT, size, ink, unit, cv2.LINE_AA)
 
 
 def free_place(box: Sequence[int], size: tuple[int, int], taken: np.ndarray) -> tuple[int, int] | None:
@@ -141,10 +142,10 @@ def free_place(box: Sequence[int], size: tuple[int, int], taken: np.ndarray) -> 
         The left and top pixel of the first place that is free and within the image; None if there is none.
     """
     left, top, right, bottom = box
-    (height, width), (rows, columns) = size, taken.shape
-    for y in (top - height, bottom, top, bottom - height):
-        for x in (left, right - width, (left + right - width) // 2):
-            x, y = min(max(x, 0), columns - width), min(max(y, 0), rows - height)
-            if x >= 0 and y >= 0 and not taken[y : y + height, x : x + width].any():
+    (label_height, label_width), (rows, columns) = size, taken.shape
+    for y in (top - label_height, bottom, top, bottom - label_height):
+        for x in (left, right - label_width, (left + right - label_width) // 2):
+            x, y = min(max(x, 0), columns - label_width), min(max(y, 0), rows - label_height)
+            if x >= 0 and y >= 0 and not taken[y : y + label_height, x : x + label_width].any():
                 return x, y
     return None

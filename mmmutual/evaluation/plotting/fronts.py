@@ -15,11 +15,11 @@ BEYOND = 1.06  # how far the plot goes on to the right of the most expensive sub
 Rows = Sequence[Mapping[str, float]]  # the sub-networks of one run, as tools/test.py writes them to subnets.json
 
 
-def front(rows: Rows, metric: str, budgets: np.ndarray) -> np.ndarray:
+def front(subnets: Rows, metric: str, budgets: np.ndarray) -> np.ndarray:
     """The best value of a metric within each budget.
 
     Args:
-        rows: Sub-networks with ``multiply_adds`` and metrics.
+        subnets: Sub-networks with ``multiply_adds`` and metrics.
         metric: Name of a metric.
         budgets: (B,) multiply-adds.
 
@@ -38,12 +38,12 @@ def front(rows: Rows, metric: str, budgets: np.ndarray) -> np.ndarray:
 
 def fronts(runs: Sequence[Rows], metric: str, budgets: np.ndarray) -> np.ndarray:
     """The fronts of several runs of one method, (runs, B)."""
-    return np.stack([front(rows, metric, budgets) for rows in runs])
+    return np.stack([front(subnets, metric, budgets) for subnets in runs])
 
 
 def budgets_of(methods: Mapping[str, Sequence[Rows]], number: int) -> np.ndarray:
     """Budgets from the cheapest to the most expensive sub-network, evenly spaced in their logarithm."""
-    costs = [row['multiply_adds'] for runs in methods.values() for rows in runs for row in rows]
+    costs = [subnet['multiply_adds'] for runs in methods.values() for subnets in runs for subnet in subnets]
     return np.geomspace(min(costs), max(costs), number)
 
 
@@ -63,11 +63,11 @@ def plot_fronts(methods: Mapping[str, Sequence[Rows]], path: str | Path) -> Path
     Raises:
         ValueError: If there is no metric to plot.
     """
-    metrics = metrics_of([row for runs in methods.values() for rows in runs for row in rows])
+    metrics = metrics_of([subnet for runs in methods.values() for subnets in runs for subnet in subnets])
     if not metrics:
         raise ValueError('there is no sub-network with a metric to plot')
     figure = Figure(figsize=(5.2 * len(metrics), 4.2), layout='constrained')
-    costs = sorted({row['multiply_adds'] for runs in methods.values() for rows in runs for row in rows})
+    costs = sorted({subnet['multiply_adds'] for runs in methods.values() for subnets in runs for subnet in subnets})
     budgets = np.array([*costs, costs[-1] * BEYOND])
     for axis, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics):
         for name, runs in methods.items():

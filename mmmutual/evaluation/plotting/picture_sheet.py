@@ -54,22 +54,24 @@ class Sheet:
         Returns:
             The path.
         """
-        width = self.columns * (TILE + GAP) + GAP
-        names_in_line = max(1, width // (PATCH + LETTER * max(map(len, legend), default=0)))
-        height = GAP + LINE * -(-len(legend) // names_in_line)
-        height += sum(TITLE + sum(row[0][0].shape[0] + GAP for row in rows) for _, rows in self._blocks)
-        figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+        sheet_width = self.columns * (TILE + GAP) + GAP
+        names_in_line = max(1, sheet_width // (PATCH + LETTER * max(map(len, legend), default=0)))
+        sheet_height = GAP + LINE * -(-len(legend) // names_in_line)
+        sheet_height += sum(TITLE + sum(row[0][0].shape[0] + GAP for row in rows) for _, rows in self._blocks)
+        figure = Figure(figsize=(sheet_width / DPI, sheet_height / DPI), dpi=DPI)
         y = 0
         for titles, rows in self._blocks:
             y += TITLE
             for column, title in enumerate(titles):
                 x = GAP + column * (TILE + GAP) + TILE / 2
-                figure.text(x / width, 1 - (y - 5) / height, title, ha='center', va='bottom', fontsize=10)
+                figure.text(x / sheet_width, 1 - (y - 5) / sheet_height, title, ha='center', va='bottom', fontsize=10)
             for row in rows:
                 for column, (picture, note) in enumerate(row):
                     tall = picture.shape[0]
                     x = GAP + column * (TILE + GAP)
-                    axes = figure.add_axes((x / width, 1 - (y + tall) / height, TILE / width, tall / height))
+                    axes = figure.add_axes(
+                        (x / sheet_width, 1 - (y + tall) / sheet_height, TILE / sheet_width, tall / sheet_height)
+                    )
                     axes.imshow(picture, interpolation='none', aspect='auto')
                     axes.set_axis_off()
                     _write(axes, note)

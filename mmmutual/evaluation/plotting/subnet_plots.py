@@ -17,16 +17,16 @@ MARKER = 3  # half the size of a point that no label may cover, pixels
 NO_METRICS = ('width', 'scale', 'multiply_adds', 'parameters', 'latency_ms', 'latency_p90_ms')
 
 
-def metrics_of(rows: Sequence[Mapping[str, float]]) -> list[str]:
-    """The metrics that any of the rows has; where nothing was detected at all there is none."""
-    return [key for key in dict.fromkeys(key for row in rows for key in row) if key not in NO_METRICS]
+def metrics_of(subnets: Sequence[Mapping[str, float]]) -> list[str]:
+    """The metrics that any of the sub-networks has; empty if nothing was detected."""
+    return [key for key in dict.fromkeys(key for subnet in subnets for key in subnet) if key not in NO_METRICS]
 
 
-def plot_subnets(rows: Sequence[Mapping[str, float]], path: str | Path, title: str = '') -> Path:
+def plot_subnets(subnets: Sequence[Mapping[str, float]], path: str | Path, title: str = '') -> Path:
     """Plot each metric of a table of sub-networks over multiply-adds.
 
     Args:
-        rows: Sub-networks with ``width``, ``scale``, ``multiply_adds`` and metrics, as
+        subnets: Sub-networks with ``width``, ``scale``, ``multiply_adds`` and metrics, as
             ``format_table`` takes them.
         path: Where the picture goes; its suffix chooses the format.
         title: Printed above the plot.
@@ -35,14 +35,14 @@ def plot_subnets(rows: Sequence[Mapping[str, float]], path: str | Path, title: s
         The path.
 
     Raises:
-        ValueError: If there is no row, or no metric.
+        ValueError: If there are no sub-networks or no metrics.
     """
-    if not metrics_of(rows):
+    if not metrics_of(subnets):
         raise ValueError('there is no sub-network with a metric to plot')
-    figure, axes = _panels(rows, title)
+    figure, axes = _panels(subnets, title)
     for metric, axis in axes.items():
-        _draw_scales(axis, rows, 'multiply_adds', metric, marker='o')
-        _label_widths(axis, rows, metric)
+        _draw_scales(axis, subnets, 'multiply_adds', metric, marker='o')
+        _label_widths(axis, subnets, metric)
         axis.margins(x=0.08, y=0.12)  # room for the labels
         axis.legend(loc='lower right')
     return _save(figure, path)
@@ -82,40 +82,40 @@ def plot_front(table: QueryTable, cost: str, path: str | Path) -> Path:
     return _save(figure, path)
 
 
-def _panels(rows: Sequence[Mapping[str, float]], title: str) -> tuple[Figure, dict[str, Axes]]:
+def _panels(subnets: Sequence[Mapping[str, float]], title: str) -> tuple[Figure, dict[str, Axes]]:
     """A figure with a panel for each metric."""
-    metrics = metrics_of(rows)
+    metrics = metrics_of(subnets)
     figure = Figure(figsize=(5.2 * len(metrics), 4.2), layout='constrained')
     axes = figure.subplots(1, len(metrics), squeeze=False)[0]
     figure.suptitle(title, fontsize=10)
     return figure, dict(zip(metrics, axes))
 
 
-def _unit(rows: Sequence[Mapping[str, float]], cost: str) -> tuple[float, str]:
+def _unit(subnets: Sequence[Mapping[str, float]], cost: str) -> tuple[float, str]:
     """What a cost is divided by, and the label of the axis."""
     if cost == 'latency_ms':
         return 1, 'latency (ms)'
-    return (1e9, 'multiply-adds (G)') if max(row[cost] for row in rows) >= 1e9 else (1e6, 'multiply-adds (M)')
+    return (1e9, 'multiply-adds (G)') if max(subnet[cost] for subnet in subnets) >= 1e9 else (1e6, 'multiply-adds (M)')
 
 
 def _draw_scales(axis: Axes, rows: Sequence[Mapping[str, float]], cost: str, metric: str, **style: Any) -> None:
     """A line for each scale, through its widths in order of their cost."""
-    unit, label = _unit(rows, cost)
-    for scale in sorted({row['scale'] for row in rows}, reverse=True):
-        line = sorted((row for row in rows if row['scale'] == scale), key=lambda row: row[cost])
-        costs = [row[cost] / unit for row in line]
-        axis.plot(costs, [row.get(metric, float('nan')) for row in line], label=f'scale {scale:g}', **style)
+    unit, label = _unit(subnets, cost)
+    for scale in sorted({subnet['scale'] for subnet in subnets}, reverse=True):
+        line = sorted((subnet for subnet in subnets if subnet['scale'] == scale), key=lambda subnet: subnet[cost])
+        costs = [subnet[cost] / unit for subnet in line]
+        axis.plot(costs, [subnet.get(metric, float('nan')) for subnet in line], label=f'scale {scale:g}', **style)
     axis.set(xlabel=label, ylabel=metric)
     axis.grid(alpha=0.3)
 
 
-def _label_widths(axis: Axes, rows: Sequence[Mapping[str, float]], metric: str) -> None:
+def _label_widths(axis: Axes, subnets: Sequence[Mapping[str, float]], metric: str) -> None:
     """Write the width beside the points of the largest scale."""
-    largest, unit = max(row['scale'] for row in rows), _unit(rows, 'multiply_adds')[0]
-    for row in rows:
-        if row['scale'] == largest and metric in row:
-            point = (row['multiply_adds'] / unit, row[metric])
-            axis.annotate(f'x{row["width"]:g}', point, textcoords='offset points', xytext=(0, 7), ha='center')
+    largest, unit = max(subnet['scale'] for subnet in subnets), _unit(subnets, 'multiply_adds')[0]
+    for subnet in subnets:
+        if subnet['scale'] == largest and metric in subnet:
+            point = (subnet['multiply_adds'] / unit, subnet[metric])
+            axis.annotate(f'x{subnet["width"]:g}', point, textcoords='offset points', xytext=(0, 7), ha='center')
 
 
 def _draw_front(axis: Axes, table: QueryTable, cost: str, metric: str) -> None:
