@@ -185,7 +185,7 @@ def _check(state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]],
     found = dict(missing=missing, unexpected=unexpected, **{'of another shape': other})
     wrong = [f'{len(keys)} {kind}, for example {", ".join(keys[:MAX_NAMED])}' for kind, keys in found.items() if keys]
     if wrong:
-        raise ValueError(f'{path} is no whole {name} of MutualNet or slimmable_networks: {"; ".join(wrong)}')
+        raise ValueError(f'{path} is not a complete {name} of MutualNet or slimmable_networks: {"; ".join(wrong)}')
 
 
 def _is_reset(state: Mapping[str, Tensor], layers: Iterable[Layer], index: int) -> bool:

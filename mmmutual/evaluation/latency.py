@@ -1,4 +1,4 @@
-"""How long calls take, measured so that a machine's drift favours none of them."""
+"""The latency of calls, measured so that the drift of a machine favours none of them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Latency:
     """Times of one call.
 
     Attributes:
-        median_ms: In milliseconds.
-        p90_ms: The 90th percentile, in milliseconds.
+        median_ms: The median in milliseconds.
+        p90_ms: The 90th percentile in milliseconds.
     """
 
     median_ms: float
@@ -42,14 +42,14 @@ def measure_latency(
 ) -> dict[Key, Latency]:
     """Time a call for each of several keys.
 
-    Calls alternate: each round makes one call for each key, in an order drawn anew (from a fixed seed), so a machine
-    that becomes slower meanwhile slows all keys down alike. Where CUDA is in use, a call ends when the GPU has done it.
+    Calls alternate: each round makes one call for each key, in a new random order (from a fixed seed). So a slow phase
+    of the machine affects all keys alike. If CUDA is in use, a call ends when the GPU has finished.
 
     Args:
-        call: What is timed, ``call(key, round)``; rounds count from 0, the warm-up included.
-        keys: What the calls differ in, for example sub-networks.
+        call: The timed function, ``call(key, round)``; rounds count from 0, the warm-up included.
+        keys: The differences between the calls, for example sub-networks.
         warmup: Rounds that are not timed.
-        repeats: Rounds that are.
+        repeats: Timed rounds.
         prepare: Called before each call, untimed, for example to switch the model.
         on_call: Called after each call, untimed, for example to advance a progress bar.
 

@@ -1,8 +1,8 @@
 """Multiply-adds of a detector at a width and an input size.
 
-"FLOPs" in the tables of this project are multiply-adds, as papers and mmdet print them: one multiplication with its
-addition counts once. Convolutions, transposed convolutions and matrix products count; norms, activations, resizing,
-RoIAlign and NMS do not. Counting runs on meta tensors: shapes only, no arithmetic.
+A multiply-add is a multiplication with its addition, counted once; papers and mmdet call it a FLOP. Convolutions,
+transposed convolutions and matrix products count; norms, activations, resizing, RoIAlign and NMS do not. Counting runs
+on meta tensors: shapes only, no arithmetic.
 """
 
 from __future__ import annotations

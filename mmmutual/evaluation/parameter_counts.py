@@ -13,8 +13,9 @@ ANY_SIZE: Size = (64, 64)  # parameters do not depend on the image
 def count_parameters(model: nn.Module) -> int:
     """Count the parameters that a detector uses at its active width.
 
-    Which input channels of a layer are active shows only when it runs, so the detector runs once on meta tensors. A
-    slimmable layer that does not run then counts in full, as all other layers do. Running statistics are no parameters.
+    The active input channels of a layer are known only when it runs, so the detector runs once on meta tensors. A
+    slimmable layer that does not run counts in full, like all other layers. Running statistics are
+    not counted.
 
     Args:
         model: An mmdet detector.

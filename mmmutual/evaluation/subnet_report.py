@@ -21,14 +21,14 @@ SubnetLoop = SubnetValLoop | SubnetTestLoop
 
 
 def subnet_rows(loop: SubnetLoop, counts: Mapping[Subnet, int] | None = None) -> list[dict[str, float]]:
-    """The sub-networks that a loop evaluated, as rows of a table: width, scale, multiply-adds and main metrics.
+    """The sub-networks that a loop evaluated, with width, scale, multiply-adds and main metrics.
 
     Args:
         loop: A loop that has run.
         counts: Multiply-adds of each sub-network; None to count them.
 
     Returns:
-        A row for each sub-network; without multiply-adds if they cannot be counted.
+        A mapping for each sub-network; without multiply-adds if they cannot be counted.
     """
     counts = count_subnets(loop) if counts is None else counts
     rows = []

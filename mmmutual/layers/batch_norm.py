@@ -1,4 +1,4 @@
-"""Slimmable batch norm: shared affine parameters, running statistics of its own for each width.
+"""Slimmable batch norm: shared affine parameters, and separate running statistics for each width.
 
 Switchable statistics come from Slimmable Neural Networks (arXiv 1812.08928), shared affine parameters and
 post-statistics calibration from US-Nets (arXiv 1903.05134), which MutualNet follows.
@@ -30,10 +30,11 @@ STATISTICS = ('running_mean', 'running_var', 'num_batches_tracked')
 class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, AnyBatchNorm):  # MMEngine initialises by the names of direct bases
     """A batch norm over the first of its channels, with running statistics for each of a grid of widths.
 
-    Width 1.0 owns the stock buffers, so a stock checkpoint loads and is written unchanged. A narrower width, 0.5 say,
-    has ``running_mean_at_0_5``, ``running_var_at_0_5`` and ``num_batches_tracked_at_0_5`` beside them, (C,) each with C
-    the full number of channels: a layer after a shared neck sees all of them at every width. Widths that a loaded
-    checkpoint has statistics for are adopted; those that it has none for are to be calibrated again.
+    Width 1.0 owns the stock buffers, so a stock checkpoint loads and is written unchanged. A narrower width, such as
+    0.5, additionally has ``running_mean_at_0_5`` and ``running_var_at_0_5``, (C,) each, and
+    ``num_batches_tracked_at_0_5``. C is the full number of channels, because a norm behind a shared neck processes all
+    of them at every width. Widths of a loaded checkpoint are added to the grid. Widths without statistics in the
+    checkpoint have to be calibrated.
 
     Args:
         num_features: Channels at full width.
@@ -47,7 +48,7 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, AnyBatchNorm):  # MMEngine init
         widths: The grid of widths to keep statistics for; 1.0 is always among them.
 
     Raises:
-        ValueError: In ``forward``, if a width is used for inference that has no statistics yet.
+        ValueError: In ``forward``, if a width without statistics is used for inference.
     """
 
     _abbr_ = 'bn'
@@ -92,7 +93,7 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, AnyBatchNorm):  # MMEngine init
         self.segments = check_segments(segments, self.num_features, str(self))
 
     def add_width(self, width: float) -> None:
-        """Keep statistics for one more width; they are to be trained or calibrated before inference."""
+        """Keep statistics for one more width; train or calibrate them before inference."""
         width = check_ratio(width)
         if width in self.widths:
             return
@@ -103,11 +104,11 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, AnyBatchNorm):  # MMEngine init
         self.widths = tuple(sorted((*self.widths, width), reverse=True))
 
     def prepare_width(self, width: float) -> None:
-        """Keep all that one more width needs which is going to be trained."""
+        """Keep all that training needs for one more width."""
         self.add_width(width)
 
     def drop_width(self, width: float) -> None:
-        """Forget a width other than 1.0, and all that is kept for it."""
+        """Drop a width other than 1.0, with its parameters and buffers."""
         for name in (*AFFINE, *STATISTICS):
             if hasattr(self, name + key_suffix(width)):
                 delattr(self, name + key_suffix(width))
@@ -210,7 +211,7 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, AnyBatchNorm):  # MMEngine init
         return out
 
     def active_part(self, tensor: Tensor | None, channels: int) -> Tensor | None:
-        """The part (C,) of a parameter or buffer for an input that has not all of its channels."""
+        """The part (C,) of a parameter or buffer for an input with C of its channels."""
         if tensor is None:
             return None
         if self.segments is None:
@@ -233,11 +234,11 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, AnyBatchNorm):  # MMEngine init
             )
 
     def reset_running_stats(self) -> None:
-        """Forget the statistics of the active width, as torch's ``update_bn`` does before it computes them anew."""
+        """Reset the statistics of the active width, as torch's ``update_bn`` does before it computes them again."""
         self._forget((self.width,))
 
     def reset_parameters(self) -> None:
-        """Start from scratch: stock weight and bias, no statistics of any width."""
+        """Reset weight and bias as in the stock layer, and the statistics of all widths."""
         super().reset_parameters()
         self._forget(self.widths)
 
@@ -273,11 +274,11 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, AnyBatchNorm):  # MMEngine init
 
 
 def key_suffix(width: float) -> str:
-    """What the names of a width's buffers end in."""
+    """The suffix of the names of a width's buffers."""
     return '' if width == 1.0 else f'_at_{width:g}'.replace('.', '_')
 
 
 def widths_in(state_dict: Mapping[str, Tensor], key: str) -> list[float]:
-    """The narrow widths that a state dict has a tensor ``key`` of their own for."""
+    """The narrow widths with a separate tensor ``key`` in a state dict."""
     start = f'{key}_at_'
     return [float(name[len(start) :].replace('_', '.')) for name in state_dict if name.startswith(start)]

@@ -1,4 +1,4 @@
-"""What layers with a weight between input and output channels share: the segments of their two sides."""
+"""The base of layers with a weight between input and output channels: the segments of their two sides."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class DividedLayer(Slimmable):
     a grouped layer follows its input: all channels if all arrive, else those of the active groups.
 
     Attributes:
-        slim_out: Whether the output slims; False if all outputs are computed at every width.
-        in_segments: The segments of the input, after a concatenation for example. None is unknown: the layer accepts
-            all channels or the active part of one run, a grouped layer any whole groups.
+        slim_out: Whether the output slims; False for full outputs.
+        in_segments: The segments of the input, for example after a concatenation. None means unknown: the layer accepts
+            all channels or the active part of one run; a grouped layer accepts any whole groups.
         out_segments: The segments of the output.
     """
 
@@ -37,7 +37,7 @@ class DividedLayer(Slimmable):
         return self.in_channels, self.out_channels
 
     def set_up(self, slim_out: bool = True) -> None:
-        """Add what a stock layer lacks, in place."""
+        """Add the attributes of a slimmable layer to a stock layer, in place."""
         segment = Segment if slim_out else Segment.full
         self.slim_out = slim_out
         self.in_segments: tuple[Segment, ...] | None = None
@@ -93,8 +93,8 @@ class DividedLayer(Slimmable):
             check_input(self, channels, full, self.in_segments)
         elif channels % (full // groups):
             raise ValueError(
-                f'the input has {channels} channels, which are no whole groups of {full // groups} channels, as {self} '
-                f'needs at width {self.width}'
+                f'the input has {channels} channels, which are not whole groups of {full // groups} channels: {self} '
+                f'needs whole groups at width {self.width}'
             )
 
     def active_parameters(self, channels: int) -> tuple[Tensor, Tensor | None]:

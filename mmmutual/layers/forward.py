@@ -1,4 +1,4 @@
-"""What the ``forward`` of every slimmable layer does first: stay whole in a symbolic trace, refuse to rerun wrongly."""
+"""The ``forward`` of every slimmable layer: a leaf in a symbolic trace; a rerun at another width is an error."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ FORWARDS = '_forwards'  # attribute of a layer: its width, and how many of its f
 def slimmable_forward(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Decorate the ``forward`` of a slimmable layer.
 
-    In ``torch.fx.symbolic_trace`` the layer is a leaf, as torch's own layers are: what it computes depends on its width
-    and on its input's channels, which no graph of symbols knows.
+    In ``torch.fx.symbolic_trace`` the layer is a leaf, like torch's layers: its computation depends on its width and on
+    the channels of its input, which a symbolic graph does not contain.
 
     A checkpointed block (``with_cp=True``) runs again in the backward. It must do so at the width of its forward.
 

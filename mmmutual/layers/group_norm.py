@@ -49,14 +49,14 @@ class SlimGroupNorm(Slimmable, nn.GroupNorm):
         self.set_up()
 
     def set_up(self) -> None:
-        """Add what a stock layer lacks, in place."""
+        """Add the attributes of a slimmable layer to a stock layer, in place."""
         self.segments: tuple[Segment, ...] | None = None
 
     def divide(self, segments: Sequence[Segment]) -> None:
         """Set the segment of the channels, as that of the convolution before it.
 
         Args:
-            segments: One segment of ``num_channels``, of whole groups at every width; several if all are complete.
+            segments: One segment of ``num_channels``, of whole groups at every width; several if all are full.
 
         Raises:
             ValueError: For other segments.
@@ -67,7 +67,7 @@ class SlimGroupNorm(Slimmable, nn.GroupNorm):
         if len(segments) > 1:
             raise ValueError(
                 f'{self} normalises groups of one run of channels, so it has one segment, but got {list(segments)}. '
-                'Let the layer before it give all of its outputs'
+                'Let the layer before it have full outputs'
             )
         whole_groups(segments, self.num_channels // self.num_groups, f'the input of {self}')
         self.segments = segments

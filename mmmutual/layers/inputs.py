@@ -1,4 +1,4 @@
-"""The number of channels that arrive at a slimmable layer, and which numbers it accepts."""
+"""The number of channels that arrive at a slimmable layer, and the numbers that it accepts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .segments import Segment
 
 
 def channel_count(x: Tensor, dim: int) -> int:
-    """Size of a dimension as a plain integer, also while ``torch.jit.trace`` runs, where sizes are tensors.
+    """Size of a dimension as a Python integer, also while ``torch.jit.trace`` runs, where sizes are tensors.
 
     Args:
         x: Any shape.
@@ -50,7 +50,7 @@ def check_input(layer: nn.Module, channels: int, full: int, segments: Sequence[S
         return
     unit = 'features' if isinstance(layer, nn.Linear) else 'channels'
     name = 'in_features' if unit == 'features' else 'in_channels'
-    got = f'the input has {channels} {unit}, but {layer} takes'
+    got = f'the input has {channels} {unit}, but {layer} accepts'
     if channels > full:
         raise ValueError(f'{got} at most {full}. Is its {name} that of another backbone or neck?')
     if len(parts) > 1 and sum(active) < full:

@@ -1,7 +1,7 @@
-"""Segments: how channels divide where they do not slim as one run.
+"""Segments: the runs of channels of a tensor whose channels do not slim as one run.
 
 After ``torch.cat((a, b), 1)`` the active channels are the first of ``a`` and the first of ``b``, not the first of both
-together. A layer that meets such a tensor is told its segments; all other layers have one.
+together. A layer that reads such a tensor is configured with its segments; all other layers have one.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Segment(NamedTuple):
 
     Attributes:
         channels: Its channels at full width.
-        divisor: The active ones are a multiple of it: of the channels per group for whole groups, of 8 times the
-            expansion for the inside of an inverted residual.
+        divisor: The number of active channels is a multiple of it: the channels per group for whole groups, 8 times
+            the expansion for the inside of an inverted residual.
 
     Examples:
         >>> [Segment(48).active(0.5), Segment(48, divisor=16).active(0.5), Segment.full(48).active(0.5)]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class PooledStatistics:
-    """Mean and variance per channel over everything it has seen.
+    """Mean and variance per channel over all batches that were added.
 
     The result is that of the concatenation of all batches: the spread between the batches is part of the variance, and
     every pixel counts the same however large its batch was. Sums are in float32 at least within a batch, and in float64

@@ -1,4 +1,4 @@
-"""A stock layer becomes slimmable in place, and stock again.
+"""Make a stock layer slimmable in place, and stock again.
 
 The layer stays the same object with the same parameters, buffers, hooks and flags; only its class changes, as
 ``torch.nn.utils.parametrize`` and FSDP do it. So whatever else refers to the layer, an optimizer to its parameters or a
@@ -37,7 +37,7 @@ COUNTERPARTS: dict[type[nn.Module], type[Slimmable]] = {
     wrappers.Linear: SlimLinear,
     nn.BatchNorm2d: SlimBatchNorm2d,
     nn.SyncBatchNorm: SlimSyncBatchNorm2d,
-    SyncBatchNorm: SlimSyncBatchNorm2d,  # MMEngine's own, which norm_cfg builds
+    SyncBatchNorm: SlimSyncBatchNorm2d,  # MMEngine's, which norm_cfg builds
     nn.GroupNorm: SlimGroupNorm,
 }
 OWN = (  # attributes that a swap sets
@@ -69,11 +69,11 @@ def slim_layer_(
             runs at the widths of the layers around it.
         inputs: The segments of the input of a convolution or linear layer, or those of a norm's channels. None leaves
             them unknown.
-        outputs: The segments of the output of a convolution or linear layer, all complete if it does not slim; no
-            effect on norms. None is one segment, of a grouped layer what follows from ``inputs``.
+        outputs: The segments of the output of a convolution or linear layer, all full if it does not slim; no effect
+            on norms. None is one segment; of a grouped layer, the segments that follow from ``inputs``.
 
     Raises:
-        ValueError: For any other layer, or for segments that the layer cannot have. The layer is as before then.
+        ValueError: For any other layer, or for segments that the layer cannot have. The layer is then unchanged.
     """
     if not isinstance(layer, Slimmable) and type(layer) not in COUNTERPARTS:
         names = ', '.join(sorted({kind.__name__ for kind in COUNTERPARTS}))
@@ -103,9 +103,9 @@ def slim_layer_(
 
 
 def unslim_layer_(layer: nn.Module) -> None:
-    """Undo the last ``slim_layer_`` of a layer, in place; any other layer stays as it is.
+    """Undo the last ``slim_layer_`` of a layer, in place; any other layer does not change.
 
-    What others have changed since stays: parameters, buffers, hooks, flags. The other widths' statistics are dropped.
+    Later changes of parameters, buffers, hooks and flags stay. The statistics of the other widths are dropped.
     """
     state = vars(layer)
     if '_swapped' not in state:
@@ -123,10 +123,10 @@ def unslim_layer_(layer: nn.Module) -> None:
 
 
 def to_stock_(layer: nn.Module) -> None:
-    """Make a slimmable layer stock, in place, one that was built slimmable too: the layer of width 1.0.
+    """Make a slimmable layer stock, in place, also one that was built slimmable: the layer of width 1.0.
 
     Args:
-        layer: Any layer; one that is not slimmable stays as it is.
+        layer: Any layer; one that is not slimmable does not change.
     """
     state: dict[str, Any] = vars(layer)
     while '_swapped' in state:

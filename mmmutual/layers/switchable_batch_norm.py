@@ -1,4 +1,4 @@
-"""Switchable batch norm: affine parameters too are each width's own (Slimmable Neural Networks, arXiv 1812.08928)."""
+"""Switchable batch norm: per-width affine parameters, too (Slimmable Neural Networks, arXiv 1812.08928)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .width import check_ratio
 class SwitchableBatchNorm2d(SlimBatchNorm2d, nn.BatchNorm2d, AnyBatchNorm):
     """``SlimBatchNorm2d`` whose weight and bias are not shared: each width has some of its own.
 
-    Width 1.0 owns the stock keys. Width 0.5 has ``weight_at_0_5`` and ``bias_at_0_5`` beside them, (C,) each. Where a
-    checkpoint has none for a width, as that of a stock network or of shared ones, they become copies of width 1.0's.
+    Width 1.0 owns the stock keys. Width 0.5 additionally has ``weight_at_0_5`` and ``bias_at_0_5``, (C,) each. If a
+    checkpoint lacks those of a width, as one of a stock network does, they become copies of those of width 1.0.
 
     Args:
         num_features: Channels at full width.
@@ -57,11 +57,11 @@ class SwitchableBatchNorm2d(SlimBatchNorm2d, nn.BatchNorm2d, AnyBatchNorm):
         super().__init__(num_features, eps, *options, bias=bias, widths=widths)
 
     def add_width(self, width: float) -> None:
-        """Raise ``ValueError`` for a new width: statistics alone, which calibration finds, do not make it run."""
+        """Raise ``ValueError`` for a new width: calibration finds statistics, but no weight and bias."""
         width = check_ratio(width)
         if width not in self.widths:
             raise ValueError(
-                f'width {width:g} has no weight and bias of its own: this SwitchableBN has them for the widths '
+                f'width {width:g} has no weight and bias: this SwitchableBN has them for the widths '
                 f'{list(self.widths)}, and calibration finds statistics only. Use one of these, or add {width:g} to '
                 '`widths` in the config before training'
             )
@@ -76,7 +76,7 @@ class SwitchableBatchNorm2d(SlimBatchNorm2d, nn.BatchNorm2d, AnyBatchNorm):
         return weight + zero, None if bias is None else bias + zero
 
     def prepare_width(self, width: float) -> None:
-        """Keep statistics, a weight and a bias for one more width which is going to be trained."""
+        """Keep statistics, weight and bias for one more width, before it is trained."""
         if width in self.widths:
             return
         super().add_width(width)

@@ -22,8 +22,8 @@ class SyncBatchNorm:
 class SlimSyncBatchNorm2d(SlimBatchNorm2d, AnyBatchNorm, SyncBatchNorm):
     """``SlimBatchNorm2d`` that normalises by the statistics of the whole distributed batch.
 
-    It is no subclass of ``nn.SyncBatchNorm``, which MMEngine would turn into a plain batch norm when it runs on one
-    device. Off the GPU, where torch has no synchronised batch norm, and in one process it is the local one.
+    It is not a subclass of ``nn.SyncBatchNorm``, because MMEngine would turn it into a stock batch norm on one device.
+    In one process, and on devices without torch's synchronised batch norm (all but GPUs), it is ``SlimBatchNorm2d``.
     """
 
     _warned = False

@@ -1,4 +1,4 @@
-"""Width state: which sub-network a model is, set by one function and one context manager.
+"""Width state: the active sub-network of a model, set by one function and one context manager.
 
 The width is an attribute of each slimmable layer, so it belongs to one model: two models, or a model and its EMA copy,
 never disturb each other.
@@ -31,7 +31,7 @@ class Slimmable(Module):
     declared_widths: tuple[float, ...] | None = None
 
     def set_up(self) -> None:
-        """Add what a stock layer lacks that becomes slimmable, in place."""
+        """Add the attributes of a slimmable layer to a stock layer, in place."""
 
     def check_width(self, width: float) -> None:
         """Raise ``ValueError`` if this layer cannot run at ``width``; any width is fine by default."""
@@ -111,12 +111,12 @@ def set_width(model: nn.Module, width: float) -> None:
 
     Args:
         model: A model with slimmable layers.
-        width: Width multiplier in (0, 1]. Batch norms know the widths they were built or calibrated for.
+        width: Width multiplier in (0, 1]. Batch norms support the widths that they were built or calibrated for.
 
     Raises:
         TypeError: If ``width`` is not a number.
-        ValueError: If it is outside (0, 1], if a norm does not know it, or if the model has no slimmable layer. The
-            model then keeps the width it has.
+        ValueError: If it is outside (0, 1], if a norm does not support it, or if the model has no slimmable layer.
+            The model then keeps its width.
 
     Examples:
         >>> mmmutual.set_width(model, 0.5)
@@ -149,7 +149,7 @@ def get_width(model: nn.Module) -> float:
 
 @contextmanager
 def use_width(model: nn.Module, width: float) -> Iterator[None]:
-    """Run a block at a width, and restore the width the model had, also after an error.
+    """Run a block at a width, and restore the former width afterwards, also after an error.
 
     Args:
         model: A model with slimmable layers.

@@ -1,4 +1,4 @@
-"""What of a model slims, how and with whom: one plan that everything reads."""
+"""The slimming plan of a model: which channels slim, in which layers, and together with which others."""
 
 from .input_channels import input_channels
 from .make_slimmable import make_slimmable_, undo_slimmable_

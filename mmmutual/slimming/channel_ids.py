@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ALWAYS = -1  # the id of a channel that is there at every width
+ALWAYS = -1  # the id of a channel that is active at every width
 ATTRIBUTE = '_channel_ids'  # of a tensor in a traced run
 
 
@@ -64,7 +64,7 @@ class ChannelIds:
             np.minimum.at(self._parent, np.maximum(first, second), np.minimum(first, second))
 
     def keep(self, ids: np.ndarray, reason: str) -> bool:
-        """Let channels, and all that slim with them, be there at every width.
+        """Keep channels, and all that slim with them, active at every width.
 
         Args:
             ids: Any shape.

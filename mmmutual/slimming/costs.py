@@ -1,4 +1,4 @@
-"""Multiply-adds of each layer on an image of COCO's size, from what runs on two small images show."""
+"""Multiply-adds of each layer on an image of COCO's size, from runs on two small images."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def count_layers(model: nn.Module, layers: Iterable[nn.Module], runs: Sequence[R
     Args:
         model: A detector or a backbone; it stays as it is.
         layers: Its layers.
-        runs: What runs the model on an image of a size; the first that works counts.
+        runs: Functions that run the model on an image of a size; the first that works is used.
 
     Returns:
-        The numbers, without those of what has no weight, as in attention; none if nothing runs.
+        The numbers, without operations that have no weight, as in attention; empty if no run works.
     """
     limits = {module: _most_rois(model, name) for name, module in model.named_modules()}
     with untouched(model):
@@ -42,41 +42,41 @@ def _counted(
     model: nn.Module, layers: Sequence[nn.Module], run: Run, limits: Mapping[nn.Module, int]
 ) -> dict[nn.Module, int]:
     size = smallest_size(run, model, lambda size: run(model, size))
-    small, rows = _count(layers, lambda: run(model, size))
+    small, batches = _count(layers, lambda: run(model, size))
     large = small
-    with suppress(*ERRORS):  # some take images of one size only
+    with suppress(*ERRORS):  # some accept images of one size only
         large, _ = _count(layers, lambda: run(model, size + STEP))
     found = {}
     for layer, count in small.items():
         growth = (large[layer] - count) / ((size + STEP) ** 2 - size**2)  # for each pixel
-        if limits[layer] and (rows[layer] > 1 or growth <= 0):
-            found[layer] = count * limits[layer] // rows[layer]
+        if limits[layer] and (batches[layer] > 1 or growth <= 0):
+            found[layer] = count * limits[layer] // batches[layer]
         else:
             found[layer] = round(count + max(growth, 0) * (PIXELS - size**2))
     return found
 
 
 def _count(layers: Iterable[nn.Module], run: Callable[[], object]) -> tuple[Counter[nn.Module], Counter[nn.Module]]:
-    """Multiply-adds of each layer in a run on one image, and how many rows it takes at once: in a RoI head the RoIs."""
+    """Multiply-adds of each layer in a run on one image, and its largest batch: in a RoI head, the number of RoIs."""
     counts: Counter[nn.Module] = Counter()
-    rows: Counter[nn.Module] = Counter()
+    batches: Counter[nn.Module] = Counter()
 
     def note(layer: nn.Module, args: tuple, output: object) -> object:
         given = next(tensors_in(output))
         taken = next(tensors_in(args), given)
         counts[layer] += multiply_adds(layer, taken, given)
-        rows[layer] = max(rows[layer], 1, *taken.shape[:1])
+        batches[layer] = max(batches[layer], 1, *taken.shape[:1])
         return bounded(output)
 
     with ExitStack() as stack:
         for layer in layers:
             stack.callback(layer.register_forward_hook(note).remove)
         run()
-    return counts, rows
+    return counts, batches
 
 
 def multiply_adds(layer: nn.Module, taken: Tensor, given: Tensor) -> int:
-    """The multiplications of a layer's weights with what it takes.
+    """The number of multiplications of a layer's weights with its input.
 
     Args:
         layer: Any layer.
@@ -84,7 +84,7 @@ def multiply_adds(layer: nn.Module, taken: Tensor, given: Tensor) -> int:
         given: Its output.
 
     Returns:
-        Their number, without those of what has no weight, as in attention.
+        The number, without operations that have no weight, as in attention.
     """
     if isinstance(layer, nn.ConvTranspose2d):
         return taken.numel() // layer.in_channels * layer.weight.numel()
@@ -96,7 +96,7 @@ def multiply_adds(layer: nn.Module, taken: Tensor, given: Tensor) -> int:
 
 
 def _most_rois(model: nn.Module, name: str) -> int:
-    """On how many RoIs a layer of a RoI head runs at most, as ``test_cfg`` has it; 0 for any other layer."""
+    """The largest number of RoIs that a layer of a RoI head runs on, from ``test_cfg``; 0 for any other layer."""
     if not name.startswith('roi_head') or getattr(model, 'rpn_head', None) is None:
         return 0
     test_cfg = getattr(model, 'test_cfg', None) or {}

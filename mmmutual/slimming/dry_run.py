@@ -1,4 +1,4 @@
-"""Runs a model on a small image, to see what its layers take and give; the model stays as it is."""
+"""Runs of a model on a small image that show the inputs and outputs of its layers; the model does not change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mmmutual.upstream import module_state
 from .input_channels import input_channels
 
 SIZE = 64  # pixels
-FIXED = 224  # what those of mmpretrain's backbones take that take one size only
+FIXED = 224  # the size of those backbones of mmpretrain that accept one size only
 LARGER = (256, 512)  # for detectors that pick many features, or pool often
 PROPOSALS = 8  # of each image, in place of the 1000 that COCO configs keep: more of them show nothing new
 LIMIT = 1e3  # of the values between layers
@@ -76,7 +76,7 @@ def run_whole(model: nn.Module, size: int) -> object:
         size: Height and width of the image in pixels.
 
     Returns:
-        What its ``forward(..., mode='tensor')`` gives.
+        The result of ``forward(..., mode='tensor')``.
     """
     images = _images(model, size)
     meta = dict(img_shape=(size, size), ori_shape=(size, size), pad_shape=(size, size), scale_factor=(1.0, 1.0))
@@ -129,9 +129,9 @@ def noise(like: Tensor, *shape: int) -> Tensor:
 
 @contextmanager
 def untouched(model: nn.Module, width: float = 1.0) -> Iterator[None]:
-    """Evaluation mode at a width for a while, with few boxes that can be cut out; then all is as before.
+    """Evaluation mode at a width for a while, with few boxes that can be cut out; then the model is as before.
 
-    What ``eval()`` or the run changes is restored: attributes that are set, buffers, what is frozen, random numbers.
+    All changes by ``eval()`` or the run are undone: attributes, buffers, frozen parameters, random numbers.
     """
     states = [module_state(module) for module in model.modules()]
     trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -172,10 +172,10 @@ def untouched(model: nn.Module, width: float = 1.0) -> Iterator[None]:
 def bounded(output: Any) -> Any:
     """What a layer gives, as numbers that tell channels apart, whatever the weights are.
 
-    Without weights that fit each other those of a deep model grow beyond all bounds; weights of zero give only zeros.
+    With random weights, the values of a deep model grow without bound; with weights of zero, all are zero.
 
     Args:
-        output: What the layer gives.
+        output: The output of the layer.
 
     Returns:
         A tensor divided by its largest value if that is above ``LIMIT``, noise for zeros; anything else as it is.

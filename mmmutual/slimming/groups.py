@@ -1,4 +1,4 @@
-"""Channel groups: runs of channels that slim together, found from the order in which layers take and give them."""
+"""Channel groups: runs of channels that slim together, found from their order in the layers' inputs and outputs."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Groups:
 
     Args:
         ids: The ids, joined and kept as the run showed.
-        vectors: What layers take and give, as ids (C,).
+        vectors: The inputs and outputs of layers, as ids (C,).
 
     Attributes:
         members: The ids (n,) of each group, in their order.
-        divisors: Of what the active channels of each group are a multiple, in ids.
+        divisors: For each group, the number that its active channels are a multiple of, in ids.
     """
 
     def __init__(self, ids: ChannelIds, vectors: Iterable[np.ndarray]) -> None:
@@ -64,7 +64,7 @@ class Groups:
             self._group[members] = index
 
     def runs(self, vector: np.ndarray | None) -> list[Run]:
-        """What a layer takes or gives, as runs of groups and of channels that never slim; none for None."""
+        """An input or output of a layer, as runs of groups and of channels that never slim; empty for None."""
         if vector is None:
             return []
         roots, counts = self._counted(vector)
@@ -83,7 +83,7 @@ class Groups:
         return found
 
     def segments(self, vector: np.ndarray) -> tuple[Segment, ...]:
-        """What a layer takes or gives, as segments; those that are there at every width are one."""
+        """An input or output of a layer, as segments; neighbours that are active at every width are one segment."""
         segments: list[Segment] = []
         for run in self.runs(vector):
             divisor = run.channels if run.group == ALWAYS else self.divisors[run.group] * run.repeats
@@ -108,7 +108,7 @@ class Groups:
         return active
 
     def slims(self, vector: np.ndarray | None) -> bool:
-        """Whether a layer takes or gives fewer channels in a narrow network."""
+        """Whether an input or output of a layer has fewer channels in a narrow network."""
         return vector is not None and not all(segment.is_full for segment in self.segments(vector))
 
     def _counted(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""How many channels the images have that a model takes: 3 for colours, 1 for grey."""
+"""The number of channels of a model's images: 3 for colours, 1 for grey."""
 
 from __future__ import annotations
 

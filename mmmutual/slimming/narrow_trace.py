@@ -1,9 +1,9 @@
-"""Follows channels through a narrow network that the stock model plays.
+"""Follow channels through a narrow network that the stock model simulates.
 
-Each layer gets what it got at full width, and of what it gives the active channels go on. So all that is between two
-layers sees the narrow network, and no layer is changed. A narrow network is right if the active ones of the channels
-that a layer takes at full width arrive there, in their order and with their values: so no operation mixes channels, not
-even one that torch does not show, as one of C++ or of a ``torch.autograd.Function``.
+Each layer receives its full-width input, and only the active channels of its output continue. So the operations between
+two layers process the narrow network, and no layer is changed. A narrow network is right if the active channels of each
+layer's full-width input arrive there, in their order and with their values. Then no operation mixes channels, not even
+one that torch does not show, as one in C++ or in a ``torch.autograd.Function``.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ class NarrowTrace(Trace):
         return self.wrong
 
     def take(self, layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-        """Check what arrives, and give the layer what it takes at full width."""
+        """Check the input that arrives, and replace it by the full-width input."""
         calls, self.calls[layer] = self.full.values[layer], self.calls[layer] + 1
         values = [*tensors_in((args, kwargs))]
         if self.calls[layer] > len(calls) or len(calls[self.calls[layer] - 1]) != len(values):
-            raise RuntimeError(f'{type(layer).__name__} runs otherwise than at full width')
+            raise RuntimeError(f'{type(layer).__name__} runs differently from full width')
         whole = {id(value): full for value, full in zip(values, calls[self.calls[layer] - 1])}
         taken = [] if self.layers[layer] is Role.STOCK else features(args, kwargs)
         for value in taken:
@@ -82,7 +82,7 @@ class NarrowTrace(Trace):
         return _replaced(args, whole), {name: _replaced(value, whole) for name, value in kwargs.items()}
 
     def give(self, layer: nn.Module, output: object) -> object:
-        """Pass on the active channels of what the layer gives."""
+        """Pass on the active channels of the output."""
         vector = self.outputs.get(layer)
         if self.layers[layer] in (Role.NORM, Role.EXTRACTOR):
             vector = self.full.inputs.get(layer)
@@ -102,7 +102,7 @@ class NarrowTrace(Trace):
         return value
 
     def _check(self, layer: nn.Module, value: Tensor, whole: Tensor) -> None:
-        """Whether the active part of what the layer takes at full width arrives."""
+        """Check that the active part of the full-width input arrives."""
         dim, expected = channel_dim(layer), self.full.inputs[layer]
         right = all(self._is_active_part(row, expected) for row in rows(value, dim))
         if not right or not _is_close(value, self._selected(whole, expected, dim)):
@@ -114,7 +114,7 @@ class NarrowTrace(Trace):
         self.wrong += [(ids, 'a narrow network mixes them') for ids in self.recent]
 
     def _check_results(self) -> None:
-        """Whether the model gives the active part of what it gives at full width."""
+        """Check that the model returns the active part of its full-width outputs."""
         reason = 'a narrow network would give other outputs'
         for value, whole in zip(self.results, self.full.results):
             ids, dim, vector = ids_of(whole), 0, NONE

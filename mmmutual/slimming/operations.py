@@ -1,4 +1,4 @@
-"""What torch's operations do with channels: combine them one by one, move them, act within each one, or mix them.
+"""How torch's operations treat channels: combine them one by one, move them, act within each one, or mix them.
 
 An operation is known by its public name. One that is not known here may do anything with the channels that reach it, so
 these never slim. Known operations are followed exactly: what moves a tensor's elements moves their ids.
@@ -55,7 +55,7 @@ class Mixes(Exception):
 
 
 def follow(ids: ChannelIds, function: Callable, args: tuple, kwargs: Mapping[str, Any], result: object) -> None:
-    """Note the ids of what an operation gave; channels that it mixes never slim.
+    """Record the ids of an operation's result; channels that it mixes never slim.
 
     Args:
         ids: The ids of the run.
@@ -196,7 +196,7 @@ def _set_item(call: Call) -> Tensor | None:
 
 
 def _along_dim(call: Call) -> list[Tensor | None]:
-    """It acts along some dimensions: fine if those are none of channels."""
+    """It acts along some dimensions: allowed unless they are dimensions of channels."""
     position, default = ALONG_DIM[call.name]
     dims = _argument(call, position, 'dim', default)
     source = call.args[0] if call.args else call.kwargs['input']
@@ -238,7 +238,7 @@ def _within(call: Call, source: Tensor, dims: Sequence[int]) -> list[Tensor | No
 
 
 def _product(call: Call) -> list[Tensor | None]:
-    """A matrix product: fine if what is summed over are no channels."""
+    """A matrix product: allowed unless it sums over channels."""
     first, second = call.args[:2] if call.name != 'rmatmul' else call.args[1::-1]
     if first.dim() < 2 or second.dim() < 2:
         raise Mixes

@@ -1,4 +1,4 @@
-"""A plan of how a model slims: its channel groups, and what each layer takes and gives."""
+"""The slimming plan of a model: its channel groups, and the inputs and outputs of each layer."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ LONG = 100  # characters of a reason in the table
 
 
 class Part(NamedTuple):
-    """Where a group's channels stand in what a layer takes.
+    """The place of a group's channels in the input of a layer.
 
     Attributes:
         layer: The layer's name.
         start: The first of the channels.
-        channels: How many they are: more than the group has if each stands there several times.
+        channels: Their number: more than the group has if each occurs several times.
     """
 
     layer: str
@@ -43,8 +43,8 @@ class ChannelGroup:
     """Channels that slim together.
 
     Attributes:
-        channels: How many they are at full width; whole groups of a grouped convolution count as one.
-        divisor: The active ones are a multiple of it.
+        channels: Their number at full width; whole groups of a grouped convolution count as one.
+        divisor: The number of active channels is a multiple of it.
         writers: The layers that write them.
         followers: The norms, grouped convolutions and RoI extractors that they pass.
         readers: The layers that read them.
@@ -59,16 +59,16 @@ class ChannelGroup:
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """How a layer slims.
+    """The slimming of a layer.
 
     Attributes:
         name: Its name in the model.
         layer: The layer.
-        role: What it does with channels.
-        inputs: The segments that it takes; None if they are unknown, since it runs in training only.
-        outputs: The segments that it gives.
+        role: Its role: a writer of channels, a norm and so on.
+        inputs: The segments of its input; None if they are unknown, because it runs in training only.
+        outputs: The segments of its output.
         swapped: Whether it becomes slimmable.
-        reason: Why it gives all of its channels at every width; empty if it slims, or if that is what was asked for.
+        reason: Why it has full outputs; empty if its output slims, or if full outputs are intended.
     """
 
     name: str
@@ -81,17 +81,17 @@ class LayerPlan:
 
     @property
     def slims_in(self) -> bool:
-        """Whether it takes fewer channels in a narrow network."""
+        """Whether its input has fewer channels in a narrow network."""
         return _slims(self.inputs)
 
     @property
     def slims_out(self) -> bool:
-        """Whether it gives fewer channels in a narrow network."""
+        """Whether its output has fewer channels in a narrow network."""
         return _slims(self.outputs)
 
     @property
     def slims(self) -> bool:
-        """Whether it takes or gives fewer channels in a narrow network."""
+        """Whether its input or output has fewer channels in a narrow network."""
         return self.slims_in or self.slims_out
 
     def check_fits(self) -> None:
@@ -102,14 +102,14 @@ class LayerPlan:
             if own is not None and planned is not None and needs and own != planned:
                 raise ValueError(
                     f'{self.name} ({type(self.layer).__name__}) is slimmable already, with the {side} '
-                    f'{_sizes(own)}, but this model needs {_sizes(planned)}: build it stock, and make the whole model '
+                    f'{_sizes(own)}, but this model needs {_sizes(planned)}: build it stock, and make the entire model '
                     'slimmable'
                 )
 
 
 @dataclass(frozen=True)
 class SlimmingPlan:
-    """Which layers of a model slim, how, and with which others; prints as a table.
+    """The slimmable layers of a model, their channels and the groups that slim together; prints as a table.
 
     Attributes:
         model: The model.
@@ -117,7 +117,7 @@ class SlimmingPlan:
         layers: All layers of the model.
         groups: The channels that slim together.
         blocks: Blocks that count channels themselves, with the classes that count the active ones.
-        applied: The layers and blocks that are swapped now, in the order in which that was done.
+        applied: The layers and blocks that are swapped now, in order.
     """
 
     model: nn.Module
@@ -129,7 +129,7 @@ class SlimmingPlan:
 
     @property
     def share(self) -> float:
-        """Multiply-adds of the layers that slim, of those of all layers, on an image of COCO's size: 0 to 1."""
+        """Share of the slimmable layers in the multiply-adds of all layers on an image of COCO's size, in [0, 1]."""
         return self._share(plan for plan in self.layers if plan.slims)
 
     @cached_property
@@ -169,7 +169,7 @@ class SlimmingPlan:
                 declares no grid of widths, for a part without batch norms of a larger model.
 
         Raises:
-            TypeError: If ``widths`` is no list of numbers.
+            TypeError: If ``widths`` is not a list of numbers.
             ValueError: If a width is out of range.
         """
         widths = None if widths is None else check_ratios(widths)
@@ -201,7 +201,7 @@ class SlimmingPlan:
                 unslim_layer_(module)
 
     def __str__(self) -> str:
-        """The table: what slims in each part, and what does not, with the reasons."""
+        """The table: the slimmable layers of each part, and the reasons for the others."""
         rows = [['part', 'layers that slim', 'groups', 'multiply-adds', 'of which slim']]
         parts: dict[str, list[LayerPlan]] = {}
         for plan in self.layers:
@@ -225,12 +225,12 @@ class SlimmingPlan:
 
 
 def swap_block_(block: nn.Module, counterpart: type[nn.Module], segments: tuple[Segment, ...] | None = None) -> None:
-    """Give a block the class that counts active channels, in place; it keeps in mind what it was.
+    """Give a block the class that counts active channels, in place; it remembers its former class.
 
     Args:
         block: The block.
         counterpart: The class.
-        segments: The segments of what it takes, if the class has to know them.
+        segments: The segments of its input, if the class needs them.
     """
     state = vars(block)
     state['_swapped'] = (type(block), {name: state[name] for name in BLOCK_STATE if name in state})
@@ -240,7 +240,7 @@ def swap_block_(block: nn.Module, counterpart: type[nn.Module], segments: tuple[
 
 
 def unswap_block_(block: nn.Module) -> None:
-    """Undo the last ``swap_block_`` of a block, in place; any other stays as it is."""
+    """Undo the last ``swap_block_`` of a block, in place; any other block does not change."""
     state = vars(block)
     if '_swapped' in state:
         block.__class__, former = state['_swapped']
@@ -254,7 +254,7 @@ def _slims(segments: Sequence[Segment] | None) -> bool:
 
 
 def _unless_known(layer: nn.Module, segments: tuple[Segment, ...] | None, *sides: str) -> tuple[Segment, ...] | None:
-    """The segments for a layer, or None for one that is slimmable already and has its own."""
+    """The segments for a layer, or None for one that is slimmable already and has segments."""
     known = isinstance(layer, Slimmable) and any(getattr(layer, side, None) is not None for side in sides)
     return None if known else segments
 

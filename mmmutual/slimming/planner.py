@@ -1,4 +1,4 @@
-"""Settles which channels of a model slim: traces it, groups its channels, and checks that on narrow networks."""
+"""Find the channels of a model that can slim: trace it, group its channels, and check the groups on narrow networks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Feed = Callable[[Trace], object]
 
 
 class Planner:
-    """Holds a trace of a model while its channels are settled.
+    """A trace of a model, and its channels while they are grouped.
 
     Args:
         model: A model.
@@ -72,7 +72,7 @@ class Planner:
             The run, and the image's size in pixels.
 
         Raises:
-            Exception: What the model fails with; the former trace stays then.
+            Exception: The error of the model; the former trace is then kept.
         """
         former = vars(self).copy()
         try:
@@ -83,7 +83,7 @@ class Planner:
 
     @property
     def slims_at_end(self) -> bool:
-        """Whether what the traced run gives has channels that may slim."""
+        """Whether the outputs of the traced run have channels that may slim."""
         kept = self.ids.kept()
         return any((roots >= 0).any() and not kept[roots].all() for roots in map(self.ids.find, self.full.ends))
 
@@ -92,7 +92,7 @@ class Planner:
 
         Args:
             feed: The run that was traced.
-            keep_ends: Why what the model gives does not slim; empty if it may.
+            keep_ends: Why the outputs of the model do not slim; empty if they may.
         """
         for end in self.full.ends if keep_ends else ():
             self.ids.keep(end, keep_ends)
@@ -118,7 +118,7 @@ class Planner:
                 self.ids.keep(vector[~read[self.ids.find(vector)]], 'no layer reads them, as predictions')
 
     def _require_multiples(self) -> None:
-        """Let runs of channels be multiples: of 8, of whole groups, and as rules and slimmable layers say."""
+        """Make runs of channels multiples of 8, of whole groups, and of the numbers in rules and slimmable layers."""
         for layer, vector in self.full.outputs.items():
             if self.roles.get(layer) is not Role.GROUPED:
                 self.groups.require(vector, DIVISOR)
@@ -137,7 +137,7 @@ class Planner:
                 self.groups.require(vector, segments[0].divisor)
 
     def _check_narrow(self, feed: Feed) -> None:
-        """Play narrow networks; channels that would be wrong in one are kept."""
+        """Simulate narrow networks; channels that would be wrong in one are kept."""
         for width in CHECKED:
             version = self.ids.version
             narrow = NarrowTrace(self.full, self.groups.active(width))
@@ -152,7 +152,7 @@ class Planner:
                 return
 
     def plan(self, scope: str) -> SlimmingPlan:
-        """The plan, once channels are settled."""
+        """The plan, after ``settle``."""
         layers = tuple(self._layer_plan(layer, role, scope) for layer, role in self.roles.items())
         slimming = {plan.layer for plan in layers if plan.slims_out}
         unseen = {plan.layer for plan in layers if plan.swapped and plan.role is Role.EXTRACTOR}
@@ -170,11 +170,12 @@ class Planner:
             takes_features = hasattr(layer, 'weight') and not isinstance(layer, nn.Embedding)
             if not ran and scope == 'detector' and takes_features and not is_teacher(name):
                 raise ValueError(
-                    f'{type(self.model).__name__} cannot slim as a whole: its layer {name} ({type(layer).__name__}) '
-                    "runs in training only and takes all of its channels. Choose scope='backbone'"
+                    f'{type(self.model).__name__} cannot be made slimmable with its heads: its layer {name} '
+                    f'({type(layer).__name__}) runs in training only and needs all of its channels. '
+                    "Choose scope='backbone'"
                 )
             return replace(
-                plan, reason=f'{type(layer).__name__} takes all of its channels' if layer in self.inside else ''
+                plan, reason=f'{type(layer).__name__} needs all of its channels' if layer in self.inside else ''
             )
         if not ran:
             swapped = may_get_fewer(self.model, name, scope) or (

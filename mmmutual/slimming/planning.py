@@ -17,11 +17,11 @@ from .trace import Trace
 
 
 def plan_slimming(model: nn.Module, scope: str = 'backbone', filter_fn: FilterFn | None = None) -> SlimmingPlan:
-    """Plan the slimmable layers of a model: their channels, and the layers they slim together with. The model stays as it is.
+    """Plan the slimmable layers of a model, and the channels that slim together. The model does not change.
 
     The model runs on a small image, and each channel is followed from the layer that writes it to those that read it.
-    Channels that are added, gated or otherwise meet slim together. Channels that meet an operation which mixes channels,
-    or an unknown one, are active at every width. Then narrow networks are simulated; channels that would arrive at
+    Channels that are added, gated or otherwise meet slim together. Channels that meet an operation which mixes them, or
+    an unknown operation, are active at every width. Then narrow networks are simulated; channels that would arrive at
     another place than at full width are active at every width as well.
 
     Args:
@@ -53,17 +53,17 @@ def plan_slimming(model: nn.Module, scope: str = 'backbone', filter_fn: FilterFn
     with_heads = check_scope(scope) == 'detector'
     backbone = backbone_of(model)
     alone = backbone is model
-    planner = Planner(model, set(model.modules()) if whole else set(backbone.modules()), filter_fn)
+    planner = Planner(model, set(model.modules()) if with_heads else set(backbone.modules()), filter_fn)
     reason = 'they leave the model'
     with untouched(model):
         try:
-            run, size = planner.trace_smallest(run_whole if whole and not alone else run_levels)
+            run, size = planner.trace_smallest(run_whole if with_heads and not alone else run_levels)
         except ERRORS as error:
-            if alone or whole:
-                raise ValueError(_does_not_run(model, whole and not alone, error)) from error
+            if alone or with_heads:
+                raise ValueError(_does_not_run(model, with_heads and not alone, error)) from error
             reason = f'what is behind the backbone does not run here ({first_line(error)})'
             run, size = planner.trace_smallest(run_backbone)
-        if not alone and not whole and planner.slims_at_end:  # heads read the backbone: no neck is between
+        if not alone and not with_heads and planner.slims_at_end:  # heads read the backbone: no neck is between
             with suppress(*ERRORS):
                 run, size = planner.trace_smallest(run_whole)
         planner.settle(lambda trace: run(model, size), keep_ends='' if alone else reason)
@@ -72,7 +72,8 @@ def plan_slimming(model: nn.Module, scope: str = 'backbone', filter_fn: FilterFn
     own = replace(plan, layers=tuple(layer for layer in plan.layers if layer.layer in inside))
     if not any(layer.slims_out for layer in own.layers):
         raise ValueError(
-            f'{type(backbone).__name__} cannot slim: {own.main_reason("no layer of it can give fewer channels")}. '
+            f'{type(backbone).__name__} cannot be made slimmable: '
+            f'{own.main_reason("none of its layers can produce fewer channels")}. '
             'Choose another backbone, for example ResNet, RegNet or MobileNetV2'
         )
     return plan
@@ -84,7 +85,7 @@ def plan_neck(neck: nn.Module, in_channels: Sequence[int], slim_out: bool = Fals
     Args:
         neck: A neck that takes a list of levels.
         in_channels: The levels' channels at full width, as the neck's argument has them.
-        slim_out: Whether what the neck gives slims as well.
+        slim_out: Whether the outputs of the neck slim too.
 
     Returns:
         The plan.
@@ -114,14 +115,14 @@ def plan_neck(neck: nn.Module, in_channels: Sequence[int], slim_out: bool = Fals
     for vector in levels:
         reason = planner.ids.reason(vector)
         if reason:
-            raise ValueError(f'{type(neck).__name__} cannot slim behind a slimmable backbone: {reason}')
+            raise ValueError(f'{type(neck).__name__} cannot be made slimmable behind a slimmable backbone: {reason}')
     return planner.plan('detector' if slim_out else 'backbone')
 
 
-def _does_not_run(model: nn.Module, whole: bool, error: Exception) -> str:
+def _does_not_run(model: nn.Module, with_heads: bool, error: Exception) -> str:
     """Why a model that does not run cannot be planned."""
     kind = type(model).__name__
-    if whole:
+    if with_heads:
         return (
             f"{kind} does not run on an image alone, so the readers of its heads' layers are unknown "
             f"({first_line(error)}). Choose scope='backbone'"

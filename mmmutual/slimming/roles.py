@@ -1,4 +1,4 @@
-"""What a layer does with channels: whether it writes new ones, follows those it takes, or needs all of them."""
+"""The roles of layers: whether a layer writes new channels, follows those of its input, or needs all of them."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from mmmutual.upstream import AnyBatchNorm
 
 from .blocks import SlimmableGenericRoIExtractor, SlimmableSingleRoIExtractor
 
-OPAQUE = (nn.MultiheadAttention,)  # they call no layer of their own
+OPAQUE = (nn.MultiheadAttention,)  # they call no layer inside
 
 
 class Role(Enum):
-    """What a layer does with channels."""
+    """The role of a layer in the flow of channels."""
 
     WRITER = 'reads channels and writes others'
     NORM = 'follows its input, channel by channel'
     GROUPED = 'follows its input, group by group'
-    EXTRACTOR = 'follows each of the levels that it takes'
-    STOCK = 'takes and gives all of its channels'
+    EXTRACTOR = 'follows each level of its input'
+    STOCK = 'needs and writes all of its channels'
 
 
 def role_of(module: nn.Module) -> Role | None:
-    """The role of a module; None for one that is no layer, but consists of layers and operations."""
+    """The role of a module; None for one that is not a layer, but consists of layers and operations."""
     if type(module) in EXTRACTORS and not any(True for _ in module.parameters()):
         return Role.EXTRACTOR
-    if isinstance(module, torch.jit.ScriptModule) or not _is_layer(module):  # a script takes no hooks
+    if isinstance(module, torch.jit.ScriptModule) or not _is_layer(module):  # a script accepts no hooks
         return None
     if not can_slim(module) or 'forward' in vars(module):  # a replaced method would stay with a slimmable class
         return Role.STOCK
@@ -53,14 +53,14 @@ def layers_of(model: nn.Module) -> dict[nn.Module, Role]:
 
 
 def channel_dim(layer: nn.Module) -> int:
-    """The dimension of the channels in what a layer takes and gives."""
+    """The dimension of the channels in the input and output of a layer."""
     if isinstance(layer, nn.Linear):
         return -1
     return 1 if isinstance(layer, (AnyBatchNorm, nn.GroupNorm)) or type(layer) in EXTRACTORS else -3
 
 
 def channels_out(layer: nn.Module) -> int:
-    """The channels that a layer gives at full width."""
+    """The output channels of a layer at full width."""
     for name in ('out_channels', 'out_features', 'num_features', 'num_channels'):
         if hasattr(layer, name):
             return getattr(layer, name)
@@ -68,7 +68,7 @@ def channels_out(layer: nn.Module) -> int:
 
 
 def _is_layer(module: nn.Module) -> bool:
-    """Whether a module has weights, or statistics, of its own and uses them itself."""
+    """Whether a module has weights or statistics and uses them itself."""
     if type(module).forward is nn.Module.forward:  # as a ParameterList
         return False
     own = any(weight.numel() > 1 for weight in module.parameters(recurse=False))

@@ -33,7 +33,7 @@ class BlockRule:
 
     Attributes:
         multiples: Layers whose active outputs are a multiple of another number than 8.
-        kept: Layers that give all of their outputs at every width.
+        kept: Layers with full outputs.
         counterpart: The class that the block gets where it slims, since it counts channels itself.
         counts: Attributes that count the outputs of a layer, which are that layer's in equal pieces.
     """
@@ -87,7 +87,7 @@ def rules_of(model: nn.Module) -> dict[nn.Module, BlockRule]:
 
 
 def expansion(inputs: int, outputs: int) -> int:
-    """Of what the inside of an inverted residual is a multiple: of 8 times the expansion, if that is whole."""
+    """The divisor for the inside of an inverted residual: 8 times the expansion if that is a whole number, else 8."""
     factor, rest = divmod(outputs, inputs)
     return DIVISOR if rest else DIVISOR * factor
 

@@ -1,7 +1,7 @@
-"""Follows channels through one run of a model: what each layer takes and gives, by the ids of the channels.
+"""Follow channels through one run of a model: the inputs and outputs of each layer, by the ids of the channels.
 
-Hooks see the layers, a ``TorchFunctionMode`` the operations between them. The model computes what it always does, but
-for outputs of layers that are large, which are scaled down, and for those that are all zero, which become noise.
+Hooks record the layers, a ``TorchFunctionMode`` the operations between them. The model computes as usual, except that
+large outputs of layers are scaled down, and outputs that are all zero become noise.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Trace(TorchFunctionMode):
         writers: Those whose outputs may slim.
 
     Attributes:
-        inputs: What each layer takes, as the ids (C,) of its channels.
+        inputs: The input of each layer, as the ids (C,) of its channels.
         outputs: What each layer gives.
-        read: The ids that a layer reads, but for those that follow their input.
+        read: The ids that layers read, except for layers that follow their input.
         ends: What the model gives in the end, tensor by tensor.
         ran: The layers that ran, in their order.
         values: The tensors that each layer took, call by call.
@@ -120,7 +120,7 @@ class Trace(TorchFunctionMode):
         return output if given is None else given
 
     def take(self, layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-        """Note what a layer takes.
+        """Record the input of a layer.
 
         Args:
             layer: The layer.
@@ -134,7 +134,7 @@ class Trace(TorchFunctionMode):
         if self.layers[layer] is Role.STOCK:
             for value in tensors_in((args, kwargs)):
                 if ids_of(value) is not None:
-                    self.ids.keep(values_of(ids_of(value)), f'{type(layer).__name__} takes all of its channels')
+                    self.ids.keep(values_of(ids_of(value)), f'{type(layer).__name__} needs all of its channels')
             return None
         for value in features(args, kwargs):
             for row in rows(value, channel_dim(layer)):
@@ -148,7 +148,7 @@ class Trace(TorchFunctionMode):
         return None
 
     def give(self, layer: nn.Module, output: object) -> object:
-        """Note what a layer gives.
+        """Record the output of a layer.
 
         Args:
             layer: The layer.
@@ -166,7 +166,7 @@ class Trace(TorchFunctionMode):
         return None
 
     def written(self, layer: nn.Module) -> np.ndarray | None:
-        """The ids (C,) of what a layer gives, or None if it gives all of its channels at every width."""
+        """The ids (C,) of the output of a layer, or None for full outputs."""
         role = self.layers[layer]
         if layer in self.outputs:
             return self.outputs[layer]
@@ -179,14 +179,14 @@ class Trace(TorchFunctionMode):
         return self.outputs.get(layer)
 
     def _grouped(self, layer: nn.Module) -> np.ndarray:
-        """What a grouped convolution gives: the channels of each group are there or not as those that it takes are."""
+        """The output of a grouped convolution: the channels of each group are active or not like those of its input."""
         groups = self.inputs[layer].reshape(layer.groups, -1)
         for other in range(1, groups.shape[1]):
             self.ids.join(groups[:, 0], groups[:, other])
         return np.repeat(groups[:, 0], layer.out_channels // layer.groups)
 
     def feed(self, key: object, value: Tensor) -> Tensor:
-        """Let a level (N, C, H, W) that a model takes have channels that slim.
+        """Make the channels of an input level (N, C, H, W) slim.
 
         Args:
             key: Names the level.
@@ -199,7 +199,7 @@ class Trace(TorchFunctionMode):
         return value
 
     def _end(self, value: Tensor) -> None:
-        """Note what the model gives."""
+        """Record an output of the model."""
         if ids_of(value) is None:
             return
         ids = compact(ids_of(value))
@@ -210,6 +210,6 @@ class Trace(TorchFunctionMode):
 
 
 def features(args: tuple, kwargs: dict) -> list[Tensor]:
-    """What a layer takes: its first argument, or several levels in it."""
+    """The input of a layer: its first argument, or several levels in it."""
     first = args[0] if args else next(iter(kwargs.values()))
     return [value for value in tensors_in(first) if value.is_floating_point()]

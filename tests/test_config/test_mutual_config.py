@@ -182,7 +182,7 @@ def test_only_options_that_a_backbone_has_are_set():
     stock.model.backbone.init_cfg = None
     made, plan = make_mutual_with_plan(stock, WIDTHS, SCALES)
     assert made.model.backbone.frozen_stages == 0
-    assert plan.share < 0.05 and 'Conv2dAdaptivePadding takes all of its channels' in plan.reasons
+    assert plan.share < 0.05 and 'Conv2dAdaptivePadding needs all of its channels' in plan.reasons
 
 
 def test_what_cannot_be_built_is_one_sentence(retinanet):

@@ -71,7 +71,7 @@ def test_linear_full_width_is_stock():
 def test_errors_name_the_layer():
     with pytest.raises(ValueError, match=r'input has 64 channels, but SlimConv2d\(32, 8.*at most 32'):
         SlimConv2d(32, 8, 1)(torch.rand(1, 64, 4, 4))
-    with pytest.raises(ValueError, match='6 channels, which are no whole groups of 4 channels'):
+    with pytest.raises(ValueError, match='6 channels, which are not whole groups of 4 channels'):
         SlimConv2d(16, 16, 1, groups=4)(torch.rand(1, 6, 4, 4))
     with pytest.raises(ValueError, match='slim_out=False is impossible with groups=4'):
         SlimConv2d(16, 16, 1, groups=4, slim_out=False)

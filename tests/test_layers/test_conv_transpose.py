@@ -48,6 +48,6 @@ def test_bad_input():
     with pytest.raises(ValueError, match='a transposed convolution slims with groups=1 only, but got groups=2'):
         SlimConvTranspose2d(16, 32, 2, groups=2)
     assert not can_slim(nn.ConvTranspose2d(16, 32, 2, groups=2))
-    with pytest.raises(ValueError, match='the input has 24 channels, but SlimConvTranspose2d.* takes at most 16'):
+    with pytest.raises(ValueError, match='the input has 24 channels, but SlimConvTranspose2d.* accepts at most 16'):
         SlimConvTranspose2d(16, 32, 2)(torch.rand(1, 24, 2, 2))
     assert 'slim_out=False' in str(SlimConvTranspose2d(16, 32, 2, slim_out=False))

@@ -43,7 +43,7 @@ def test_all_layers_with_weights_check_their_input(layer):
 
 def test_a_norm_needs_all_channels_at_full_width():
     with pytest.raises(
-        ValueError, match=r'the input has 8 channels, but SlimBatchNorm2d\(16.* takes all 16 at width 1'
+        ValueError, match=r'the input has 8 channels, but SlimBatchNorm2d\(16.* accepts all 16 at width 1'
     ):
         SlimBatchNorm2d(16)(torch.rand(2, 8, 4, 4))
 

@@ -45,7 +45,7 @@ def test_other_layers_with_segments_on_both_sides(kind):
     narrow.weight.data, narrow.bias.data = slim.weight.data[ACTIVE][:, ACTIVE], slim.bias.data[ACTIVE]
     x = torch.rand(2, 48, 6, 6) if options else torch.rand(2, 48)
     assert torch.equal(slim(x), narrow(x))
-    with pytest.raises(ValueError, match=r'takes \[8, 8, 32\] of its segments \[16, 8, 48\] at width 0.5'):
+    with pytest.raises(ValueError, match=r'accepts \[8, 8, 32\] of its segments \[16, 8, 48\] at width 0.5'):
         slim(x[:, :40])
 
 
@@ -61,7 +61,7 @@ def test_a_grouped_convolution_with_segments(groups, factor):
     narrow.weight.data, narrow.bias.data = slim.weight.data[rows], slim.bias.data[rows]
     assert torch.equal(slim(x := torch.rand(2, 48, 6, 6)), narrow(x))
     assert slim(torch.rand(2, 72, 6, 6)).size(1) == 72 * factor
-    with pytest.raises(ValueError, match=r'takes \[8, 8, 32\] of its segments'):
+    with pytest.raises(ValueError, match=r'accepts \[8, 8, 32\] of its segments'):
         slim(torch.rand(2, 56, 6, 6))
 
 
@@ -83,7 +83,7 @@ def test_complete_inputs_accept_all_channels_only(segments):
     for layer in (SlimConv2d(72, 8, 1), SlimConv2d(72, 72, 1, groups=72), SlimBatchNorm2d(72), SlimGroupNorm(72, 8)):
         layer.divide(segments)
         layer.width = 0.5
-        with pytest.raises(ValueError, match=r'the input has 40 channels, but Slim.* takes all 72 at width 0.5'):
+        with pytest.raises(ValueError, match=r'the input has 40 channels, but Slim.* accepts all 72 at width 0.5'):
             layer(torch.rand(2, 40, 4, 4))
 
 
@@ -156,6 +156,6 @@ def test_errors():
     norm.divide(PARTS)
     for layer in (conv, norm):
         mmmutual.set_width(layer, 0.5)
-        text = r'input has 40 channels, but Slim.*takes \[8, 8, 32\] of its segments \[16, 8, 48\] at width 0.5'
+        text = r'input has 40 channels, but Slim.*accepts \[8, 8, 32\] of its segments \[16, 8, 48\] at width 0.5'
         with pytest.raises(ValueError, match=text):
             layer(torch.rand(2, 40, 4, 4))

@@ -221,7 +221,7 @@ def test_mobilenet_v1_options():
         (dict(type='SlimmableVGG', depth=16, widths=()), 'widths is empty'),
         (
             dict(type='SlimmableMobileNetV2', conv_cfg=dict(type='ConvAWS')),
-            'SlimmableMobileNetV2 cannot slim: ConvAWS2d takes all of its channels',
+            'SlimmableMobileNetV2 cannot be made slimmable: ConvAWS2d needs all of its channels',
         ),
     ],
 )

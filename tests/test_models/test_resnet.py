@@ -139,7 +139,10 @@ def test_plugins_slim(position):
     [
         (dict(widths=()), 'widths is empty'),
         (dict(widths=(2.0, 1.0)), 'each of widths must be above 0 and at most 1'),
-        (dict(conv_cfg=dict(type='ConvAWS')), 'SlimmableResNet cannot slim: ConvAWS2d takes all of its channels'),
+        (
+            dict(conv_cfg=dict(type='ConvAWS')),
+            'SlimmableResNet cannot be made slimmable: ConvAWS2d needs all of its channels',
+        ),
     ],
 )
 def test_options_that_cannot_slim(options, text):

@@ -187,7 +187,7 @@ def test_a_plan_prints_as_a_table():
     assert [word for word in lines[1].split('|')[1].split()] == ['part']
     assert any('backbone' in line and '2 of 2' in line and ' 1 ' in line for line in lines)
     assert any('all' in line and '5 of 7' in line and ' 3 ' in line and '100.0%' in line for line in lines)
-    assert any('LayerNorm takes all of its channels' in line for line in lines)
+    assert any('LayerNorm needs all of its channels' in line for line in lines)
     assert 0.8 < plan.share < 1 and plan.has_statistics
     assert plan.main_reason('none') in plan.reasons
     assert not plan_slimming(nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 8, 1))).has_statistics

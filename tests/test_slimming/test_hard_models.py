@@ -32,7 +32,7 @@ class Attention(nn.Module):
 
 def test_mixing_right_behind_the_backbone_leaves_nothing_that_slims():
     for scope in ('backbone', 'detector'):
-        with pytest.raises(ValueError, match='Conv2d cannot slim: softmax mixes channels, or may do so'):
+        with pytest.raises(ValueError, match='Conv2d cannot be made slimmable: softmax mixes channels, or may do so'):
             plan_slimming(Net(lambda net, x: net.last(x.softmax(1)), last=conv()), scope)
 
 
@@ -72,7 +72,7 @@ def test_a_forward_that_was_replaced_stays():
     model = Net(lambda net, x: net.last(net.second(net.first(x))), first=conv(), second=conv(), last=conv(outputs=4))
     second = model.second
     second.forward = lambda x: F.conv2d(x, second.weight).flip(1)
-    assert plan_slimming(model, 'detector').layers[2].reason == 'Conv2d takes all of its channels'
+    assert plan_slimming(model, 'detector').layers[2].reason == 'Conv2d needs all of its channels'
     assert [layer.slims_out for layer in plan_slimming(model, 'detector').layers] == [True, False, False, False]
 
 
@@ -134,7 +134,7 @@ def test_lists_of_parameters_are_no_layers():
 def test_layers_that_cannot_slim_take_all(layer):
     model = between(lambda net, x: net.layer(x), layer=layer)
     assert slimming(model) == {'backbone'}
-    assert f'{type(layer).__name__} takes all of its channels' in plan_slimming(model, 'detector').reasons
+    assert f'{type(layer).__name__} needs all of its channels' in plan_slimming(model, 'detector').reasons
 
 
 def test_padding_modes():

@@ -162,8 +162,8 @@ def test_what_a_deformable_convolution_in_a_block_takes_is_complete(images):
     model.backbone.layer3[0].conv1 = ModulatedDeformConv2dPack(32, 64, 3, stride=2, padding=1)
     model.eval()
     plan = plan_slimming(model)
-    assert 'ModulatedDeformConv2dPack takes all of its channels' in plan.reasons
-    assert 'multiply-adds kept: ModulatedDeformConv2dPack takes all of its channels' in str(plan)
+    assert 'ModulatedDeformConv2dPack needs all of its channels' in plan.reasons
+    assert 'multiply-adds kept: ModulatedDeformConv2dPack needs all of its channels' in str(plan)
     plan.apply_(WIDTHS)
     assert type(model.backbone.layer3[0].conv1) is ModulatedDeformConv2dPack
     assert widths_of_levels(model.backbone, images) == [8, 32, 32, 64]
@@ -173,7 +173,7 @@ def test_what_a_deformable_convolution_in_a_block_takes_is_complete(images):
 
 def test_a_backbone_of_which_nothing_slims_is_refused():
     model = ResNet(18, norm_cfg=dict(type='GN', num_groups=8), conv_cfg=dict(type='ConvAWS'))
-    with pytest.raises(ValueError, match='ResNet cannot slim: ConvAWS2d takes all of its channels'):
+    with pytest.raises(ValueError, match='ResNet cannot be made slimmable: ConvAWS2d needs all of its channels'):
         mmmutual.make_slimmable_(model, WIDTHS)
     assert not any(isinstance(layer, Slimmable) for layer in model.modules())
 

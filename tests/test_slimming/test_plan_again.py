@@ -55,7 +55,9 @@ class Branching(nn.Module):
 
 @pytest.mark.parametrize('outputs', [False, True])
 def test_a_narrow_network_that_runs_less_is_no_narrow_network(outputs):
-    with pytest.raises(ValueError, match=r'Branching cannot slim: a narrow network would .* Choose another backbone'):
+    with pytest.raises(
+        ValueError, match=r'Branching cannot be made slimmable: a narrow network would .* Choose another backbone'
+    ):
         plan_slimming(Branching(outputs))
 
 

@@ -154,11 +154,11 @@ def test_a_copy_of_a_slimmable_detector_undoes_and_pickles():
         ),
         (
             lambda: plan_slimming(nn.Sequential(nn.Conv2d(3, 8, 3))),
-            'Sequential cannot slim: no run of them is long enough to be cut',
+            'Sequential cannot be made slimmable: no run of them is long enough to be cut',
         ),
         (
             lambda: plan_neck(FPN([32, 64], 16, 2, conv_cfg=dict(type='ConvAWS')), [32, 64]),
-            'FPN cannot slim behind a slimmable backbone: ConvAWS2d takes all of its channels',
+            'FPN cannot be made slimmable behind a slimmable backbone: ConvAWS2d needs all of its channels',
         ),
         (lambda: plan_neck(FPN([32, 64], 16, 2), [32, 64, 128]), 'FPN does not run on an image alone'),
         (lambda: plan_slimming(detector()).apply_(()), 'widths is empty'),
@@ -175,8 +175,8 @@ def test_a_layer_that_runs_in_training_only_and_takes_all_is_refused():
     model.bbox_head.auxiliary = nn.Conv1d(32, 4, 1)
     with pytest.raises(
         ValueError,
-        match=r'RetinaNet cannot slim as a whole: its layer bbox_head\.auxiliary \(Conv1d\) runs in training only and '
-        r"takes all of its channels\. Choose scope='backbone'",
+        match=r'RetinaNet cannot be made slimmable with its heads: its layer bbox_head\.auxiliary \(Conv1d\) runs in training only and '
+        r"needs all of its channels\. Choose scope='backbone'",
     ):
         plan_slimming(model, 'detector')
     assert plan_slimming(model)

@@ -207,7 +207,7 @@ def without(state, *parts):
     [
         (
             lambda state: without(state, 'features.7.'),
-            r'no whole MobileNetV1 of MutualNet or slimmable_networks: 18 missing, for example '
+            r'not a complete MobileNetV1 of MutualNet or slimmable_networks: 18 missing, for example '
             r'features\.7\.body\.0\.weight, features\.7\.body\.1\.bn\.0\.weight, features\.7\.body\.1\.bn\.0\.bias$',
         ),
         (
@@ -248,7 +248,9 @@ def test_a_wrong_or_partial_file_is_refused(change, text, whole, tmp_path):
 def test_resnet101_is_not_taken_for_resnet50(tmp_path):
     state = PublishedReference('resnet50', (1.0,)).state
     state['features.17.body.0.weight'] = torch.ones(1)
-    with pytest.raises(ValueError, match='no whole ResNet-50.* 1 unexpected, for example features.17.body.0.weight'):
+    with pytest.raises(
+        ValueError, match='not a complete ResNet-50.* 1 unexpected, for example features.17.body.0.weight'
+    ):
         convert_published(save(tmp_path / 'published.pt', state))
 
 

@@ -12,7 +12,7 @@ from mmdet.visualization import get_palette
 from mmengine.structures import InstanceData
 
 Color = tuple[int, int, int]
-FEW_CLASSES = 10  # that many colours are told apart at first sight
+FEW_CLASSES = 10  # that many colours differ at first sight
 OPACITY = 0.4  # of a mask
 FONT, FONT_SIZE, MARGIN = cv2.FONT_HERSHEY_SIMPLEX, 0.4, 3  # on an image of up to SIDE pixels
 SIDE = 640
@@ -49,7 +49,7 @@ def draw_instances(
 ) -> np.ndarray:
     """Draw boxes and masks, and a label by each box.
 
-    A label is left out where every place beside its box is taken by the label of a better detection.
+    A label is left out where every place next to its box is taken by the label of a better detection.
 
     Args:
         image: (H, W, 3) in RGB, uint8.

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from .subnet_plots import metrics_of
 
-BEYOND = 1.06  # how far the plot goes on to the right of the most expensive sub-network
+BEYOND = 1.06  # how far the plot continues to the right of the most expensive sub-network
 Rows = Sequence[Mapping[str, float]]  # the sub-networks of one run, as tools/test.py writes them to subnets.json
 
 

@@ -21,7 +21,7 @@ LETTER, PATCH = 8, 56  # pixels of the legend: of a letter, and around a name
 class Sheet:
     """Rows of pictures under the titles of their columns, and a legend of the classes below.
 
-    Rows come in blocks with titles of their own. Every picture is shown pixel by pixel.
+    Rows come in blocks, each with its titles. Every picture is shown pixel by pixel.
 
     Args:
         columns: Number of columns.

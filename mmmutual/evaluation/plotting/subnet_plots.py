@@ -92,7 +92,7 @@ def _panels(subnets: Sequence[Mapping[str, float]], title: str) -> tuple[Figure,
 
 
 def _unit(subnets: Sequence[Mapping[str, float]], cost: str) -> tuple[float, str]:
-    """What a cost is divided by, and the label of the axis."""
+    """The divisor of a cost, and the label of the axis."""
     if cost == 'latency_ms':
         return 1, 'latency (ms)'
     return (1e9, 'multiply-adds (G)') if max(subnet[cost] for subnet in subnets) >= 1e9 else (1e6, 'multiply-adds (M)')
@@ -110,7 +110,7 @@ def _draw_scales(axis: Axes, rows: Sequence[Mapping[str, float]], cost: str, met
 
 
 def _label_widths(axis: Axes, subnets: Sequence[Mapping[str, float]], metric: str) -> None:
-    """Write the width beside the points of the largest scale."""
+    """Write the width next to the points of the largest scale."""
     largest, unit = max(subnet['scale'] for subnet in subnets), _unit(subnets, 'multiply_adds')[0]
     for subnet in subnets:
         if subnet['scale'] == largest and metric in subnet:

@@ -97,7 +97,7 @@ def _title(subnet: Subnet) -> str:
 
 
 def _note(instances: InstanceData, score_thr: float) -> str:
-    """What a picture without detections says."""
+    """The note below a picture without detections."""
     if _certain(instances, score_thr).any():
         return ''
     if len(instances) == 0:

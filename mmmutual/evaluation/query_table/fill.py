@@ -32,7 +32,7 @@ from ..parameter_counts import count_parameters
 from ..subnet_table import main_metrics
 from .table import MeasuredSubnet, QueryTable
 
-IMAGES = 5  # test images that latency is measured on; the warm-up sees each of them
+IMAGES = 5  # test images that latency is measured on; the warm-up uses each of them
 BAR = '{desc} {percentage:3.0f}%|{bar}| {elapsed} passed, {remaining} left'
 
 

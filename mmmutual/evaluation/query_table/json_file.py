@@ -15,7 +15,7 @@ VERSION = 1
 
 
 def write_atomically(path: str | Path, complete: bool, context: Mapping, subnets: Sequence[Mapping]) -> None:
-    """Write a table as a whole: a reader never finds a part of it, and a killed run never leaves one.
+    """Write a table: a reader never finds an incomplete file, and a killed run never leaves one.
 
     Args:
         path: The file; its folder is created.

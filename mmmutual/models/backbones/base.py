@@ -1,4 +1,4 @@
-"""What all slimmable backbones share: their constructor."""
+"""The base of slimmable backbones: their constructor."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ class SlimmableBackbone(BaseModule):
     Args:
         *args: As the stock backbone.
         widths: Width multipliers above 0 and at most 1 that batch norms keep statistics for, in any order.
-        **kwargs: As the stock backbone. What cannot slim, as deformable convolutions, gives all of its channels.
+        **kwargs: As the stock backbone. Layers that cannot slim, such as deformable convolutions, have full
+            outputs.
 
     Raises:
-        TypeError: If ``widths`` is no list of numbers.
-        ValueError: If ``widths`` is out of range, or if nothing of the backbone slims.
+        TypeError: If ``widths`` is not a list of numbers.
+        ValueError: If ``widths`` is out of range, or if no layer of the backbone can be slimmable.
     """
 
     def __init__(self, *args: Any, widths: Sequence[float], **kwargs: Any) -> None:

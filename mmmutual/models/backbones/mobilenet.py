@@ -1,4 +1,4 @@
-"""MobileNetV1 (arXiv 1704.04861) and V2, whose slimmable forms MutualNet's tables on ImageNet are about."""
+"""MobileNetV1 (arXiv 1704.04861) and V2, slimmable, as in MutualNet's tables on ImageNet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MobileNetV1(BaseModule):
     """MobileNet of depthwise separable convolutions, which mmdet lacks.
 
     Args:
-        widen_factor: Width multiplier of the whole network, which is built that wide.
+        widen_factor: Factor on the channels of all layers.
         out_indices: The layers to output: 0 is the first convolution (stride 2), 1 to 5 the stages of depthwise
             separable convolutions (strides 2, 4, 8, 16, 32; 64, 128, 256, 512 and 1024 channels).
         frozen_stages: Layers up to this one get no gradient and keep their statistics; -1 is none.
@@ -32,7 +32,7 @@ class MobileNetV1(BaseModule):
         init_cfg: How to initialise the weights.
 
     Raises:
-        ValueError: If ``out_indices`` or ``frozen_stages`` name a layer that there is not.
+        ValueError: If ``out_indices`` or ``frozen_stages`` name a layer that does not exist.
 
     Examples:
         >>> [tuple(level.shape) for level in MobileNetV1()(torch.rand(1, 3, 64, 64))]
@@ -93,7 +93,7 @@ class MobileNetV1(BaseModule):
         return tuple(outs)
 
     def train(self, mode: bool = True) -> MobileNetV1:
-        """Switch to training, but for what is frozen."""
+        """Switch to training, except for the frozen layers."""
         super().train(mode)
         for name in self.layers[: self.frozen_stages + 1]:
             getattr(self, name).eval().requires_grad_(False)
@@ -113,7 +113,7 @@ class SlimmableMobileNetV1(SlimmableBackbone, MobileNetV1):
 class SlimmableMobileNetV2(SlimmableBackbone, MobileNetV2):
     """mmdet's MobileNetV2, slimmable: at width w it is ``MobileNetV2(widen_factor=w)`` with the first channels.
 
-    So the inside of a block has 6 times the active channels at its input, and the last convolution always has all of
-    its 1280 outputs, both as in the authors' code. Shortcuts are where the full network has them; a stock network with
-    few channels has one more where rounding makes two numbers equal.
+    The inside of a block has 6 times the active channels of its input, and the last convolution has full outputs (1280
+    channels), both as in the authors' code. Shortcuts are those of the full network; a narrow stock network has an
+    additional one where rounding makes two numbers of channels equal.
     """

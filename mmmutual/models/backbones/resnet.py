@@ -16,13 +16,13 @@ class SlimmableResNet(SlimmableBackbone, ResNet):
     """mmdet's ResNet whose layers run on the first of their channels.
 
     At width 1.0 it is mmdet's ResNet bit for bit, with its parameter names. At width w every layer uses its first
-    channels, w times their number rounded to a multiple of 8; where that takes no rounding, as for 0.75, 0.5 and 0.25,
-    it is ``ResNet(base_channels=w * 64)`` with the first channels of every weight.
+    channels: w times their number, rounded to a multiple of 8. Where rounding changes nothing, as for 0.75, 0.5 and
+    0.25, it is ``ResNet(base_channels=w * 64)`` with the first channels of every weight.
 
     Args:
         depth: 18, 34, 50, 101 or 152.
         widths: Width multipliers above 0 and at most 1 that batch norms keep statistics for, in any order.
-        **kwargs: All other arguments of mmdet's ResNet, as ``SlimmableBackbone`` takes them.
+        **kwargs: All other arguments of mmdet's ResNet, as ``SlimmableBackbone`` accepts them.
 
     Raises:
         ValueError: If ``widths`` is invalid.

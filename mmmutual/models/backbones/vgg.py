@@ -26,7 +26,7 @@ class SlimmableVGG(VGG, BaseModule):
         depth: 11, 13, 16 or 19.
         widths: Width multipliers above 0 and at most 1 that batch norms keep statistics for, in any order.
         with_bn: Whether each convolution has a batch norm.
-        out_indices: The stages to output, 0 to 4; by default those that an FPN takes (128, 256, 512, 512 channels).
+        out_indices: The stages to output, 0 to 4; by default those that an FPN reads (128, 256, 512, 512 channels).
         norm_eval: Whether batch norms keep their statistics in training.
         init_cfg: How to initialise the weights.
         **kwargs: All other arguments of mmcv's VGG, but not ``num_classes``.
@@ -65,7 +65,7 @@ class SlimmableVGG(VGG, BaseModule):
         plan_slimming(self).apply_(widths)
 
     def init_weights(self) -> None:
-        """As ``init_cfg`` says, not as mmcv's VGG does."""
+        """Initialise as ``init_cfg`` says, not as mmcv's VGG does."""
         BaseModule.init_weights(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

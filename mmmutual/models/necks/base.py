@@ -1,4 +1,4 @@
-"""What all slimmable necks share: their constructor."""
+"""The base of slimmable necks: their constructor."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from mmmutual.slimming import plan_neck
 
 
 class SlimmableNeck(BaseModule):
-    """First base of a slimmable neck; the second is mmdet's. It stands behind a backbone that slims.
+    """First base of a slimmable neck; the second is mmdet's. It reads the levels of a slimmable backbone.
 
-    By default only the inputs slim: the layers that read the backbone's levels use the weights of the channels that are
-    there. The outputs always have all of their channels, so all sub-networks share the heads, as in the paper.
+    By default only the inputs slim: the layers that read the backbone's levels use the weights of the channels that
+    arrive. The neck has full outputs, so all sub-networks share the heads, as in the paper.
 
     Args:
         *args: As mmdet's neck.
         widths: The backbone's grid of widths; needed only if the neck has batch norms.
-        slim_out: Whether the outputs slim too; then the heads have to be slimmable, as ``SlimmableDetector`` with
-            ``scope='detector'`` makes them.
+        slim_out: Whether the outputs slim too; then the heads must be slimmable, as in ``SlimmableDetector`` with
+            ``scope='detector'``.
         **kwargs: As mmdet's neck.
 
     Raises:
-        TypeError: If ``widths`` is no list of numbers.
-        ValueError: If ``widths`` is out of range, for a batch norm without them, or for an option that cannot take
-            fewer channels.
+        TypeError: If ``widths`` is not a list of numbers.
+        ValueError: If ``widths`` is out of range, for a batch norm without them, or for an option that does not
+            accept fewer channels.
     """
 
     def __init__(

@@ -12,5 +12,5 @@ from .base import SlimmableNeck
 class SlimmableFPN(SlimmableNeck, FPN):
     """mmdet's FPN over a backbone whose levels have the first of their channels.
 
-    The lateral convolutions, and an extra level computed from the input, take the channels that are there.
+    The lateral convolutions, and an extra level computed from the input, use the channels that arrive.
     """

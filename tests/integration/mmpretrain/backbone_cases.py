@@ -230,7 +230,7 @@ def test_checkpointed_blocks_slim_as_others(training):
 def test_a_backbone_that_shuffles_all_of_its_channels_is_refused():
     net = stock.ShuffleNetV1()
     classes = [type(module) for module in net.modules()]
-    with pytest.raises(ValueError, match='ShuffleNetV1 cannot slim: '):
+    with pytest.raises(ValueError, match='ShuffleNetV1 cannot be made slimmable: '):
         mmmutual.make_slimmable_(net, WIDTHS)
     assert [type(module) for module in net.modules()] == classes
 
