@@ -132,9 +132,9 @@ def test_what_others_changed_stays_after_undo():
 
 def test_outputs_decide_whether_a_layer_slims():
     for layer, count in ((nn.Conv2d(16, 16, 1), 16), (nn.Conv2d(16, 16, 1, groups=16), 8), (nn.Linear(16, 16), 16)):
-        complete = (Segment.full(8),) * 2
-        slim_layer_(layer, WIDTHS, outputs=complete)
-        assert layer.slim_out == (count == 8) and layer.out_segments == complete
+        full = (Segment.full(8),) * 2
+        slim_layer_(layer, WIDTHS, outputs=full)
+        assert layer.slim_out == (count == 8) and layer.out_segments == full
         mmmutual.set_width(layer, 0.5)
         x = torch.rand(2, 8) if isinstance(layer, nn.Linear) else torch.rand(2, 8, 4, 4)
         assert layer(x).size(1) == count

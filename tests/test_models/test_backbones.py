@@ -256,7 +256,7 @@ def test_options_that_slim_in_part_give_narrow_levels(options):
 
 
 def test_split_attention_takes_all():
-    """Its radix lies across the groups, so what it splits is complete; what it reads slims."""
+    """Its radix lies across the groups, so what it splits is full; what it reads slims."""
     net = stock.ResNeSt(depth=50, base_channels=16, stem_channels=32).double()
     net.eval()
     randomize(net)

@@ -58,7 +58,7 @@ def outputs(model: nn.Module, name: str) -> tuple[Segment, ...]:
 
 
 def test_a_block_that_counts_slims_with_a_rule(rules):
-    """Without one what it counts is complete; what it takes to the end slims."""
+    """Without one what it counts has full outputs; what it takes to the end slims."""
     model = nn.Sequential(Halves(), nn.Conv2d(16, 8, 1))
     assert outputs(model, '0.one')[0].is_full
     rule = block_rule(Halves)(lambda block: BlockRule(counterpart=SlimHalves, counts=dict(half=block.one)))

@@ -44,7 +44,7 @@ def test_own_attention(fixed):
 
 
 def test_linear_attention_of_pixels():
-    """What weighs the pixels is complete, the values slim."""
+    """What weighs the pixels has full outputs, the values slim."""
 
     def head(net, x):
         weights = (tokens(net.query(x)) @ net.query(x).flatten(2)).softmax(-1)

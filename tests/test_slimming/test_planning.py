@@ -108,7 +108,7 @@ def test_planning_that_fails_leaves_a_model_as_it_is():
 
 
 def test_what_is_behind_the_backbone_may_fail():
-    """Then the backbone's levels are complete, since nobody knows what takes them."""
+    """Then the backbone's levels are full, since nobody knows what takes them."""
     model = Fails()
     model.train()
     plan = plan_slimming(model)

@@ -131,8 +131,8 @@ def test_hidden_layers_slim_and_predictions_are_complete():
     model = MODELS.build(slim_config('mask'))
     heads = {name: layer for name, layer in model.named_modules() if not name.startswith('backbone')}
     slim = {name for name, layer in heads.items() if getattr(layer, 'slim_out', None)}
-    complete = {name for name, layer in heads.items() if getattr(layer, 'slim_out', None) is False}
-    assert complete == {
+    full = {name for name, layer in heads.items() if getattr(layer, 'slim_out', None) is False}
+    assert full == {
         'rpn_head.rpn_cls',
         'rpn_head.rpn_reg',
         'roi_head.bbox_head.fc_cls',
@@ -171,7 +171,7 @@ def test_few_proposals_show_what_feeds_what():
 
 
 def test_layers_can_be_left_stock():
-    """What feeds them stays complete."""
+    """What feeds them stays full."""
     model = MODELS.build(stock_config('retinanet'))
     mmmutual.make_slimmable_(model, WIDTHS, lambda layer, name: 'cls_convs.2' not in name, scope='detector')
     head = model.bbox_head
