@@ -62,7 +62,7 @@ def follow(ids: ChannelIds, function: Callable, args: tuple, kwargs: Mapping[str
         function: An operation of torch, as ``TorchFunctionMode`` names it.
         args: Its arguments.
         kwargs: Its keyword arguments.
-        result: What it gave.
+        result: Its result.
     """
     inputs = [value for value in tensors_in((args, kwargs)) if ids_of(value) is not None]
     name = operation_name(function)

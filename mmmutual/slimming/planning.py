@@ -80,10 +80,10 @@ def plan_slimming(model: nn.Module, scope: str = 'backbone', filter_fn: FilterFn
 
 
 def plan_neck(neck: nn.Module, in_channels: Sequence[int], slim_out: bool = False) -> SlimmingPlan:
-    """Plan how a neck slims that is built by itself, behind levels with the first of their channels.
+    """Plan the slimmable layers of a neck that is built by itself, behind levels with the first of their channels.
 
     Args:
-        neck: A neck that takes a list of levels.
+        neck: A neck that accepts a list of levels.
         in_channels: The levels' channels at full width, as the neck's argument has them.
         slim_out: Whether the outputs of the neck slim too.
 
@@ -91,7 +91,7 @@ def plan_neck(neck: nn.Module, in_channels: Sequence[int], slim_out: bool = Fals
         The plan.
 
     Raises:
-        ValueError: If it cannot take fewer channels, with the reason, or if it runs on no levels of this kind.
+        ValueError: If it does not accept fewer channels (the message has the reason), or if it does not run on such levels.
     """
     planner = Planner(neck, set(neck.modules()) if slim_out else set(), None)
     parameter = next(neck.parameters())

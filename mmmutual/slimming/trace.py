@@ -31,16 +31,16 @@ class Trace(TorchFunctionMode):
     Args:
         ids: The ids of the channels; the run adds those that layers write, and joins and keeps them.
         layers: The layers of the model with their roles.
-        writers: Those whose outputs may slim.
+        writers: The layers whose outputs may slim.
 
     Attributes:
         inputs: The input of each layer, as the ids (C,) of its channels.
-        outputs: What each layer gives.
+        outputs: The output of each layer, as the ids (C,) of its channels.
         read: The ids that layers read, except for layers that follow their input.
-        ends: What the model gives in the end, tensor by tensor.
+        ends: The ids in the outputs of the model, tensor by tensor.
         ran: The layers that ran, in their order.
-        values: The tensors that each layer took, call by call.
-        results: The tensors that the model gave.
+        values: The input tensors of each layer, call by call.
+        results: The output tensors of the model.
     """
 
     def __init__(self, ids: ChannelIds, layers: Mapping[nn.Module, Role], writers: Iterable[nn.Module]) -> None:
@@ -64,7 +64,7 @@ class Trace(TorchFunctionMode):
             function: Runs it.
 
         Returns:
-            What that gives.
+            The result of the function.
         """
         random.seed(0)
         np.random.seed(0)
@@ -193,7 +193,7 @@ class Trace(TorchFunctionMode):
             value: The level.
 
         Returns:
-            The level as the model takes it.
+            The level for the model.
         """
         spread(self.outputs.setdefault(key, self.ids.new(value.size(1))), value, 1)
         return value

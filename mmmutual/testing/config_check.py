@@ -30,7 +30,7 @@ def check_config(name: str, scope: str = 'backbone') -> float:
 
     Args:
         name: As ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
-        scope: What is slimmable: ``'backbone'`` or ``'detector'``.
+        scope: The part that is slimmable: ``'backbone'`` or ``'detector'``.
 
     Returns:
         The share of the detector's multiply-adds that slims, in [0, 1].
