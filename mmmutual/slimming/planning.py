@@ -91,7 +91,7 @@ def plan_neck(neck: nn.Module, in_channels: Sequence[int], slim_out: bool = Fals
         The plan.
 
     Raises:
-        ValueError: If it does not accept fewer channels (the message has the reason), or if it does not run on such levels.
+        ValueError: If it does not accept fewer channels (with the reason), or if it does not run on such levels.
     """
     planner = Planner(neck, set(neck.modules()) if slim_out else set(), None)
     parameter = next(neck.parameters())
