@@ -295,7 +295,7 @@ def test_without_resize(setting, tmp_path):
 def test_another_file_is_not_overwritten(setting, tmp_path):
     notes = tmp_path / 'notes.md'
     notes.write_text('mine')
-    with pytest.raises(ValueError, match=r'give a path that ends in .json, not .*notes.md'):
+    with pytest.raises(ValueError, match=r'its path must end in .json, but is .*notes.md'):
         fill(setting, notes, force=True)
     assert notes.read_text() == 'mine'
 

@@ -95,7 +95,7 @@ def test_the_scope_is_one_more_setting(retinanet, mutual):
     )
     assert detector['model'].pop('scope') and detector == rest
     assert (rest['model']['backbone']['type'], rest['model']['neck']['type']) == ('ResNet', 'FPN')
-    with pytest.raises(ValueError, match="slim must be 'backbone', as in the paper, or 'detector'.* but got 'head'"):
+    with pytest.raises(ValueError, match="scope must be 'backbone', as in the paper, or 'detector'.* but got 'head'"):
         make_mutual(retinanet, WIDTHS, SCALES, scope='head')
 
 

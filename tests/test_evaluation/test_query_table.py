@@ -254,7 +254,7 @@ def test_files_that_are_refused(where, value, text, tmp_path):
 def test_files_that_are_no_json(content, tmp_path):
     path = tmp_path / 'table.json'
     path.write_bytes(content)
-    with pytest.raises(ValueError, match='is damaged: it is no JSON text .*--force'):
+    with pytest.raises(ValueError, match='is damaged: it is not JSON .*--force'):
         QueryTable.load(path)
 
 
@@ -262,7 +262,7 @@ def test_other_files(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'there is no query table .*tools/analysis_tools/query_table.py'):
         QueryTable.load(tmp_path / 'absent.json')
     (tmp_path / 'list.json').write_text('[1]')
-    with pytest.raises(ValueError, match="no query table: .* is 'list'"):
+    with pytest.raises(ValueError, match="is not a query table: .* is 'list'"):
         QueryTable.load(tmp_path / 'list.json')
 
 

@@ -106,7 +106,7 @@ def test_width_one_is_missed_where_a_checkpoint_lacks_it():
 
 
 def test_a_new_width_cannot_be_calibrated():
-    with pytest.raises(ValueError, match=r'width 0.4 has no weight and bias of its own.* widths \[1.0, 0.5, 0.25\]'):
+    with pytest.raises(ValueError, match=r'width 0.4 has no weight and bias:.* widths \[1.0, 0.5, 0.25\]'):
         random_norm().add_width(0.4)
 
 

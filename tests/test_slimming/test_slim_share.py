@@ -27,7 +27,7 @@ def test_below_a_half_the_largest_reasons_and_the_way_out():
 
 def test_a_share_that_cannot_be_counted_is_not_zero():
     unknown = SimpleNamespace(share=0.0, scope='backbone', reasons={}, multiply_adds={})
-    assert format_share(unknown).startswith('the share of the multiply-adds that slims is not known')
+    assert format_share(unknown).startswith('the slimmable share of the multiply-adds is not known')
 
 
 def test_what_is_outside_of_the_scope_is_a_reason():
