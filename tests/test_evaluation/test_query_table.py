@@ -180,10 +180,7 @@ def test_subnet():
     [
         ((), 'a query table needs at least one sub-network'),
         ((SUBNETS[0], SUBNETS[0]), 'width 1 at scale 1 occurs more than once'),
-        (
-            (SUBNETS[0], MeasuredSubnet(0.5, 1.0, 1, 1, {'box mAP': 0.1})),
-            r"same metrics.*width 0.5 at scale 1 has \['box mAP'\]",
-        ),
+        ((SUBNETS[0], MeasuredSubnet(0.5, 1.0, 1, 1, {'box mAP': 0.1})), r"same metrics.*0.5 at .* \['box mAP'\]"),
         ((MeasuredSubnet(0.5, 1.0, 1, 1, {}),), 'at least one, but width 0.5'),
     ],
 )
@@ -224,19 +221,11 @@ DAMAGED = 'the query table .* is damaged: '
         (['subnets', 1, 'width'], 1.5, DAMAGED + r'"subnets\[1\].width" should be a number above 0 and at most 1'),
         (['subnets', 1, 'width'], True, DAMAGED + r'"subnets\[1\].width"'),
         (['subnets', 1, 'width'], 1.0, DAMAGED + 'width 1 at scale 1 occurs more than once'),
-        (
-            ['subnets', 0, 'parameters'],
-            1.5,
-            DAMAGED + r'"subnets\[0\].parameters" should be a whole number, but is 1.5',
-        ),
+        (['subnets', 0, 'parameters'], 1.5, DAMAGED + r'"subnets\[0\].parameters" should be a whole number, .* 1.5'),
         (['subnets', 0, 'multiply_adds'], del_, DAMAGED + r'"subnets\[0\].multiply_adds" is missing'),
         (['subnets', 0, 'metrics'], {'box mAP': '0.4'}, DAMAGED + r'"subnets\[0\].metrics" should be numbers by name'),
         (['subnets', 0, 'metrics', 'mask mAP'], del_, DAMAGED + 'each sub-network needs the same metrics'),
-        (
-            ['subnets', 0, 'latency_ms'],
-            0,
-            DAMAGED + r'"subnets\[0\].latency_ms" should be null or milliseconds above 0',
-        ),
+        (['subnets', 0, 'latency_ms'], 0, DAMAGED + r'"subnets\[0\].latency_ms" should be null or milliseconds'),
         (['subnets', 0, 'colour'], 'red', DAMAGED + r'"subnets\[0\].colour" is unknown'),
         (['context'], [], DAMAGED + '"context" should be an object'),
         (['context', 'size'], [600], DAMAGED + r'"context.size" should be height and width in pixels'),
@@ -303,11 +292,8 @@ def test_labels_do_not_overlap(tmp_path, monkeypatch):
     figures = []
     monkeypatch.setattr('matplotlib.figure.Figure.savefig', lambda self, *args, **kwargs: figures.append(self))
     subnets = [MeasuredSubnet((i + 1) / 20, 1.0, 10**9 + i * 10**6, 1, {'box mAP': 0.3 + i / 1000}) for i in range(19)]
-    plot_front(
-        QueryTable((*subnets, MeasuredSubnet(1.0, 1.0, 10**10, 1, {'box mAP': 0.9})), CONTEXT),
-        'multiply_adds',
-        tmp_path,
-    )
+    subnets.append(MeasuredSubnet(1.0, 1.0, 10**10, 1, {'box mAP': 0.9}))
+    plot_front(QueryTable(tuple(subnets), CONTEXT), 'multiply_adds', tmp_path)
     (axis,) = figures[0].axes
     boxes = [text.get_window_extent() for text in axis.texts]
     assert 1 < len(boxes) < 20
