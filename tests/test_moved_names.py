@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import runpy
 from contextlib import nullcontext
 from importlib import import_module
 
@@ -145,3 +146,19 @@ def test_make_slimmable_with_the_former_name_of_the_scope():
     assert warned[0].filename == __file__
     with pytest.raises(ValueError, match='scope and slim are the same argument'):
         mmmutual.make_slimmable_(model, (1.0, 0.5), scope='backbone', slim='backbone')
+
+
+@pytest.mark.parametrize(
+    ('tool', 'arguments', 'name', 'value'),
+    [
+        ('tools/analysis_tools/query_table.py', 'CONFIG CHECKPOINT --budget-flops 3e8', 'budget_multiply_adds', 3e8),
+        ('demo/adaptive_demo.py', '--budget-flops 3e8', 'budget_multiply_adds', 3e8),
+        ('tools/misc/make_mutual_config.py', 'CONFIG --slim detector', 'scope', 'detector'),
+        ('tools/misc/check_mmdet_configs.py', '--slim detector', 'scope', 'detector'),
+    ],
+)
+def test_tools_accept_former_options(tool, arguments, name, value, root, monkeypatch, capsys):
+    monkeypatch.setattr('sys.argv', [tool, *arguments.split()])
+    assert getattr(runpy.run_path(str(root / tool))['parse_args'](), name) == value
+    option = '--' + name.replace('_', '-')
+    assert capsys.readouterr().err.strip().endswith(f'is deprecated and will be removed in mmmutual 0.3: use {option}')
