@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 import mmmutual
 from mmmutual.checkpoint import read_checkpoint
 from mmmutual.deploy import export_subnet
-from mmmutual.evaluation import Cell, QueryTable
+from mmmutual.evaluation import MeasuredSubnet, QueryTable
 from mmmutual.layers import SlimConv2d
 from tests.support.tiny import draw_tiny
 
@@ -84,9 +84,11 @@ def demo(tmp_path_factory):
     torch.save(dict(state_dict=model.state_dict(), meta=meta), work / 'epoch_1.pth')
     (work / 'last_checkpoint').write_text(str(work / 'epoch_1.pth'))
     grid = [(width, scale) for width in config.widths for scale in config.scales]
-    cells = [Cell(w, s, round(4e8 * w * s), 1, {'box mAP': w * s, 'mask mAP': w * s}, 100 * w * s) for w, s in grid]
+    subnets = [
+        MeasuredSubnet(w, s, round(4e8 * w * s), 1, {'box mAP': w * s, 'mask mAP': w * s}, 100 * w * s) for w, s in grid
+    ]
     context = dict(config='', checkpoint='', checkpoint_sha256='', size=[128, 128], device='', threads=1, batch_size=1)
-    table = QueryTable(tuple(cells), {**context, 'versions': {}, 'created': ''})
+    table = QueryTable(tuple(subnets), {**context, 'versions': {}, 'created': ''})
     table.save(work / 'query_table' / 'table.json')
     (work / '20260101_000000' / 'subnets.json').write_text(json.dumps(table.rows()))
     return folder
