@@ -114,7 +114,7 @@ def _wrap_model(config: Config, widths: tuple[float, ...], scope: str) -> Slimmi
     if not isinstance(model.get('backbone'), Mapping):
         parts = [name for name, part in model.items() if isinstance(part, Mapping) and 'backbone' in part]
         several = f', but several models ({", ".join(parts)})' if parts else ''
-        raise ValueError(f'{type_name(model)} has no backbone of its own{several}: it cannot be made mutual')
+        raise ValueError(f'{type_name(model)} has no backbone at its top level{several}: it cannot be made mutual')
     for part in (model.backbone, (model.get('roi_head') or {}).get('shared_head')):
         if part:
             _thaw(part)

@@ -1,6 +1,6 @@
 """Multiply-adds of a detector at a width and an input size.
 
-A multiply-add is a multiplication with its addition, counted once; papers and mmdet call it a FLOP. Convolutions,
+A multiply-add is a multiplication with its addition, counted once; papers and mmdet call it a ``FLOP``. Convolutions,
 transposed convolutions and matrix products count; norms, activations, resizing, RoIAlign and NMS do not. Counting runs
 on meta tensors: shapes only, no arithmetic.
 """

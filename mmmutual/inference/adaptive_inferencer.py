@@ -42,7 +42,7 @@ class _Result(dict):
     def __missing__(self, key: str) -> Any:
         if key != 'cells':
             raise KeyError(key)
-        warn_of_renamed("the key 'cells' of a result", "'subnets'")
+        warn_of_renamed("result['cells']", "result['subnets']")
         return self['subnets']
 
 

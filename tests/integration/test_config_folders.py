@@ -10,7 +10,7 @@ from mmmutual.testing.small_config import CONFIGS
 
 FOLDERS = sorted(path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != '_base_')
 SMALL = ('r18', 'tiny', '_s_', 'r50', '-t-', 'b0')  # in the names of small models
-REFUSED = r'^\w+ (has no backbone of its own|with the backbone \w+ cannot be made mutual)'
+REFUSED = r'^\w+ (has no backbone at its top level|with the backbone \w+ cannot be made mutual)'
 SEVERAL = {'bytetrack', 'deepsort', 'masktrack_rcnn', 'ocsort', 'qdtrack', 'soft_teacher', 'strongsort'}
 
 
