@@ -99,7 +99,7 @@ def use_mixed_precision(config: Config) -> None:
         )
 
 
-def _mutual(stock: Config, slim: str, grid: dict[str, list[float]]) -> Config:
+def _mutual(stock: Config, scope: str, grid: dict[str, list[float]]) -> Config:
     """The config made mutual, after the first process printed what changes, and how much slims."""
     mutual, plan = make_mutual_with_plan(stock, scope=scope, **grid)
     if int(os.environ.get('RANK', 0)) == 0:

@@ -43,7 +43,7 @@ COUNTERPARTS: dict[type[nn.Module], type[Slimmable]] = {
 OWN = (  # attributes that a swap sets
     'slim_out', 'in_segments', 'out_segments', 'segments', 'widths', 'declared_widths', '_swapped',
 )  # fmt: skip
-STATE = ('width', 'pooled', '_known_ready', FORWARDS)  # what else a slimmable layer has that a stock one lacks
+STATE = ('width', 'pooled', '_known_ready', FORWARDS)  # other attributes that only slimmable layers have
 
 
 def can_slim(layer: nn.Module) -> bool:
