@@ -70,6 +70,6 @@ def test_batch_norms_keep_statistics_for_each_width():
 def test_options_that_cannot_slim():
     with pytest.raises(
         ValueError,
-        match='SlimmableFPN cannot be made slimmable behind a slimmable backbone: ModulatedDeformConv2dPack takes all',
+        match='SlimmableFPN cannot be made slimmable behind a slimmable backbone: ModulatedDeformConv2dPack needs all',
     ):
         SlimmableFPN(CHANNELS, 16, num_outs=4, conv_cfg=dict(type='DCNv2'))
