@@ -35,13 +35,13 @@ def main() -> None:
     print('Pareto front, multiply-adds against mAP:')
     for subnet in table.front('multiply_adds'):
         print(f'  {subnet}')
-    print(f'best within {args.budget / 1e6:.0f} M: {table.best(budget_flops=args.budget)}')
+    print(f'best within {args.budget / 1e6:.0f} M: {table.best(budget_multiply_adds=args.budget)}')
 
     # The inferencer is mmdet's DetInferencer, which picks by the same table at each call.
     inferencer = AdaptiveInferencer(config, checkpoint, table=table)
     dataset = config.val_dataloader.dataset
     image = min(Path(dataset.data_root, dataset.data_prefix.img).glob('*.png'))
-    result = inferencer(str(image), budget_flops=args.budget)
+    result = inferencer(str(image), budget_multiply_adds=args.budget)
     found, subnet = len(result['predictions'][0]['scores']), inferencer.subnet
     print(f'{image.name}: {found} objects, found by width {subnet.width:g} at scale {subnet.scale:g}')
 

@@ -95,8 +95,8 @@ def test_everything_follows_from_the_top(detector, tmp_path):
         assert sizes == [(640, 640)]
 
 
-def test_widths_of_a_base_whose_whole_detector_slims(tmp_path):
-    config = Config.fromfile(edited(tmp_path, 'mutual_mask_rcnn_r50_whole.py', widths=(1.0, 0.5)) + '.py')
+def test_widths_of_a_base_in_scope_detector(tmp_path):
+    config = Config.fromfile(edited(tmp_path, 'mutual_mask_rcnn_r50_detector.py', widths=(1.0, 0.5)) + '.py')
     assert config.model.widths == config.model.backbone.widths == (1.0, 0.5)
 
 
