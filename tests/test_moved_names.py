@@ -4,6 +4,7 @@ import argparse
 import json
 import runpy
 from contextlib import nullcontext
+from copy import deepcopy
 from importlib import import_module
 
 import pytest
@@ -127,7 +128,7 @@ def test_a_config_with_the_former_name_of_the_scope(root, tmp_path):
     (tmp_path / 'a.pth').touch()
     built, identities = [], []
     for name in ('scope', 'slim'):
-        new = config.copy()
+        new = deepcopy(config)
         new.model.update({'type': 'SlimmableDetector', 'detector': 'RetinaNet', 'widths': (1.0, 0.5), name: 'detector'})
         identities.append(identity(new, tmp_path / 'a.pth'))
         with (
