@@ -26,7 +26,7 @@ WORK := work_dirs/mutual_mask_rcnn_r18_shapes
 
 DIGITS := mutual_resnet18_digits
 
-.PHONY: help install demo demo-detector pretrain test test-unit coverage lint docs clean
+.PHONY: help install demo demo-detector demo-whole pretrain test test-unit coverage lint docs clean
 help:
 	@sed -n 's/^# \(make\|VENV\)/\1/p' Makefile
 

@@ -14,7 +14,7 @@ from subprocess import CalledProcessError
 from tqdm import tqdm
 
 from evidence.tables import Rows, best_of, format_fronts, format_subnets, format_summary, metrics_in
-from evidence.trainings import ABLATIONS, CLAIMS, DETECTORS, METHODS, QUARTER, SHAPES, TRAININGS, WHOLE
+from evidence.trainings import ABLATIONS, CLAIMS, DETECTORS, METHODS, QUARTER, SCOPES, SHAPES, TRAININGS
 from mmmutual.datasets import draw_shapes
 from mmmutual.engine import clear_errors
 from mmmutual.evaluation.plotting import plot_fronts

@@ -24,7 +24,7 @@ from speed.options import CONFIGS
 from speed.table import Row, as_markdown, as_text
 from speed.timing import ratios, take_turns
 
-KINDS = {'backbone': 'mutual_mask_rcnn_r50', 'detector': 'mutual_mask_rcnn_r50_detector'}
+SCOPES = {'backbone': 'mutual_mask_rcnn_r50', 'detector': 'mutual_mask_rcnn_r50_detector'}
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 TARGET = 1.02
 

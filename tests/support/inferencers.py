@@ -8,7 +8,7 @@ import torch
 from mmdet.registry import MODELS
 
 from mmmutual.engine import calibrate
-from mmmutual.evaluation import Cell, QueryTable
+from mmmutual.evaluation import MeasuredSubnet, QueryTable
 from mmmutual.inference import AdaptiveInferencer
 from tests.support.tiny import build_runner, tiny_config
 
@@ -16,9 +16,9 @@ WIDTHS, SCALES = (1.0, 0.75, 0.5, 0.25), (1.0, 0.5)
 
 
 def table(widths=WIDTHS, **changes) -> QueryTable:
-    """A cell costs width x scale, 100 ms and 100 multiply-adds at most, and reaches as much."""
-    cells = [
-        Cell(width, scale, round(100 * width * scale), 1, {'box mAP': width * scale}, 100 * width * scale)
+    """A sub-network costs width x scale, 100 ms and 100 multiply-adds at most, and reaches as much."""
+    subnets = [
+        MeasuredSubnet(width, scale, round(100 * width * scale), 1, {'box mAP': width * scale}, 100 * width * scale)
         for width in widths
         for scale in SCALES
     ]
@@ -26,7 +26,7 @@ def table(widths=WIDTHS, **changes) -> QueryTable:
         config='', checkpoint='', checkpoint_sha256='', size=[64, 64], device='', threads=1, batch_size=1, versions={},
         created='',
     )  # fmt: skip
-    return QueryTable(tuple(cells), {**context, **changes})
+    return QueryTable(tuple(subnets), {**context, **changes})
 
 
 def save_detector(data: Path, folder: Path) -> Path:
@@ -61,8 +61,8 @@ def make(setting, **kwargs) -> AdaptiveInferencer:
     return AdaptiveInferencer(**{**arguments, **kwargs})
 
 
-def cells(result) -> list[tuple[float, float]]:
-    return [(cell['width'], cell['scale']) for cell in result['cells']]
+def subnets(result) -> list[tuple[float, float]]:
+    return [(subnet['width'], subnet['scale']) for subnet in result['subnets']]
 
 
 def same(first, second) -> bool:

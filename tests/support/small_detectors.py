@@ -44,7 +44,7 @@ def retina_head(**options) -> dict:
     return dict(dict(type='RetinaHead', num_classes=4, in_channels=32, feat_channels=32, stacked_convs=1), **options)
 
 
-def detector_of(backbone: str, slim: str, classes: bool = False, head: str = '') -> Config:
+def detector_of(backbone: str, scope: str, classes: bool = False, head: str = '') -> Config:
     """The config of a small detector with a backbone: a ``SlimmableDetector``, or of slimmable classes."""
     options, channels = BACKBONES[backbone]
     model = dict(

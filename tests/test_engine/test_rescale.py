@@ -125,10 +125,10 @@ def test_the_common_size_is_the_smallest_multiple(divisor, scale):
 
 def test_scale_one_returns_the_batch():
     batch = batch_of()
-    before = contents(batch['data_samples'])
+    before = plain(batch['data_samples'])
     images, samples = rescaled(batch, 1.0)
     assert images is batch['inputs']
-    assert contents(samples) == before
+    assert plain(samples) == before
 
 
 @smaller
@@ -148,7 +148,7 @@ def test_padding_of_semantic_maps(scale):
 def test_ground_truth_that_is_not_padded(kind, scale):
     padded, unpadded = batch_of(kind), batch_of(kind, pad_mask=False, pad_seg=False)
     for sample, other in zip(rescaled(padded, scale)[1], rescaled(unpadded, scale)[1]):
-        assert contents(other.gt_instances) == contents(sample.gt_instances)
+        assert plain(other.gt_instances) == plain(sample.gt_instances)
         assert other.gt_sem_seg.sem_seg.equal(sample.gt_sem_seg.sem_seg)
         assert other.gt_sem_seg.ignore_index == 255  # mmdet's padding drops it
 
@@ -158,12 +158,12 @@ def test_ground_truth_that_is_not_padded(kind, scale):
 @pytest.mark.parametrize('boxtype2tensor', [True, False])
 def test_what_is_rescaled_stays_untouched(boxtype2tensor, kind, scale):
     loaded = collate([draw(*size, kind) for size in SIZES])
-    raw = contents(loaded)
+    raw = plain(loaded)
     batch = preprocessor(boxtype2tensor=boxtype2tensor)(loaded, True)
-    before = contents(batch)
+    before = plain(batch)
     rescaled(batch, scale)
-    assert contents(batch) == before
-    assert contents(loaded) == raw
+    assert plain(batch) == before
+    assert plain(loaded) == raw
 
 
 @smaller

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import mmmutual
-from tests.support.inferencers import WIDTHS, Clock, subnets, make, same
+from tests.support.inferencers import WIDTHS, Clock, make, same, subnets
 from tests.support.tiny import build_runner, tiny_config
 
 

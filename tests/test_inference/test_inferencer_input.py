@@ -11,20 +11,20 @@ from mmdet.registry import MODELS
 
 from mmmutual.config import load_config
 from mmmutual.inference import AdaptiveInferencer
-from tests.support.inferencers import cells, make, same, table
+from tests.support.inferencers import make, same, subnets, table
 
 
 def test_without_a_table_a_width_runs_and_a_budget_is_an_error(tiny_detector, images):
     plain = make(tiny_detector)
-    assert cells(plain(images[0], width=0.25)) == [(0.25, 1.0)]
-    for wish in (dict(budget_ms=30), dict(budget_flops=1e9), dict(target_ms=30)):
+    assert subnets(plain(images[0], width=0.25)) == [(0.25, 1.0)]
+    for choice in (dict(budget_ms=30), dict(budget_multiply_adds=1e9), dict(target_ms=30)):
         with pytest.raises(ValueError, match=r'need a query table: write one with tools/analysis_tools/query_table.py'):
-            plain(images[0], **wish)
+            plain(images[0], **choice)
 
 
 def test_a_table_is_read_from_its_file(tiny_detector, images, tmp_path):
     table().save(tmp_path / 'table.json')
-    assert cells(make(tiny_detector, table=tmp_path / 'table.json')(images[0], budget_ms=76)) == [(0.75, 1.0)]
+    assert subnets(make(tiny_detector, table=tmp_path / 'table.json')(images[0], budget_ms=76)) == [(0.75, 1.0)]
 
 
 def test_wrong_files_are_named(tiny_detector, tmp_path):
@@ -81,7 +81,7 @@ def test_grey_arrays_and_files(inferencer, tiny_detector, images, tmp_path):
     """A detector for grey images takes colours too, and one for colours grey images."""
     grey = mmcv.imread(images[0], flag='grayscale')
     assert same(inferencer(grey), inferencer(mmcv.gray2bgr(grey)))
-    with pytest.raises(ValueError, match='the model takes images of 3 channels'):
+    with pytest.raises(ValueError, match='the model accepts images of 3 channels'):
         inferencer(np.zeros((64, 64, 4), np.uint8))
     config = load_config(tiny_detector / 'config.py')
     config.model.backbone.in_channels = 1

@@ -96,8 +96,8 @@ def test_the_tools_take_a_classifier(tmp_path):
     grid = ('--widths', 1.0, 0.25, '--scales', 0.5, '--repeats', 1)
     result = tool('analysis_tools/query_table.py', 'config.py', 'work/epoch_1.pth', *grid, '-o', 'table.json')
     assert result.returncode == 0, result.stderr
-    cells = json.loads((tmp_path / 'table.json').read_text())['cells']
-    assert [cell['metrics']['top-1 (%)'] for cell in cells] == [row['top-1 (%)'] for row in rows[2:]]
+    subnets = json.loads((tmp_path / 'table.json').read_text())['subnets']
+    assert [subnet['metrics']['top-1 (%)'] for subnet in subnets] == [row['top-1 (%)'] for row in rows[2:]]
     for name, out, what in (
         ('model_converters/export_subnet.py', ('--width', 0.5), 'the export'),
         ('analysis_tools/show_widths.py', (), 'a picture of detections'),
