@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmmutual.config_tree import nested_dicts
 from mmmutual.datasets.data_check import annotation_files
 
 SETTINGS = ('model', 'test_dataloader', 'test_evaluator')

@@ -37,7 +37,7 @@ def check_head_classes(config: Mapping, splits: tuple[str, ...]) -> None:
         ValueError: If a number differs, with the setting and both numbers, or if the classes of two data sets differ.
     """
     model = config.get('model')
-    uses = [use for split in splits for use in dataset_uses(config, split) if _has_plain_classes(use)]
+    uses = [use for split in splits for use in dataset_uses(config, split) if _has_detection_classes(use)]
     classes = {id(use): names for use in uses if (names := _classes(use))}
     uses = [use for use in uses if id(use) in classes]
     if not uses or not isinstance(model, Mapping) or 'language_model' in model:  # the classes of that one are texts

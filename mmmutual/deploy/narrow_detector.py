@@ -21,7 +21,7 @@ def build_narrow_detector(
     detector: str | type[nn.Module],
     width: float,
     widths: Sequence[float] | None = None,
-    slim: str = 'backbone',
+    scope: str = 'backbone',
     **config: Any,
 ) -> nn.Module:
     """Build a slimmable detector and cut it to one width, for the weights that an export has written.

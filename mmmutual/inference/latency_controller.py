@@ -125,7 +125,9 @@ class LatencyController:
         recent = list(self._ratios)[-RECENT:]
         if len(recent) == RECENT and abs(median(recent) / median(self._ratios) - 1) > JUMP:
             self._ratios = deque(recent, self._window)
-            if self._since_switch > RECENT:  # or else it may be the sub-network that differs from the table, not the load
+            if (
+                self._since_switch > RECENT
+            ):  # or else it may be the sub-network that differs from the table, not the load
                 self._wait, self._climbed_from = self._shortest_wait, None
         self.load = median(self._ratios)
 

@@ -15,7 +15,7 @@ from mmmutual.slimming import check_scope, make_slimmable_
 @MODELS.register_module('SlimmableDetector')
 @renamed_argument('slim', 'scope')
 def build_slimmable_detector(
-    detector: str | type[nn.Module], widths: Sequence[float], slim: str = 'backbone', **config: Any
+    detector: str | type[nn.Module], widths: Sequence[float], scope: str = 'backbone', **config: Any
 ) -> nn.Module:
     """Build a stock detector and make it slimmable.
 

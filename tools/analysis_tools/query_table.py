@@ -11,6 +11,7 @@ from mmmutual.config import config_name, load_config
 from mmmutual.engine import clear_errors
 from mmmutual.evaluation import QueryTable, fill_query_table, format_table
 from mmmutual.evaluation.query_report import write_query_report
+from mmmutual.moved_names import RenamedOption
 
 NAMES = {'multiply_adds': 'multiply-adds', 'latency_ms': 'ms'}
 

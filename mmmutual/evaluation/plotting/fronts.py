@@ -31,8 +31,8 @@ def front(subnets: Rows, metric: str, budgets: np.ndarray) -> np.ndarray:
         array([nan, 0.4, 0.4])
     """
     best: np.ndarray = np.full(len(budgets), np.nan)
-    for row in rows:
-        best = np.where(budgets >= row['multiply_adds'], np.fmax(best, row.get(metric, np.nan)), best)
+    for subnet in subnets:
+        best = np.where(budgets >= subnet['multiply_adds'], np.fmax(best, subnet.get(metric, np.nan)), best)
     return best
 
 

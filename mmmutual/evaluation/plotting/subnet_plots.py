@@ -98,7 +98,7 @@ def _unit(subnets: Sequence[Mapping[str, float]], cost: str) -> tuple[float, str
     return (1e9, 'multiply-adds (G)') if max(subnet[cost] for subnet in subnets) >= 1e9 else (1e6, 'multiply-adds (M)')
 
 
-def _draw_scales(axis: Axes, rows: Sequence[Mapping[str, float]], cost: str, metric: str, **style: Any) -> None:
+def _draw_scales(axis: Axes, subnets: Sequence[Mapping[str, float]], cost: str, metric: str, **style: Any) -> None:
     """A line for each scale, through its widths in order of their cost."""
     unit, label = _unit(subnets, cost)
     for scale in sorted({subnet['scale'] for subnet in subnets}, reverse=True):

@@ -198,7 +198,10 @@ class QueryTable:
                 or no latency.
         """
         metric = self._metric(metric)
-        given = {'multiply_adds': ('budget_multiply_adds', budget_multiply_adds), 'latency_ms': ('budget_ms', budget_ms)}
+        given = {
+            'multiply_adds': ('budget_multiply_adds', budget_multiply_adds),
+            'latency_ms': ('budget_ms', budget_ms),
+        }
         budgets = {cost: check_positive(most, name) for cost, (name, most) in given.items() if most is not None}
         for cost in budgets:
             self._check_cost(cost)
