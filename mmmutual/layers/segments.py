@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmmutual.moved_names import renamed_attribute, warn_of_renamed
+from mmmutual.moved_names import warn_of_renamed
 
 from .channels import DIVISOR, active_channels
 
@@ -43,11 +43,15 @@ class Segment(NamedTuple):
         """Whether all channels are active at every width."""
         return self.divisor >= self.channels
 
-    is_complete = renamed_attribute('Segment.is_complete', 'is_full')
+    @property
+    def is_complete(self) -> bool:
+        """Deprecated: ``is_full``."""
+        warn_of_renamed('Segment.is_complete', 'is_full')
+        return self.is_full
 
     @classmethod
     def complete(cls, channels: int) -> Segment:
-        """Deprecated: :meth:`full`."""
+        """Deprecated: ``full``."""
         warn_of_renamed('Segment.complete', 'full')
         return cls.full(channels)
 
