@@ -18,7 +18,7 @@ from .width import check_ratio
 
 @MODELS.register_module('SwitchableBN')
 class SwitchableBatchNorm2d(SlimBatchNorm2d, nn.BatchNorm2d, AnyBatchNorm):
-    """``SlimBatchNorm2d`` whose weight and bias are not shared: each width has some of its own.
+    """``SlimBatchNorm2d`` with separate weight and bias for each width.
 
     Width 1.0 owns the stock keys. Width 0.5 additionally has ``weight_at_0_5`` and ``bias_at_0_5``, (C,) each. If a
     checkpoint lacks those of a width, as one of a stock network does, they become copies of those of width 1.0.

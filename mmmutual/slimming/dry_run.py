@@ -170,7 +170,7 @@ def untouched(model: nn.Module, width: float = 1.0) -> Iterator[None]:
 
 
 def bounded(output: Any) -> Any:
-    """What a layer gives, as numbers that tell channels apart, whatever the weights are.
+    """Bound the output of a layer, so that channels differ whatever the weights are.
 
     With random weights, the values of a deep model grow without bound; with weights of zero, all are zero.
 

@@ -148,7 +148,7 @@ class SlimmingPlan:
 
     @property
     def reasons(self) -> dict[str, float]:
-        """Why layers give all of their channels, with the share of multiply-adds of those that do not slim at all."""
+        """Why layers have full outputs, with the share of multiply-adds of the layers that do not slim at all."""
         shares: dict[str, float] = defaultdict(float)
         for plan in self.layers:
             if plan.reason and not plan.slims_out:
