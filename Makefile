@@ -94,15 +94,15 @@ $(VENV)/mmpretrain: requirements/mmpretrain-$(STACK).txt requirements/mmpretrain
 
 PYTEST := $(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-test test-unit coverage: export OMP_NUM_THREADS = 1
+test test-unit: export OMP_NUM_THREADS = 1
 test: $(READY) $(TOOLS)
-	$(PYTEST)
+	$(PYTEST) $(if $(COVERAGE),--cov --cov-report=term:skip-covered)
 
 test-unit: $(READY) $(TOOLS)
 	$(PYTEST) -m 'not integration'
 
-coverage: $(READY) $(TOOLS)
-	$(PYTEST) --cov --cov-report=term:skip-covered
+coverage:
+	$(MAKE) test COVERAGE=1
 
 lint: $(READY) $(TOOLS)
 	$(RUN) -m ruff check .

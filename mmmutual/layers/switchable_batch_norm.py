@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -39,22 +38,6 @@ class SwitchableBatchNorm2d(SlimBatchNorm2d, nn.BatchNorm2d, AnyBatchNorm):
         >>> [name for name, _ in norm.named_parameters()]
         ['weight', 'bias', 'weight_at_0_5', 'bias_at_0_5']
     """
-
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        bias: bool = True,
-        widths: Sequence[float] = (1.0,),
-    ) -> None:
-        options = (momentum, affine, track_running_stats, device, dtype)
-        super().__init__(num_features, eps, *options, bias=bias, widths=widths)
 
     def add_width(self, width: float) -> None:
         """Raise ``ValueError`` for a new width: calibration finds statistics, but no weight and bias."""

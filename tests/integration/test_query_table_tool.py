@@ -293,8 +293,7 @@ def test_no_checkpoint(setting, tmp_path):
         fill(setting, tmp_path / 'table.json', checkpoint='absent.pth')
 
 
-def test_a_subnet_that_detects_nothing_has_zeros():
-    """MMDetection's COCO metric gives no mAP then."""
+def test_a_subnet_that_detects_nothing_has_zeros():  # MMDetection's COCO metric gives no mAP then
     blind, seeing = MeasuredSubnet(0.5, 0.5, 1, 1, {}), MeasuredSubnet(1.0, 1.0, 2, 2, {'box mAP': 0.3})
     assert query_table._same_metrics([blind, seeing]) == (seeing, replace(blind, metrics={'box mAP': 0.0}))
     with pytest.raises(ValueError, match='no sub-network detected anything'):
