@@ -21,8 +21,8 @@ def test_in_the_list_of_mutants(root):
     assert [name for name in sorted(named) if not (root / name).is_file()] == []
 
 
-def test_no_file_is_longer_than_300_lines():
+def test_no_file_is_longer_than_300_lines(root):
     folders = ('benchmarks', 'configs', 'demo', 'docs', 'examples', 'mmmutual', 'tests', 'tools')
-    files = [path for folder in folders for path in (ROOT / folder).rglob('*') if path.suffix in ('.py', '.md', '.sh')]
-    lengths = {path: len(path.read_text().splitlines()) for path in [*files, *ROOT.glob('*.md')]}
+    files = [path for folder in folders for path in (root / folder).rglob('*') if path.suffix in ('.py', '.md', '.sh')]
+    lengths = {path: len(path.read_text().splitlines()) for path in [*files, *root.glob('*.md')]}
     assert len(lengths) > 300 and not {path: length for path, length in lengths.items() if length > 300}
