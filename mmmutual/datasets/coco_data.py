@@ -1,4 +1,4 @@
-"""A ``CocoDataset`` of a config, checked with its pipeline and its filter."""
+"""Check a ``CocoDataset`` of a config, with its pipeline and its filter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MANY_CROWDS = 0.1  # of the annotations; COCO has 1 %, but a labelling tool may 
 
 
 class CocoFiles:
-    """Reads annotation files; the last one is kept, since loaders and evaluators often share it."""
+    """Reader of annotation files, which keeps the last file: loaders and evaluators often share it."""
 
     def __init__(self) -> None:
         self._last: tuple[str, CocoEntries] | None = None
@@ -28,7 +28,7 @@ class CocoFiles:
         """The checked entries of a file.
 
         Args:
-            path: Where it is.
+            path: Its path.
 
         Returns:
             The entries.
@@ -37,7 +37,7 @@ class CocoFiles:
             ValueError: If it is not JSON, or not in COCO format, or has a fault.
         """
         if self._last is None or self._last[0] != os.path.realpath(path):
-            self._last = None  # two large files do not have to fit
+            self._last = None  # free its memory before the next file is read
             self._last = os.path.realpath(path), _read(path)
         return self._last[1]
 
@@ -46,16 +46,16 @@ def check_coco_data(use: DatasetUse, files: CocoFiles) -> Iterator[str]:
     """Check a data set.
 
     Args:
-        use: A ``CocoDataset``, or a subclass whose file has the same entries. The order of its classes is
-            compared with the file if it reads that as ``CocoDataset`` does.
-        files: What reads the file.
+        use: A ``CocoDataset``, or a subclass whose file has the same entries. If it reads the file as ``CocoDataset``
+            does, the order of its classes is compared with the file.
+        files: Reader of annotation files.
 
     Yields:
-        A sentence for each thing that a user should know.
+        A note for the user, one sentence each.
 
     Raises:
         FileNotFoundError: If an image is missing.
-        ValueError: If the annotation file has a fault, if nothing is left to train on, or if images do not fit it.
+        ValueError: If the annotation file has a fault, if nothing is left to train on, or if images do not match it.
     """
     path = use.annotations
     entries = files.read(path)
@@ -67,7 +67,7 @@ def check_coco_data(use: DatasetUse, files: CocoFiles) -> Iterator[str]:
         raise ValueError(f'the annotation file {path} has a fault: {error}') from error
     if use.is_stock(CocoDataset, 'filter_data'):
         yield from _check_filter(use, entries)
-    if use.is_stock(CocoDataset, 'load_data_list', 'parse_data_info'):  # others may look elsewhere
+    if use.is_stock(CocoDataset, 'load_data_list', 'parse_data_info'):  # other classes may read other folders
         if not isinstance((use.node.get('data_prefix') or {}).get('img'), str):
             raise ValueError(
                 f'data_prefix is {use.node.get("data_prefix")}, but has to be dict(img=FOLDER), where FOLDER holds the '
@@ -145,7 +145,7 @@ def left_by_filter(filter_cfg: Mapping, entries: CocoEntries, classes: tuple[str
         classes: Names of the classes.
 
     Returns:
-        The ids of the images that it keeps, and the number of the others by reason.
+        The ids of the images that it keeps, and the number of the other images by reason.
     """
     wanted = {identity for identity, category in entries.categories.items() if category['name'] in classes}
     owners = {one['image_id'] for one in entries.annotations or () if one['category_id'] in wanted}

@@ -1,4 +1,4 @@
-"""The entries of a COCO annotation file, each field checked: at some faults mmdet stops without a name."""
+"""Check each field of the entries of a COCO annotation file: mmdet's own errors do not always name the entry."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Check = tuple[Callable[[object], bool], str]
 
 @dataclass
 class CocoEntries:
-    """The entries of a file, complete.
+    """The completed entries of a file.
 
     Args:
         images: By id.
         categories: By id, in the order of the file.
-        annotations: In the order of the file, None if it has no such list; their images are all there.
-        completed: How many entries were completed, by what was done.
+        annotations: In the order of the file, None if it has no such list; ``images`` has the image of each.
+        completed: Number of completed entries, by kind of completion.
     """
 
     images: dict
@@ -68,8 +68,8 @@ def check_classes(names: Sequence[str], classes: Sequence[str], ordered: bool = 
         ordered: Whether the data set keeps the order of the file.
 
     Raises:
-        ValueError: If a class is not among the categories, so that mmdet would number those after it otherwise, if the
-            order differs, or if several have one name.
+        ValueError: If a class is not among the categories (mmdet would then number the classes after it differently),
+            if the order differs, or if several categories have the same name.
     """
     twice = [name for name, count in Counter(classes).items() if count > 1]
     if twice:
@@ -80,7 +80,7 @@ def check_classes(names: Sequence[str], classes: Sequence[str], ordered: bool = 
     absent = [name for name in classes if name not in names]
     if absent:
         raise ValueError(
-            f'its categories are {short(list(names))}, but the data set is to have {short(absent)} too. Set '
+            f'its categories are {short(list(names))}, but metainfo.classes also has {short(absent)}. Set '
             'metainfo=dict(classes=...) to the names in the file, or add a category that has no objects to the file'
         )
     used = [name for name in names if name in classes]
@@ -144,7 +144,7 @@ OPTIONAL = {'annotations': {'id', 'area', 'iscrowd'}}  # absent or null
 
 
 def _checked(content: Mapping, name: str, checks: Mapping[str, Check]) -> dict:
-    """The entries of a list by id, each checked."""
+    """Check the entries of a list; return them by id."""
     entries = content.get(name)
     if not isinstance(entries, list):
         raise ValueError(f'it has no list {name!r}')

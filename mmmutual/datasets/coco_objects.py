@@ -1,4 +1,4 @@
-"""The objects of a COCO file: which of them MMDetection trains on or evaluates, and whether their boxes make sense."""
+"""Check the objects of a COCO file: which of them MMDetection keeps, and whether their boxes are valid."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ OTHER_CLASS = 'of categories that are not among the classes'
 NO_OUTLINES = 'without an outline, that is, a mask or a polygon of three or more corners'
 NO_POLYGON = 'with a mask instead of polygons, which poly2mask=False needs'
 MAX_COMPARED = 200  # outlines that are compared with their boxes
-PIXELS = 2.0  # by which a box may differ from what it should be; a hundredth of the image is allowed too
-SHARE_BEYOND = 0.25  # of the boxes; if so many reach beyond their image, they may be corners
+PIXELS = 2.0  # allowed error of a box; a hundredth of the image is allowed too
+SHARE_BEYOND = 0.25  # of the boxes; if this many reach beyond their image, they may be corners
 
 
 def left_out(entries: CocoEntries, classes: Sequence[str]) -> tuple[list[dict], Counter[str]]:
@@ -32,14 +32,14 @@ def left_out(entries: CocoEntries, classes: Sequence[str]) -> tuple[list[dict], 
         classes: Names of the classes.
 
     Returns:
-        The annotations that it keeps, crowd regions among them, and the number of the others by reason.
+        The annotations that it keeps, including crowd regions, and the number of the other annotations by reason.
     """
     kept: list[dict] = []
     reasons: Counter[str] = Counter()
     for annotation in entries.annotations or ():
         category = entries.categories.get(annotation['category_id'])
         if category is None:
-            reasons[f'of unknown categories, as category_id {annotation["category_id"]!r}'] += 1
+            reasons[f'of unknown categories, for example category_id {annotation["category_id"]!r}'] += 1
         elif category['name'] not in classes:
             reasons[OTHER_CLASS] += 1
         elif reason := _reason(annotation, entries.images[annotation['image_id']]):
@@ -56,10 +56,10 @@ def check_boxes(entries: CocoEntries) -> int:
         entries: A checked file.
 
     Returns:
-        How many boxes reach beyond their image.
+        Number of boxes that reach beyond their image.
 
     Raises:
-        ValueError: If they are fractions of the image, corners x1, y1, x2, y2 or centres instead.
+        ValueError: If they are instead fractions of the image, corners x1, y1, x2, y2 or centres.
     """
     if not entries.annotations:
         return 0
@@ -77,7 +77,7 @@ def check_boxes(entries: CocoEntries) -> int:
     corners = (boxes[:, 2:] > boxes[:, :2]).all() and (boxes[:, 2:] <= sizes + allowed).all()
     if corners and len(boxes) > 2 and beyond.mean() >= SHARE_BEYOND:
         raise ValueError(
-            f"{beyond.sum()} of {len(boxes)} boxes reach beyond their image, and each 'bbox' reads well as corners "
+            f"{beyond.sum()} of {len(boxes)} boxes reach beyond their image, and each 'bbox' is valid as corners "
             f'x1, y1, x2, y2, {example}, but COCO format has x, y, width and height: write x2 - x1 and y2 - y1 instead'
         )
     _compare_with_outlines(entries.annotations)
@@ -93,7 +93,7 @@ def check_outlines(entries: CocoEntries, kept: Sequence[Mapping], polygons_only:
         polygons_only: Whether masks are ignored, as by ``LoadAnnotations(poly2mask=False)``.
 
     Returns:
-        How many objects are ignored in training for their outline, by reason. Crowd regions are ignored anyway.
+        Number of objects that training ignores because of their outline, by reason. Crowd regions are always ignored.
 
     Raises:
         ValueError: If an outline is damaged, or if no object has one.
@@ -116,19 +116,19 @@ def check_outlines(entries: CocoEntries, kept: Sequence[Mapping], polygons_only:
             ignored[NO_POLYGON] += 1
     if objects and objects == sum(ignored.values()):
         raise ValueError(
-            f'all {objects} objects are {" or ".join(ignored)}, but masks are loaded. Take a config for boxes '
+            f'all {objects} objects are {" or ".join(ignored)}, but masks are loaded. Use a config for boxes '
             '(LoadAnnotations without with_mask, a model without a mask head), or add the outlines'
         )
     return ignored
 
 
 def without_outline(kept: Sequence[Mapping]) -> list[Mapping]:
-    """The annotations that are no crowd regions and have no outline."""
+    """The annotations without an outline, except for crowd regions."""
     return [one for one in kept if not one['iscrowd'] and not has_outline(one)]
 
 
 def _reason(annotation: Mapping, image: Mapping) -> str | None:
-    """Why mmdet's ``CocoDataset`` leaves an annotation out, if it does."""
+    """The reason why mmdet's ``CocoDataset`` leaves an annotation out, None if it keeps it."""
     if annotation.get('ignore'):
         return IGNORED
     x, y, box_width, box_height = annotation['bbox']
@@ -141,7 +141,7 @@ def _reason(annotation: Mapping, image: Mapping) -> str | None:
 
 
 def _compare_with_outlines(annotations: Sequence[Mapping]) -> None:
-    """Raise if the boxes do not enclose the outlines, but would do so as corners or around their centre."""
+    """Raise if the boxes do not enclose the outlines, but would enclose them as corners or around their centre."""
     step = -(-len(annotations) // MAX_COMPARED)
     pairs = []
     for annotation in annotations[::step]:

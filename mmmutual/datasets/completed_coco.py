@@ -1,4 +1,4 @@
-"""COCO annotations that are completed as they are read, where only one reading is possible."""
+"""Complete COCO annotations while reading them, if only one interpretation is possible."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .outlines import area_of, check_outline, has_outline, is_polygon
 WHOLE_NUMBERS = dict(
     images=('id', 'width', 'height'), categories=('id',), annotations=('id', 'image_id', 'category_id')
 )
-NO_OUTLINE = [[0.0, 0.0]]  # too few corners for a polygon: LoadAnnotations ignores the object, whose mask it would miss
+NO_OUTLINE = [[0.0, 0.0]]  # too few corners for a polygon: LoadAnnotations ignores the object instead of failing
 NUMBERED = "annotations were numbered from 1, since evaluation needs whole numbers above 0 as their 'id'"
-NOT_CROWD = "annotations have no 'iscrowd', which is taken as 0"
-MEASURED = "annotations have no 'area', which is that of the mask or the box"
+NOT_CROWD = "annotations have no 'iscrowd', which is set to 0"
+MEASURED = "annotations have no 'area', which is computed from the mask or the box"
 NAMESAKE = 'categories without objects share their name with another category and are left out'
 
 
 class CompletedCOCO(COCO):
-    """mmdet's reader of COCO files, which also reads files with a byte-order mark, and completes their annotations.
+    """A reader of COCO files that completes annotations, and that also reads files with a byte-order mark.
 
     Args:
         annotation_file: Path of the JSON file.
@@ -43,11 +43,12 @@ class CompletedCOCO(COCO):
 
 
 def read_completed() -> None:
-    """Let mmdet's data sets and metrics of COCO files, and their subclasses, read with ``CompletedCOCO``.
+    """Let mmdet's data sets and metrics for COCO files, and their subclasses, read with ``CompletedCOCO``.
 
-    Evaluation needs fields that training takes as optional, so that such a file would end a run after its first epoch.
-    A file without gaps is read as before. It holds for the process; worker processes of data loaders receive what this
-    one has read. Importing mmmutual does not call it: the tools do, before a run.
+    Evaluation needs fields that are optional in training: a file without them would end a run after its first epoch.
+    A file that has all fields is read as before. The setting applies to the process; the worker processes of data
+    loaders receive the annotations from it. Importing mmmutual does not call this function: the tools call it before a
+    run.
     """
     set_coco_reader(CompletedCOCO)
 
@@ -55,7 +56,7 @@ def read_completed() -> None:
 def load_json(path: str | Path) -> Any:
     """Content of a JSON file in UTF-8, with or without a byte-order mark, whatever the locale."""
     collects = gc.isenabled()
-    gc.disable()  # it would look through the millions of objects of a large file again and again
+    gc.disable()  # it would repeatedly visit the millions of objects of a large file
     try:
         with open(path, 'rb') as file:
             return json.load(file)
@@ -67,17 +68,17 @@ def load_json(path: str | Path) -> Any:
 def complete(content: MutableMapping) -> Counter[str]:
     """Complete the entries of a COCO file, in place.
 
-    Whole numbers that were written as floats become whole. An absent ``iscrowd`` is 0, and an absent ``area`` that of
-    the mask, or of the box. If pycocotools cannot use an annotation id (an object of id 0 counts as not matched, and
-    texts do not fit into its arrays), all annotations are numbered from 1. Of categories of one name, those without
-    objects are dropped if one has objects. Polygons of fewer than three corners are dropped, as in training; where only
-    some objects have an outline, the others get one that training ignores.
+    Whole numbers that are stored as floats become integers. An absent ``iscrowd`` becomes 0. An absent ``area`` becomes
+    the area of the mask, or else of the box. If pycocotools cannot use an annotation id (it counts an object of id 0 as
+    not matched, and cannot store texts in its arrays), all annotations are numbered from 1. If several categories have
+    the same name and one has objects, those without objects are dropped. Polygons of fewer than three corners are
+    dropped, as in training. If only some objects have an outline, the others receive one that training ignores.
 
     Args:
-        content: ``images``, ``annotations`` and ``categories``, as far as they are there.
+        content: May have ``images``, ``annotations`` and ``categories``.
 
     Returns:
-        How many entries were completed, by what was done. Polygons and floats are not counted.
+        Number of completed entries, by kind of completion. Polygons and floats are not counted.
     """
     done: Counter[str] = Counter()
     for name, fields in WHOLE_NUMBERS.items():
@@ -124,7 +125,7 @@ def _drop_namesakes(content: MutableMapping, annotations: Sequence[Mapping], don
     kept, seen = [], set()
     for category in categories:
         name = category.get('name')
-        # without objects of that name the first category stands for all
+        # if no category of the name has objects, the first one is kept
         if names[name] == 1 or (category.get('id') in used if name in named else name not in seen):
             kept.append(category)
         seen.add(name)
@@ -133,18 +134,18 @@ def _drop_namesakes(content: MutableMapping, annotations: Sequence[Mapping], don
 
 
 def _drop_bad_polygons(annotation: dict) -> None:
-    """Keep what mmdet trains on; pycocotools would read a polygon of two corners as a box, and fail at one."""
+    """Keep the polygons that mmdet trains on: pycocotools reads two corners as a box, and fails at one corner."""
     outline = annotation.get('segmentation')
     if outline.__class__ is not list or not outline or all(map(is_polygon, outline)):
         return
     if outline[0].__class__ in (int, float) and is_polygon(outline):
-        annotation['segmentation'] = [outline]  # one polygon that is not in a list of its own
+        annotation['segmentation'] = [outline]  # one polygon that lacks the list around it
     elif all(polygon.__class__ is list for polygon in outline):
         annotation['segmentation'] = list(filter(is_polygon, outline)) or NO_OUTLINE
 
 
 def _area(annotation: Mapping, size: tuple[int, int] | None) -> float:
-    """Area in pixels of the mask if there is a good one, of the box otherwise."""
+    """Area in pixels: of the mask if there is a valid one, else of the box."""
     if size is not None and has_outline(annotation):
         with suppress(ValueError):
             check_outline(annotation['segmentation'], list(size))

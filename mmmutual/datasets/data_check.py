@@ -14,12 +14,13 @@ from .voc_data import check_voc_data, reads_voc
 
 
 def check_data(config: Mapping, splits: tuple[str, ...] = ('train', 'val', 'test')) -> None:
-    """Check the data that a config's loaders and evaluators read, with what its pipelines load in mind.
+    """Check the data that the loaders and evaluators of a config read, as far as its pipelines load it.
 
-    The annotation files have to be there. Of a ``CocoDataset`` or an ``XMLDataset``, also of subclasses that read
-    their files in the same way, the entries, the images and the filter are checked, and the files of COCO metrics.
-    What is left out or ignored is counted on the standard error output. Of an ``ImageNet`` without annotation file,
-    the folder has to be there. Data sets that are not on the local disk are left out.
+    The annotation files have to exist. For a ``CocoDataset`` or an ``XMLDataset``, and for subclasses that read their
+    files in the same way, the entries, the images and the filter are checked. For COCO metrics, the annotation files
+    are checked. The numbers of ignored or dropped annotations are written to the standard error output. For an
+    ``ImageNet`` without an annotation file, the folder has to exist. Data sets that are not on the local disk are not
+    checked.
 
     Args:
         config: An MMDetection config with ``train_dataloader`` and so on. Its ``data_help``, a text, is added to the
@@ -29,7 +30,7 @@ def check_data(config: Mapping, splits: tuple[str, ...] = ('train', 'val', 'test
     Raises:
         FileNotFoundError: If an annotation file, an image or a folder is missing.
         ValueError: If an annotation file is damaged, has a wrong entry, lacks a class, or has nothing to train on or to
-            evaluate; if images do not fit it; or if an evaluator reads another set than its loader.
+            evaluate; if images do not match it; or if an evaluator reads another set than its loader.
     """
     help_text = f'\n{config.get("data_help", "").strip()}'.rstrip()
     said: set[str] = set()
@@ -44,7 +45,7 @@ def check_data(config: Mapping, splits: tuple[str, ...] = ('train', 'val', 'test
 
 
 def annotation_files(config: Mapping, split: str) -> list[str]:
-    """Paths of the annotation files that a data loader reads, as far as they should be on the local disk.
+    """Paths of the annotation files that a data loader reads from the local disk.
 
     Args:
         config: An MMDetection config.
@@ -103,7 +104,7 @@ def _check_use(use: DatasetUse, files: CocoFiles) -> Iterator[str]:
 
 
 def _folder(dataset: Mapping) -> str | None:
-    """Image folder of an ``ImageNet`` of a split; None for anything else, or if it is not on the local disk."""
+    """Image folder of an ``ImageNet`` with a split; None for other data sets, and for one not on the local disk."""
     is_imagenet = re.search(r'\bImageNet\b', str(dataset.get('type')))
     if not is_imagenet or not dataset.get('split') or dataset.get('ann_file') or dataset.get('data_prefix'):
         return None

@@ -1,4 +1,4 @@
-"""The data sets in a config: their files, their classes, and what their pipelines load."""
+"""The data sets in a config: their files, their classes, and the data that their pipelines load."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class DatasetUse:
     """A data set in a data loader.
 
     Args:
-        loader: Name of the loader, as ``'train_dataloader'``.
+        loader: Name of the loader, for example ``'train_dataloader'``.
         node: Config of the data set.
-        transforms: Its transforms and those of the wrappers around it, nested ones too.
-        channels: The channels that the model takes, if the config says so.
+        transforms: Its transforms and those of the wrappers around it, including nested transforms.
+        channels: Number of channels that the model expects, if the config states it.
     """
 
     loader: str
@@ -40,7 +40,7 @@ class DatasetUse:
 
     @property
     def trains(self) -> bool:
-        """Whether it is trained on."""
+        """Whether it is in the training loader."""
         return self.loader.startswith('train')
 
     @property
@@ -62,7 +62,7 @@ class DatasetUse:
         return self.path((self.node.get('data_prefix') or {}).get('img', ''))
 
     def path(self, name: str) -> str:
-        """A path below the root of the data, unless it is absolute."""
+        """Join a path to the root of the data, unless it is absolute."""
         return os.path.join(self.node.get('data_root') or '', name)
 
     @property
@@ -72,7 +72,7 @@ class DatasetUse:
 
     @property
     def loads_objects(self) -> bool:
-        """Whether objects are loaded, as far as it is known: also if there is no pipeline in the config."""
+        """Whether objects are loaded; True if the config has no pipeline."""
         return not self.transforms or any('LoadAnnotations' in type_name(node) for node in self.transforms)
 
     @property
@@ -87,7 +87,7 @@ class DatasetUse:
 
     @property
     def loading(self) -> ImageLoading:
-        """How images are loaded."""
+        """The way the pipeline loads images."""
         for node in self.transforms:
             if type_name(node) == 'LoadImageFromFile':
                 backend = node.get('imdecode_backend', 'cv2')
@@ -101,11 +101,11 @@ class DatasetUse:
         return {} if self.node.get('test_mode') else self.node.get('filter_cfg') or {}
 
     def is_stock(self, base: type, *methods: str) -> bool:
-        """Whether the class has methods as its base class has them."""
+        """Whether the class inherits the methods of its base class unchanged."""
         return all(getattr(self.kind, method) is getattr(base, method) for method in methods)
 
     def extends(self, base: type, *methods: str) -> bool:
-        """Whether the class has methods as its base class has them, or overrides that call them."""
+        """Whether the class inherits the methods of its base class, or overrides them and calls them."""
         return all(_calls_super(self.kind, base, method) for method in methods)
 
     @property
@@ -119,16 +119,16 @@ class DatasetUse:
 
     @property
     def has_coco_entries(self) -> bool:
-        """Whether it is a data set of mmdet that overrides the loading, but whose file has the entries of COCO."""
+        """Whether it is a data set of mmdet that overrides the loading, but reads a file with the entries of COCO."""
         kind = self.kind
         if kind is None or not issubclass(kind, CocoDataset) or not kind.__module__.startswith('mmdet.'):
             return False
-        names = kind.load_data_list.__code__.co_names  # that of LVIS has another reader
+        names = kind.load_data_list.__code__.co_names  # the LVIS data set uses another reader
         return 'COCOAPI' in names and kind.COCOAPI is CocoDataset.COCOAPI
 
 
 def dataset_uses(config: Mapping, split: str) -> Iterator[DatasetUse]:
-    """All data sets with an annotation file in the data loader of a split, also those inside wrappers."""
+    """All data sets with an annotation file in the data loader of a split, including those inside wrappers."""
     loader = f'{split}_dataloader'
     for node, transforms in _nodes(config.get(loader), ()):
         if isinstance(node.get('ann_file'), str) and node['ann_file']:
@@ -141,24 +141,24 @@ def dataset_nodes(config: Mapping, split: str) -> Iterator[Mapping]:
 
 
 def dataset_class(node: Mapping) -> type | None:
-    """The class of a data set if it is one of mmdet's or derived from them."""
+    """The class of a data set if it is a class of mmdet or derived from one."""
     kind = node.get('type')
     if isinstance(kind, str):
         try:
             kind = DATASETS.get(kind)
-        except (KeyError, ImportError):  # of a package that is not there
+        except (KeyError, ImportError):  # its package is not installed
             return None
     return kind if isinstance(kind, type) and issubclass(kind, BaseDetDataset) else None
 
 
 def classes_of(node: Mapping) -> tuple[str, ...] | None:
-    """The classes of a data set's config.
+    """The class names of a data set.
 
     Args:
-        node: The config.
+        node: Its config.
 
     Returns:
-        Those of its ``metainfo``, which may name a file with one class a line, or those of its type.
+        The classes of its ``metainfo``, which may name a file with one class a line, or else those of its type.
 
     Raises:
         ValueError: If ``metainfo`` has a single text that is not a file, or has the key ``CLASSES`` of MMDetection 2.
@@ -186,7 +186,7 @@ def classes_of(node: Mapping) -> tuple[str, ...] | None:
 
 
 def _nodes(node: object, transforms: tuple[Mapping, ...]) -> Iterator[tuple[Mapping, tuple[Mapping, ...]]]:
-    """All configs in a nested one except for pipelines, each with the transforms of its own and the outer pipelines."""
+    """All configs in a nested one except for pipelines, each with the transforms of its pipeline and the outer ones."""
     if isinstance(node, Mapping):
         transforms = (*nested_dicts(node.get('pipeline')), *transforms)
         yield node, transforms
@@ -208,7 +208,7 @@ def _calls_super(kind: type, base: type, method: str) -> bool:
 
 
 def _channels(config: Mapping) -> int | None:
-    """The channels that the model takes, if the config says so."""
+    """Number of channels that the model expects, if the config states it."""
     model = config.get('model') or {}
     backbone = model.get('backbone')
     if isinstance(backbone, Mapping) and isinstance(backbone.get('in_channels'), int):

@@ -26,7 +26,7 @@ from .dataset_config import DatasetUse
 from .outlines import short
 
 SEVERAL = 'Give each data set its evaluator with MultiDatasetsEvaluator, or the evaluator one file of all images'
-SAME = 0.5  # intersection over union of boxes that are taken for the same object, and the share of such objects
+SAME = 0.5  # intersection over union from which boxes count as the same object, and the required share of such objects
 
 
 def check_evaluators(config: Mapping, split: str, uses: Sequence[DatasetUse], files: CocoFiles) -> Iterator[str]:
@@ -36,14 +36,14 @@ def check_evaluators(config: Mapping, split: str, uses: Sequence[DatasetUse], fi
         config: An MMDetection config.
         split: ``'val'`` or ``'test'``.
         uses: The data sets in the loader of the split.
-        files: What reads annotation files.
+        files: Reader of annotation files.
 
     Yields:
-        A sentence for each thing that a user should know.
+        A note for the user, one sentence each.
 
     Raises:
         FileNotFoundError: If the annotation file of an evaluator is missing.
-        ValueError: If it has a fault, or holds other images or objects than the loader loads, or nothing to evaluate.
+        ValueError: If it has a fault, or has other images or objects than the loader, or nothing to evaluate.
     """
     for name, metric, theirs in coco_metrics(config, split, uses):
         try:
@@ -64,8 +64,8 @@ def coco_metrics(
         uses: The data sets in the loader of the split.
 
     Yields:
-        Name of the evaluator, config of the metric, and the data sets that it evaluates: one each in a
-        ``MultiDatasetsEvaluator``.
+        Name of the evaluator, config of the metric, and the data sets that it evaluates. In a
+        ``MultiDatasetsEvaluator`` each metric evaluates one data set.
     """
     name = f'{split}_evaluator'
     evaluator = config.get(name)
@@ -114,12 +114,12 @@ def _check_metric(metric: Mapping, uses: Sequence[DatasetUse], files: CocoFiles)
     if unseen:
         yield (
             f'it loads a part of its images (indices), but the evaluator reads all of {path}: objects '
-            'in the others count as missed'
+            'in the other images count as missed'
         )
 
 
 def _check_ground_truth(uses: Sequence[DatasetUse]) -> None:
-    """Without a file, a COCO metric evaluates the ``instances`` among the meta data of each image."""
+    """Check the ground truth of a COCO metric without a file: the ``instances`` among the meta data of each image."""
     for use in uses:
         packing = [node for node in use.transforms if str(node.get('type')).endswith('PackDetInputs')]
         if packing and not any('instances' in node.get('meta_keys', ()) for node in packing):
@@ -130,7 +130,7 @@ def _check_ground_truth(uses: Sequence[DatasetUse]) -> None:
 
 
 def _loaded(uses: Sequence[DatasetUse], path: str, files: CocoFiles) -> dict | None:
-    """Image and annotations by image id of what the loader loads; None if that is all of the evaluator's own file."""
+    """The loaded images with their annotations, by image id; None if the loader loads all of the evaluator's file."""
     if len(uses) == 1 and os.path.realpath(uses[0].annotations) == os.path.realpath(path) and not uses[0].filter_cfg:
         return None
     loaded: dict = {}
@@ -180,7 +180,7 @@ def _compare_images(path: str, entries: CocoEntries, loaded: Mapping, uses: Sequ
 
 
 def _compare_objects(path: str, entries: CocoEntries, loaded: Mapping, uses: Sequence[DatasetUse]) -> Iterator[str]:
-    """Images of two sets may have the same ids, names and sizes: most objects have to be the same."""
+    """Check that most objects are the same: images of two sets may have the same ids, names and sizes."""
     total = overlapping = known = 0
     for identity, theirs in _by_image(entries).items():
         ours = loaded[identity][1]
@@ -215,7 +215,7 @@ def _check_objects(metric: Mapping, path: str, entries: CocoEntries, classes: Se
     metrics = metric.get('metric', 'bbox')
     if 'segm' not in ([metrics] if isinstance(metrics, str) else metrics):
         return
-    # other reasons to leave an object out hold for loading alone
+    # the other reasons to leave an object out apply to loading only
     objects = [
         one
         for one in entries.annotations or ()
@@ -225,6 +225,6 @@ def _check_objects(metric: Mapping, path: str, entries: CocoEntries, classes: Se
     if bare := without_outline(objects):
         raise ValueError(
             f'{len(bare)} of the {len(objects)} objects in {path} have no outline, for example that with id '
-            f"{bare[0]['id']!r}, so that metric 'segm' cannot count them. Add a mask or a polygon, remove them, or set "
+            f"{bare[0]['id']!r}, so that metric 'segm' cannot count them. Add outlines, remove these objects, or set "
             "metric='bbox'"
         )

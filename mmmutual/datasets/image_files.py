@@ -1,4 +1,4 @@
-"""Image files: whether they are there, and whether they are loaded with the size and the channels that are expected."""
+"""Check that image files exist, and that they are loaded with the expected size and channels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 MAX_NAMED = 3
-MAX_OPENED = 1000  # images whose header is read, evenly spread: a folder that was resized is found, and soon
+MAX_OPENED = 1000  # images whose header is read, evenly spread: enough to find a resized folder quickly
 ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap width and height
 BITS_PER_SAMPLE = 258  # a TIFF tag
 
@@ -23,7 +23,7 @@ class ImageLoading:
     Args:
         color_type: Of ``LoadImageFromFile``, or None if the pipeline has none.
         backend: Its ``imdecode_backend``.
-        channels: What the model takes, if the config says so.
+        channels: Number of channels that the model expects, if the config states it.
         skips_unreadable: Its ``ignore_empty``.
     """
 
@@ -33,7 +33,7 @@ class ImageLoading:
     skips_unreadable: bool = False
 
     def loaded_channels(self, image: Image.Image) -> int | None:
-        """The channels of an image once it is loaded; None if it is not known."""
+        """Number of channels of an image after loading; None if it is unknown."""
         if self.color_type is None:
             return None
         if self.backend != 'tifffile' and self.color_type != 'unchanged':
@@ -42,12 +42,12 @@ class ImageLoading:
 
 
 def check_files(paths: Mapping[str, str], owner: str, remedy: str) -> None:
-    """Check that files are there and not empty.
+    """Check that files exist and are not empty.
 
     Args:
-        paths: The files, by the names that a message gives them.
-        owner: What names them, as the subject of a message.
-        remedy: Ending of the sentence about missing ones: where they should be.
+        paths: The files, by their names in messages.
+        owner: The files and the list that names them, as the subject of a message.
+        remedy: Ending of the message about missing files: their expected place and the way out.
 
     Raises:
         FileNotFoundError: If one is missing.
@@ -73,15 +73,15 @@ def check_headers(
 
     Args:
         images: Name, path, and width and height in the annotations (None if they have no size).
-        path: What holds the annotations, for messages.
-        loading: How they are loaded.
+        path: File or folder of the annotations, for messages.
+        loading: The way the pipeline loads images.
 
     Yields:
-        A sentence for each thing that a user should know.
+        A note for the user, one sentence each.
 
     Raises:
-        ValueError: If files are not images, if images are loaded with another size than the annotations say, or with
-            other channels than the model takes.
+        ValueError: If files are not images, if the size of loaded images differs from the annotations, or if their
+            channels differ from those that the model expects.
     """
     resized, turned, other_channels, deep, unreadable = [], [], [], [], []
     turning: dict[str, bool] = {}
@@ -94,7 +94,7 @@ def check_headers(
             continue
         if expected is not None and expected != header.loaded:
             if loading.color_type is None and sorted(expected) == sorted(header.loaded):
-                pass  # unknown loaders may turn
+                pass  # an unknown loader may rotate images
             elif header.tagged and expected == header.loaded[::-1]:
                 turned.append((name, header.turned))
             else:
@@ -103,7 +103,7 @@ def check_headers(
             other_channels.append(f'{name} ({header.channels})')
         if header.bits == 16:
             deep.append(name)
-    some = f'of {len(looked_at)} images looked at'
+    some = f'of {len(looked_at)} inspected images'
     if unreadable:
         raise ValueError(
             f'{len(unreadable)} {some} cannot be read, for example {_some(unreadable)}. They are damaged, or not '
@@ -111,21 +111,21 @@ def check_headers(
         )
     if resized:
         raise ValueError(
-            f'{len(resized)} {some} have another size than {path} says, so its boxes would be in wrong places, for '
-            f'example {_some(resized)}. Take the images that belong to the file, or scale its annotations'
+            f'{len(resized)} {some} have another size than {path} states, so its boxes would be in wrong places, for '
+            f'example {_some(resized)}. Use the images that belong to the file, or scale its annotations'
         )
     if turned:
         raise ValueError(_about_turned(turned, some, path))
     if other_channels:
         raise ValueError(
             f'{len(other_channels)} {some} are loaded with other channels than the {loading.channels} that the model '
-            f'takes (data_preprocessor.mean, backbone.in_channels), for example {_some(other_channels)}. Set '
+            f'expects (data_preprocessor.mean, backbone.in_channels), for example {_some(other_channels)}. Set '
             "LoadImageFromFile(color_type='color') for 3 channels or 'grayscale' for 1"
         )
     if deep:
-        kept = 'keeps 8 of them: where a part of the range is used, images become dark (cv2) or saturated (pillow)'
+        kept = 'keeps 8 of them: images that use a part of the range become dark (cv2) or saturated (pillow)'
         if loading.color_type == 'unchanged':
-            kept = 'keeps the full range, which data_preprocessor.mean and std have to fit'
+            kept = 'keeps the full range, which data_preprocessor.mean and std have to match'
         yield f'{len(deep)} {some} have 16 bits a channel, for example {_some(deep)}; {loading.color_type!r} {kept}'
 
 
@@ -156,11 +156,11 @@ def _read_header(path: str, loading: ImageLoading, turning: dict[str, bool]) -> 
     try:
         with Image.open(path) as image:
             size, kind = image.size, str(image.format)
-            # of a PNG file, reading a tag that may stand at its end would decode all pixels
+            # in a PNG file the tag may be at the end, and reading it would decode all pixels
             has_tags = kind != 'PNG' or 'exif' in image.info
             tagged = has_tags and image.getexif().get(ORIENTATION) in QUARTER_TURNS
             if tagged and loading.color_type is not None and kind not in turning and size[0] != size[1]:
-                # which backend turns which format at which flag depends on versions
+                # whether an image is rotated depends on backend, format, flag and their versions
                 pixels = mmcv.imread(path, flag=loading.color_type, backend=loading.backend)
                 turning[kind] = pixels is not None and pixels.shape[:2] == size
             turned = tagged and turning.get(kind, False)
@@ -170,7 +170,7 @@ def _read_header(path: str, loading: ImageLoading, turning: dict[str, bool]) -> 
 
 
 def _is_loaded(path: str, loading: ImageLoading) -> bool:
-    """Whether an image that Pillow does not know is loaded, as far as it is known."""
+    """Whether an image that Pillow cannot read can be loaded; True if that is unknown."""
     if loading.color_type is None or loading.skips_unreadable:
         return True
     try:
@@ -182,7 +182,7 @@ def _is_loaded(path: str, loading: ImageLoading) -> bool:
 
 
 def _bits(image: Image.Image) -> int:
-    """Bits a channel, 8 where nothing says otherwise."""
+    """Bits per channel; 8 if the file does not state it."""
     if image.mode.startswith('I'):
         return 16
     if isinstance(image, TiffImageFile):
@@ -192,7 +192,7 @@ def _bits(image: Image.Image) -> int:
 
 
 def _sizes(paths: Mapping[str, str]) -> dict[str, int | None]:
-    """Bytes of each file, None if it is not there; each folder is listed once, which is faster."""
+    """Size of each file in bytes, None if it is missing; each folder is listed once, which is faster."""
     listings: dict[str, dict[str, os.DirEntry]] = {}
     sizes: dict[str, int | None] = {}
     for name, path in paths.items():

@@ -26,11 +26,11 @@ def check_outline(outline: object, size: list[int]) -> None:
     """Check the ``segmentation`` of an annotation.
 
     Args:
-        outline: The field; None or an empty list or object is no outline, which is right.
+        outline: The field. None, an empty list and an empty object mean that there is no outline, and are allowed.
         size: Height and width of the image in pixels.
 
     Raises:
-        ValueError: If it is neither a list of polygons nor a mask of that size.
+        ValueError: If it is neither a list of polygons nor a mask of the image's size.
     """
     if not outline and (outline is None or isinstance(outline, (list, dict))):
         return
@@ -52,13 +52,13 @@ def check_outline(outline: object, size: list[int]) -> None:
 
 
 def count_pixels(counts: object) -> int | str:
-    """Number of pixels in the runs of a mask; ``pycocotools`` writes beyond its memory if they are too many.
+    """Count the pixels in the runs of a mask: with too many of them, ``pycocotools`` writes beyond its memory.
 
     Args:
         counts: Run lengths, or a text of ``pycocotools``.
 
     Returns:
-        The number, or a text that says that there is none.
+        The number, or the text ``'no whole number of'`` for a message, if the runs are damaged.
     """
     if isinstance(counts, list):
         good = all(is_whole(run, 0) for run in counts)
@@ -67,7 +67,7 @@ def count_pixels(counts: object) -> int | str:
         return 'no whole number of'
     runs: list[int] = []
     value = shift = 0
-    for character in counts:  # five bits each, the sixth says that the number goes on; from the third, differences
+    for character in counts:  # five bits of a number, and a sixth if it continues; from the third number, differences
         bits = ord(character) - 48
         if not 0 <= bits < 64:
             return 'no whole number of'
@@ -82,7 +82,7 @@ def count_pixels(counts: object) -> int | str:
 
 
 def area_of(outline: list | dict, size: tuple[int, int]) -> float:
-    """Area of an outline in pixels, in an image of a size (height, width)."""
+    """Area in pixels of an outline in an image of size (height, width)."""
     if isinstance(outline, dict) and not isinstance(outline['counts'], list):
         return float(mask_utils.area(outline))
     runs = mask_utils.frPyObjects(outline, *size)
@@ -90,7 +90,7 @@ def area_of(outline: list | dict, size: tuple[int, int]) -> float:
 
 
 def extent_of(outline: list | dict) -> tuple[float, float, float, float] | None:
-    """The box x, y, width, height around a checked outline, None if it is no polygon or has uncompressed runs."""
+    """The box x, y, width, height around a checked outline, None for a mask with uncompressed runs."""
     if isinstance(outline, dict):
         return tuple(mask_utils.toBbox(outline)) if isinstance(outline['counts'], str) else None
     xs = [x for polygon in outline for x in polygon[::2]]
@@ -99,6 +99,6 @@ def extent_of(outline: list | dict) -> tuple[float, float, float, float] | None:
 
 
 def short(value: object) -> str:
-    """A value for a message, in at most 100 characters."""
+    """Represent a value in a message, in at most 100 characters."""
     text = repr(value)
     return text if len(text) <= 100 else f'{text[:97]}...'

@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 
 
 def drawable_meta(meta: Mapping | Sequence[Mapping] | None) -> dict:
-    """Meta information that a visualizer can draw every class with.
+    """Meta information with which a visualizer can draw every class.
 
-    ``CocoDataset`` brings 80 colours along, also for a config with more classes; MMDetection's visualizer then fails
-    at the first object of a class beyond them.
+    ``CocoDataset`` has 80 colours, even for a config with more classes. MMDetection's visualizer then fails at the
+    first object of a class without a colour.
 
     Args:
         meta: Meta information of a data set, or of several that are evaluated in one run.
 
     Returns:
-        A copy, that of the first data set; its ``palette`` is ``'random'`` if it has fewer colours than ``classes``.
+        A copy of the meta information (of the first data set); its ``palette`` is ``'random'`` if it has fewer colours
+        than ``classes``.
     """
     if isinstance(meta, Sequence):
         meta = meta[0] if meta else None

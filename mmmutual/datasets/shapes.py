@@ -1,7 +1,7 @@
 """Shapes: a procedurally drawn instance segmentation data set in COCO format.
 
-A class is a pair of texture and shape ('striped circle'), so that recognising an object takes
-both its outline and its fine detail; its colours say nothing about the class. The objects
+A class is a pair of texture and shape ('striped circle'). To recognise an object, a detector
+needs its outline and its fine detail; the colours do not depend on the class. The objects
 overlap, lie on a cluttered background and have sizes spread evenly over octaves.
 """
 
@@ -28,14 +28,14 @@ FORMAT_VERSION = 1  # raised whenever the same arguments would give another set
 
 
 def draw_shapes(root: str | os.PathLike, force: bool = False, progress: bool = True, **options: Any) -> bool:
-    """Draw a set into ``root`` unless it already holds the very same one.
+    """Draw a set into ``root`` unless it already holds the same set.
 
-    The set appears only once it is whole: ``annotations/{train,val}.json`` and the images
-    ``{train,val}/000000.png`` and so on. An image depends on neither the number of images nor
-    the other images.
+    The set has ``annotations/{train,val}.json`` and the images ``{train,val}/000000.png`` and
+    so on. It appears in ``root`` only when it is finished. An image depends neither on the
+    number of images nor on the other images.
 
     Args:
-        root: Folder of the set, created if need be.
+        root: Folder of the set, created if necessary.
         force: Draw even if ``root`` holds a set, which is then replaced.
         progress: Show a progress bar.
         **options: Arguments of ``ShapesOptions``.
@@ -45,7 +45,7 @@ def draw_shapes(root: str | os.PathLike, force: bool = False, progress: bool = T
 
     Raises:
         ValueError: If an option is not allowed, if ``root`` cannot be written, or if it holds
-            another set (without ``force``) or anything but a set.
+            another set (without ``force``) or other files.
     """
     chosen = ShapesOptions(**options)
     root = Path(root).expanduser().resolve()
@@ -54,7 +54,7 @@ def draw_shapes(root: str | os.PathLike, force: bool = False, progress: bool = T
         return False
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the root, hence on its file system, where a rename is atomic.
+        # Next to the root, hence on the same file system, where a rename is atomic.
         scratch = tempfile.TemporaryDirectory(prefix=f'.{root.name}.', dir=root.parent)
     except OSError as error:
         raise ValueError(f'root={root} cannot be written ({error}): choose another') from None
@@ -102,19 +102,19 @@ def _encode(mask: np.ndarray) -> dict[str, Any]:
 
 
 def _holds(root: Path, options: ShapesOptions, force: bool) -> bool:
-    """Tell whether ``root`` holds the set wanted; False means that it is to be drawn.
+    """Whether ``root`` already holds the requested set; if not, it has to be drawn.
 
     Args:
         root: Folder of the set.
-        options: What determines the set.
+        options: Options of the set.
         force: Whether another set may be replaced.
 
     Returns:
-        Whether the very same set is there.
+        Whether the same set is in ``root``; False with ``force``.
 
     Raises:
-        ValueError: If it holds another set, unless ``force``, or anything but a set, which
-            ``force`` never removes.
+        ValueError: If it holds another set, unless ``force``, or other files, which ``force``
+            never removes.
     """
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False

@@ -1,4 +1,4 @@
-"""The drawing of one image of shapes."""
+"""Draw one image of shapes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import numpy as np
 
 from .shapes_options import SPLITS, ShapesOptions
 
-MIN_PIXELS = 30  # fewer show neither the outline nor the texture
+MIN_PIXELS = 30  # with fewer, neither the outline nor the texture is visible
 _ATTEMPTS = 50  # positions tried for an object before it is left out
 _SUPERSAMPLING = 4
 _MIN_CONTRAST = 90  # between the luma of the two colours of an object, of 255
 # Circumradius over nominal size, chosen so that all shapes look about equally large.
 _RADII = dict(circle=0.5, square=0.64, triangle=0.7, star=0.68)
 # Period over nominal size. A checkerboard has two edges a period in both directions, so it
-# needs a longer one to be told from dots in the smallest objects.
+# needs a longer period to be distinguished from dots in the smallest objects.
 _PERIODS = dict(striped=0.32, dotted=0.36, checked=0.5, solid=1.0)
 
 
@@ -22,9 +22,9 @@ def draw_image(options: ShapesOptions, split: str, index: int) -> tuple[np.ndarr
     """Draw one image of a set.
 
     Args:
-        options: What determines the set.
+        options: Options of the set.
         split: One of ``SPLITS``.
-        index: Which image of the split.
+        index: Index of the image in the split.
 
     Returns:
         The image of shape (H, W, 3) in BGR, uint8; the visible masks of its N objects, which
@@ -74,7 +74,7 @@ def _draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _draw_object(rng: np.random.Generator, shape: str, texture: str, size: float) -> tuple[np.ndarray, np.ndarray]:
-    """Draw an object at a random orientation on a patch of its own, P pixels wide.
+    """Draw an object at a random orientation on a separate patch, P pixels wide.
 
     Args:
         rng: Source of its orientation, position and colours.
@@ -136,7 +136,7 @@ def _contrasting_colours(rng: np.random.Generator) -> np.ndarray:
 
 
 def _random_overlap(rng: np.random.Generator, size: int, patch: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Put a patch at random, centred within the image, and slice both where they meet."""
+    """Place the centre of a patch at random in an image; return the slices of image and patch where they overlap."""
     starts = rng.integers(0, size, 2) - patch // 2
     top, left = starts.tolist()
     (upper, lower), (first, last) = [(max(start, 0), min(start + patch, size)) for start in (top, left)]

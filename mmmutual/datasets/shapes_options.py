@@ -19,7 +19,7 @@ CLASSES = tuple(f'{texture} {shape}' for texture in TEXTURES for shape in SHAPES
 def class_names(shapes: Sequence[str] = DEFAULT_SHAPES, textures: Sequence[str] = DEFAULT_TEXTURES) -> tuple[str, ...]:
     """Name the classes of a selection of shapes and textures, in the order of ``CLASSES``.
 
-    It is what ``metainfo=dict(classes=...)`` of a data set drawn with that selection wants.
+    Pass the names as ``metainfo=dict(classes=...)`` to a data set that is drawn with that selection.
     """
     return tuple(
         f'{texture} {shape}' for texture in TEXTURES if texture in textures for shape in SHAPES if shape in shapes
@@ -28,7 +28,7 @@ def class_names(shapes: Sequence[str] = DEFAULT_SHAPES, textures: Sequence[str] 
 
 @dataclass(frozen=True)
 class ShapesOptions:
-    """What determines a drawn set.
+    """Options that determine a drawn set.
 
     Args:
         num_train: Number of training images.
@@ -40,11 +40,11 @@ class ShapesOptions:
         min_size: Smallest nominal size of an object, the diameter of a circle, in pixels.
         max_size: Largest nominal size in pixels; 5/8 of ``image_size`` if None. Sizes are
             drawn log-uniformly in between.
-        min_objects: Fewest objects drawn in an image. An object that finds no place is left
-            out, so that a crowded image may hold fewer.
+        min_objects: Fewest objects drawn in an image. An object without a free place is left
+            out, so that a crowded image may have fewer.
         max_objects: Most objects drawn in an image.
-        min_visible: Share of its area that every object shows in spite of the objects before
-            it and the border of the image.
+        min_visible: Smallest visible share of the area of every object; objects in front of
+            it and the border of the image may hide the rest.
 
     Raises:
         ValueError: If an argument is not allowed.
@@ -67,7 +67,7 @@ class ShapesOptions:
         _check_range('num_val', self.num_val, 1)
         _check_range('image_size', self.image_size, 32)
         _check_range('seed', self.seed, 0)
-        set_field = functools.partial(object.__setattr__, self)  # the way into a frozen class
+        set_field = functools.partial(object.__setattr__, self)  # the class is frozen
         set_field('shapes', _select('shapes', self.shapes, SHAPES))
         set_field('textures', _select('textures', self.textures, TEXTURES))
         set_field('max_size', self.largest)
@@ -90,7 +90,7 @@ def _check_range(name: str, value: float, low: float, high: float = np.inf) -> N
 
 
 def _select(name: str, values: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
-    """Put a selection into the known order, so that equal sets have equal arguments."""
+    """Sort a selection into the order of ``known``, so that equal sets have equal arguments."""
     values = tuple(values)
     if not values or not set(values) <= set(known):
         raise ValueError(f'{name}={values} is not allowed: pass one or more of {known}')

@@ -1,4 +1,4 @@
-"""An ``XMLDataset`` of a config (annotations of Pascal VOC), checked file by file."""
+"""Check each file of an ``XMLDataset`` of a config (annotations of Pascal VOC)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIDES = ('xmin', 'ymin', 'xmax', 'ymax')
 
 @dataclass
 class _Found:
-    """What the files hold."""
+    """Numbers of images and objects in the files."""
 
     images: int = 0
     objects: int = 0
@@ -40,10 +40,10 @@ def check_voc_data(use: DatasetUse) -> Iterator[str]:
     """Check a data set.
 
     Args:
-        use: A data set that ``reads_voc``.
+        use: A data set for which ``reads_voc`` is true.
 
     Yields:
-        A sentence for each thing that a user should know.
+        A note for the user, one sentence each.
 
     Raises:
         FileNotFoundError: If an annotation file or an image is missing.
@@ -83,7 +83,7 @@ def check_voc_data(use: DatasetUse) -> Iterator[str]:
 
 
 def _check_file(path: str, use: DatasetUse, found: _Found) -> tuple[int, int] | None:
-    """Check the annotations of an image; its width and height, if they say so."""
+    """Check the annotations of an image; return its width and height, None if they are absent or zero."""
     try:
         root = ElementTree.parse(path).getroot()
     except ElementTree.ParseError as error:
@@ -101,7 +101,7 @@ def _check_file(path: str, use: DatasetUse, found: _Found) -> tuple[int, int] | 
         found.left_out += 1
         if size is not None and not all(size):
             raise ValueError(
-                f'the annotation file {path} says that the image is {size[0]} x {size[1]} pixels, so that filter_cfg '
+                f'the annotation file {path} states that the image is {size[0]} x {size[1]} pixels, so that filter_cfg '
                 'leaves it out: correct its size'
             )
     return size if size is not None and all(size) else None
@@ -121,7 +121,7 @@ def _size(root: ElementTree.Element) -> tuple[int, int] | None:
 def _check_object(
     element: ElementTree.Element, use: DatasetUse, found: _Found, size: tuple[int, int] | None
 ) -> tuple[int, ...] | None:
-    """Check an object; its box as mmdet reads it, None if its class is not among the classes."""
+    """Check an object; return its box as mmdet reads it, None if its class is not among the classes."""
     name = element.findtext('name')
     if name is None:
         raise ValueError('an object has no name')

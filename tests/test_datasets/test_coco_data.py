@@ -242,7 +242,7 @@ def test_200_damaged_files(good, tiny_data, tmp_path, capsys):
         (lambda c: c['annotations'][2].update(segmentation='x'), r"annotation \d+: 'segmentation' should be a list of"),
         (lambda c: c.pop('annotations'), "it has no list 'annotations'"),
         (lambda c: c['categories'].reverse(), r'its categories come in the order .*Set metainfo=dict\(classes=...\)'),
-        (lambda c: c['categories'].pop(), r"its categories are .*is to have \['.*'\] too"),
+        (lambda c: c['categories'].pop(), r"its categories are .*metainfo.classes also has \['.*'\]"),
     ],
 )
 def test_messages(change, text, good, tiny_data, tmp_path):

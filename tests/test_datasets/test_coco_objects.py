@@ -37,7 +37,7 @@ class TestBoxes:
         ('make', 'text'),
         [
             (scaled, r"each 'bbox' lies between 0 and 1, for example \[0\.03.*of annotation 1, as if in fractions"),
-            (corners, r'4 of 8 boxes reach beyond their image, and .* reads well as corners x1, y1, x2, y2'),
+            (corners, r'4 of 8 boxes reach beyond their image, and .* is valid as corners x1, y1, x2, y2'),
         ],
     )
     def test_of_another_format(self, make, text, pipeline, split, tmp_path):
@@ -78,14 +78,17 @@ class TestObjects:
     @pytest.mark.parametrize(
         ('fields', 'text'),
         [
-            (dict(area=0), r"no object is left of its 8 annotations .*leaves out 8 with an 'area' of 0 or less"),
+            (dict(area=0), r"none of its 8 annotations is an object .*leaves out 8 with an 'area' of 0 or less"),
             (
                 dict(iscrowd=1),
-                r"no object is left of its 8 annotations to train on \(8 are crowd regions \('iscrowd' is 1\)",
+                r"none of its 8 annotations is an object to train on \(8 are crowd regions \('iscrowd' is 1\)",
             ),
             (dict(ignore=1), r"no object is left .*8 that are marked 'ignore'"),
-            (dict(category_id=9), r'no object is left .*8 of unknown categories, as category_id 9'),
-            (dict(category_id='1'), r"no object is left .*8 of unknown categories, as category_id '1'"),
+            (dict(category_id=9), r'none of its 8 annotations .*8 of unknown categories, for example category_id 9'),
+            (
+                dict(category_id='1'),
+                r"none of its 8 annotations .*8 of unknown categories, for example category_id '1'",
+            ),
         ],
         ids=str,
     )
@@ -112,7 +115,7 @@ class TestObjects:
 
     def test_none_in_the_file(self, tmp_path):
         small_coco.write(tmp_path, lambda c: c.update(annotations=[]))
-        assert 'no object is left of its 0 annotations' in refusal(small_coco.training(tmp_path))
+        assert 'none of its 0 annotations is an object' in refusal(small_coco.training(tmp_path))
         unlabelled = [dict(type='LoadImageFromFile')]
         small_coco.write(tmp_path, lambda c: c.pop('annotations'))
         check_data(small_coco.training(tmp_path, pipeline=unlabelled))
@@ -139,7 +142,7 @@ class TestObjects:
         small_coco.write(tmp_path, lambda c: [one.pop('iscrowd') for one in c['annotations'][1:]])
         config = small_coco.validation(tmp_path)
         config.test_dataloader, config.test_evaluator = config.val_dataloader, config.val_evaluator
-        assert notes(config, capsys, ('val', 'test')).count("7 annotations have no 'iscrowd', which is taken as 0") == 1
+        assert notes(config, capsys, ('val', 'test')).count("7 annotations have no 'iscrowd', which is set to 0") == 1
 
     def test_ids_that_cannot_be_sorted(self, tmp_path):
         def change(data):
@@ -167,7 +170,7 @@ class TestOutlines:
     def test_absent_from_all_objects(self, outline, tmp_path):
         small_coco.write(tmp_path, all_of(segmentation=outline))
         message = refusal(small_coco.training(tmp_path))
-        assert 'all 8 objects are without an outline' in message and 'Take a config for boxes' in message
+        assert 'all 8 objects are without an outline' in message and 'Use a config for boxes' in message
         check_data(small_coco.training(tmp_path, pipeline=small_coco.LOAD))
 
     def test_damaged_ones_matter_only_where_masks_are_loaded(self, tmp_path):

@@ -130,7 +130,7 @@ class TestSubclasses:
         small_coco.write(tmp_path, lambda c: c['categories'].reverse())
         check_data(settings)
         small_coco.write(tmp_path, lambda c: c['categories'][0].update(name='cow'))
-        assert "is to have ['cat'] too" in refusal(settings)
+        assert "metainfo.classes also has ['cat']" in refusal(settings)
 
 
 def test_files_of_the_local_backend_are_checked(tmp_path):

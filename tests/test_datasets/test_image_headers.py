@@ -38,7 +38,7 @@ def test_the_size_is_that_of_the_loaded_image(orientation, color_type, suffix, b
     path = photo(tmp_path / f'a.{suffix}', orientation)
     height, width = mmcv.imread(path, flag=color_type, backend=backend).shape[:2]
     assert check(path, (width, height), color_type, backend) == []
-    with pytest.raises(ValueError, match=r'1 of 1 images looked at .*a\.'):
+    with pytest.raises(ValueError, match=r'1 of 1 inspected images .*a\.'):
         check(path, (height, width), color_type, backend)
 
 
@@ -65,7 +65,7 @@ def test_channels(mode, color_type, channels, tmp_path):
     check(path, STORED, color_type, channels=channels)
     check(path, STORED, color_type)
     check(path, STORED, None, channels=9)
-    with pytest.raises(ValueError, match=rf'other channels than the 5 that the model takes .*a.png \({channels}\)'):
+    with pytest.raises(ValueError, match=rf'other channels than the 5 that the model expects .*a.png \({channels}\)'):
         check(path, STORED, color_type, channels=5)
 
 
@@ -75,7 +75,7 @@ def test_16_bits_are_said(suffix, shape, tmp_path):
     path = tmp_path / f'a.{suffix}'
     cv2.imwrite(str(path), np.full(shape, 1000, np.uint16))
     (said,) = check(path, STORED)
-    assert re.search(rf"1 of 1 images looked at have 16 bits a channel, for example a.{suffix}; 'color' keeps 8", said)
+    assert re.search(rf"1 of 1 inspected images have 16 bits a channel, for example a.{suffix}; 'color' keeps 8", said)
     (said,) = check(path, STORED, 'unchanged')
     assert "'unchanged' keeps the full range" in said
     cv2.imwrite(str(path), np.full(shape, 100, np.uint8))
@@ -108,7 +108,7 @@ def test_files_that_are_not_images(backend, tmp_path):
     """A server may send a page instead of an image; training would stop in the middle."""
     path = tmp_path / 'a.jpg'
     path.write_text('<html>not found</html>')
-    with pytest.raises(ValueError, match='1 of 1 images looked at cannot be read, for example a.jpg. They are damaged'):
+    with pytest.raises(ValueError, match='1 of 1 inspected images cannot be read, for example a.jpg. They are damaged'):
         check(path, STORED, backend=backend)
     assert check(path, STORED, None) == [], 'other loaders may read more'
 

@@ -176,7 +176,7 @@ def test_the_filter(root, capsys):
     write(root, annotation(BOX, size=SIZE.replace('64', '0').replace('48', '0')))
     check_data(config(root))
     message = refusal(config(root, filter_cfg=dict(min_size=32)))
-    assert 'says that the image is 0 x 0 pixels, so that filter_cfg leaves it out: correct its size' in message
+    assert 'states that the image is 0 x 0 pixels, so that filter_cfg leaves it out: correct its size' in message
 
 
 def test_a_subclass_with_a_loading_of_its_own_is_left_alone(root):
