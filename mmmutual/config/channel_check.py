@@ -1,7 +1,7 @@
-"""Whether the parts of a detector fit each other: at width 1.0 each layer gets the channels that it is built for.
+"""Check that the parts of a detector match: at width 1.0 each layer receives the channels that it is built for.
 
-A stock layer fails in the first iteration otherwise; a slimmable one could take fewer channels for those of a narrow
-network, and leave the rest of its weights untrained.
+If not, a stock layer fails in the first iteration. A slimmable layer could mistake fewer channels for those of a narrow
+network, and would leave the rest of its weights untrained.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ SIZE = (128, 128)  # pixels; nothing is computed
 
 
 class ChannelMismatch(ValueError):
-    """A layer is built for another number of channels than it gets."""
+    """A layer is built for another number of channels than it receives."""
 
 
 def check_channels(model: nn.Module) -> None:
-    """Check the layers of backbone, neck and heads, as far as they run on shapes alone.
+    """Check the layers of backbone, neck and heads, if they run on shapes without data.
 
     Args:
-        model: A detector or a classifier; it stays as it is.
+        model: A detector or a classifier; it does not change.
 
     Raises:
-        ChannelMismatch: With the first layer that does not fit, and what to set.
+        ChannelMismatch: If a layer does not match, with the first such layer and the setting to change.
     """
     meta = meta_copy(model)
     levels: list[int] = []
@@ -53,18 +53,21 @@ def check_channels(model: nn.Module) -> None:
 
 
 def check_colors(config: Mapping, model: nn.Module, splits: Sequence[str] = ('train', 'val', 'test')) -> None:
-    """Check that images are loaded and normalised with as many channels as the model takes.
+    """Check that images are loaded and normalised with as many channels as the model expects.
 
     Args:
         config: An MMDetection config.
         model: Its model.
-        splits: Which of the data loaders are used.
+        splits: Data loaders to check.
 
     Raises:
-        ChannelMismatch: With the data loader, or the data preprocessor, and what to set.
+        ChannelMismatch: If the numbers differ, with the data loader or data preprocessor and the settings to change.
     """
     expected = input_channels(model)
-    cure = f'Set in_channels of the backbone (now {expected}), color_type of LoadImageFromFile and the mean alike'
+    cure = (
+        f'Set in_channels of the backbone (now {expected}), color_type of LoadImageFromFile and the mean to the same '
+        'number of channels'
+    )
     for split in splits:
         for node in nested_dicts(config.get(f'{split}_dataloader')):
             if str(node.get('type')).split('.')[-1] != 'LoadImageFromFile':
@@ -74,12 +77,12 @@ def check_colors(config: Mapping, model: nn.Module, splits: Sequence[str] = ('tr
             if loaded != expected:
                 raise ChannelMismatch(
                     f'{split}_dataloader: LoadImageFromFile loads images of {loaded} channels '
-                    f'(color_type={color_type!r}), but the backbone takes {expected}. {cure}'
+                    f'(color_type={color_type!r}), but the backbone expects {expected}. {cure}'
                 )
     mean = getattr(getattr(model, 'data_preprocessor', None), 'mean', None)
     if mean is not None and len(mean) not in (1, expected):
         raise ChannelMismatch(
-            f'the data preprocessor has a mean of {len(mean)} channels, but the backbone takes {expected}. {cure}'
+            f'the data preprocessor has a mean of {len(mean)} channels, but the backbone expects {expected}. {cure}'
         )
 
 
@@ -94,7 +97,7 @@ def _full_width(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _watching(model: nn.Module, levels: Sequence[int]) -> Iterator[None]:
-    """Let each convolution and linear layer compare its input with what it is built for."""
+    """Let each convolution and linear layer compare the channels of its input with those that it is built for."""
 
     def compare(name: str, layer: nn.Module, args: tuple) -> None:
         convolves = hasattr(layer, 'in_channels')
@@ -104,12 +107,12 @@ def _watching(model: nn.Module, levels: Sequence[int]) -> Iterator[None]:
             return
         part = name.split('.')[0]
         kind = type(getattr(model, part)).__name__
-        cure = f'in_channels of the {part} has to be what arrives'
+        cure = f'Set in_channels of the {part} to the channels of its input'
         if part == 'neck' and levels:
-            cure = f'the levels of the backbone have {list(levels)} channels: in_channels of the neck has to be these'
+            cure = f'The levels of the backbone have {list(levels)} channels: set in_channels of the neck to these'
         raise ChannelMismatch(
-            f'the {part} ({kind}) does not fit: its layer {name} is built for {expected} channels, but {channels} '
-            f'arrive; {cure}'
+            f'the {part} ({kind}) does not match: its layer {name} is built for {expected} channels, but receives '
+            f'{channels}. {cure}'
         )
 
     handles = [
@@ -125,6 +128,6 @@ def _watching(model: nn.Module, levels: Sequence[int]) -> Iterator[None]:
 
 
 def _comparable(name: str) -> tuple[type[nn.Module], ...]:
-    """Kinds of layers whose inputs do not change with the image's size: behind RoIs linear layers as well."""
+    """Kinds of layers whose channels do not depend on the size of the image; they include linear layers after RoIs."""
     convolutions = (nn.Conv2d, nn.ConvTranspose2d)
     return (*convolutions, nn.Linear) if name.startswith('roi_head') else convolutions

@@ -1,4 +1,4 @@
-"""What differs between two configs: lines to read, and a file that inherits from one of them."""
+"""Differences between two configs: as lines to read, and as a file that inherits from one of them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ LINE = 100  # characters of a written setting
 
 
 def changes(stock: Mapping, mutual: Mapping) -> dict:
-    """The nested settings of one config that the other has not or has otherwise.
+    """The nested settings of one config that are missing or different in the other.
 
     Args:
         stock: A config.
-        mutual: What was made of it.
+        mutual: The mutual config made from it.
 
     Returns:
-        The part of ``mutual`` that, merged into ``stock``, gives ``mutual``.
+        The part of ``mutual`` that results in ``mutual`` when merged into ``stock``.
     """
     found: dict[str, Any] = {}
     for name, value in mutual.items():
@@ -34,7 +34,7 @@ def changes(stock: Mapping, mutual: Mapping) -> dict:
 
 
 def format_changes(stock: Mapping, mutual: Mapping, color: bool = False) -> str:
-    """What ``make_mutual`` changed, a line for each setting, under the names that ``--cfg-options`` takes.
+    """List the changes of ``make_mutual``, a line for each setting, with the names that ``--cfg-options`` accepts.
 
     Args:
         stock: The config before.
@@ -61,19 +61,19 @@ def format_changes(stock: Mapping, mutual: Mapping, color: bool = False) -> str:
 
 
 def write_mutual(name: str, stock: Config, mutual: Config, path: str | Path) -> None:
-    """Write a mutual config as a person would: the stock one as its base, then what differs.
+    """Write a mutual config as a person would: the stock config as its base, then the differences.
 
     Args:
-        name: How the stock config is called: a path, or a name such as ``mmdet::...``.
+        name: Name of the stock config: a path, or a name such as ``mmdet::...``.
         stock: The stock config.
-        mutual: What was made of it.
-        path: Where the file goes. Where MMEngine cannot inherit from the stock config, all settings go into it.
+        mutual: The mutual config made from it.
+        path: The file to write. If MMEngine cannot inherit from the stock config, all settings are written into it.
 
     Raises:
-        ValueError: If the file's name does not end in ``.py``, or is that of the stock config.
+        ValueError: If the file's name does not end in ``.py``, or is the name of the stock config.
     """
     if Path(path).suffix != '.py' or Path(path).is_dir():
-        raise ValueError(f'the mutual config goes to a file whose name ends in .py, but got {path}')
+        raise ValueError(f'the mutual config needs a file name that ends in .py, but got {path}')
     if '::' not in name and Path(path).resolve() == Path(name).resolve():
         raise ValueError(f'the mutual config inherits from {name}, so it needs another name than {path}')
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def write_mutual(name: str, stock: Config, mutual: Config, path: str | Path) -> 
 
 
 def _mergeable(stock: Mapping, new: Mapping) -> dict:
-    """Changes as MMEngine merges them: a dict says so where it stands for something else, None say."""
+    """Changes as MMEngine merges them: a dict that replaces another value, for example None, has ``_delete_``."""
     merged = {}
     for name, value in new.items():
         old = stock.get(name)
@@ -99,7 +99,7 @@ def _mergeable(stock: Mapping, new: Mapping) -> dict:
 
 
 def _code(value: Any, indent: int = 0) -> str:
-    """A setting as Python code: on one line where it fits, else a line for each item."""
+    """A setting as Python code: on one line if it is short enough, else a line for each item."""
     if isinstance(value, Mapping):
         items, brackets = [f'{key}=' for key in value], ['dict(', ')']
         values = list(value.values())
@@ -116,7 +116,7 @@ def _code(value: Any, indent: int = 0) -> str:
 
 
 def _flat(node: Mapping, prefix: str = '') -> list[tuple[str, Any]]:
-    """Settings under dotted names; a dict that is new as a whole stays whole."""
+    """Settings under dotted names; an empty dict stays one setting."""
     flat: list[tuple[str, Any]] = []
     for name, value in node.items():
         nested = isinstance(value, Mapping) and value

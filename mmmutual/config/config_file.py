@@ -1,4 +1,4 @@
-"""Configs by name: the one way in which all tools read them."""
+"""Read a config by its name, as all tools do."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ EXAMPLE = 'mmdet::yolox/yolox_s_8xb8-300e_coco.py'
 def load_config(name: str | os.PathLike, options: Mapping[str, Any] | None = None) -> Config:
     """Read a config.
 
-    Modules of the current folder can be named in its ``custom_imports``. A config in pure Python (``read_base()``) is
-    returned with the registered names of its classes.
+    Its ``custom_imports`` may name modules of the current folder. In a config in pure Python (``read_base()``), classes
+    are replaced by their registered names.
 
     Args:
-        name: A path, or a config that a package brings along, as ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
-        options: Settings that replace those of the file, as ``--cfg-options`` has them: ``override``.
+        name: A path, or the name of a config in a package, as ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
+        options: Settings that replace those of the file, as in ``--cfg-options``; see ``override``.
 
     Returns:
-        The config; its ``filename`` ends in its own name.
+        The config; its ``filename`` ends in its name.
 
     Raises:
         FileNotFoundError: If there is no such config.
@@ -59,7 +59,7 @@ def _read(name: str) -> Config:
     inherited = inheriting(name)
     if inherited is None:
         return _from_file(path)
-    # MMEngine calls it after a temporary file; a run leaves its config in the work dir under its name.
+    # MMEngine names it after a temporary file, but a run writes the config into the work dir under this name.
     return Config(inherited.to_dict(), cfg_text=inherited.text, filename=str(path))
 
 
@@ -80,12 +80,13 @@ def _from_file(path: str | Path) -> Config:
         if not is_package_error(error):
             raise
         raise ValueError(
-            f'the config {path} cannot be read: a name with :: in its _base_ is not that of a config, as {EXAMPLE}'
+            f'the config {path} cannot be read: a name with :: in its _base_ is not the name of a config, for example '
+            f'{EXAMPLE}'
         ) from error
 
 
 def _packaged(name: str) -> Path:
-    """The file of a config that a package brings along."""
+    """The file of a config in a package."""
     package, _, path = name.rpartition('::')
     spec = find_spec(package) if package.isidentifier() else None
     if spec is None or spec.origin is None:
@@ -104,16 +105,16 @@ def require(config: Mapping, *names: str) -> None:
 
     Args:
         config: A config.
-        *names: Of settings, for example ``'train_dataloader'``.
+        *names: Names of settings, for example ``'train_dataloader'``.
 
     Raises:
-        ValueError: With the names of those that are not there, or None.
+        ValueError: If settings are missing or None, with their names.
     """
     lacking = [name for name in names if not config.get(name)]
     if lacking:
         raise ValueError(
-            f'the config {getattr(config, "filename", None) or ""} does not set {", ".join(lacking)}: give a whole '
-            f'config, as {EXAMPLE}, rather than a part that others inherit from'
+            f'the config {getattr(config, "filename", None) or ""} does not set {", ".join(lacking)}. Choose a '
+            f'complete config, for example {EXAMPLE}, instead of a base config'
         )
 
 
@@ -124,7 +125,7 @@ def inheriting(name: str) -> Config | None:
         name: An absolute path, or a name such as ``mmdet::...``.
 
     Returns:
-        The config; None if MMEngine cannot inherit: from a name with a folder such as gn+ws, or from pure Python.
+        The config; None if MMEngine cannot inherit from it: a name with a folder such as gn+ws, or pure Python.
     """
     try:
         return Config.fromstring(f'_base_ = {name!r}', '.py')
@@ -133,5 +134,5 @@ def inheriting(name: str) -> Config | None:
 
 
 def config_name(name: str | os.PathLike) -> str:
-    """The bare name of a config, as work dirs are called: of ``mmdet::yolox/yolox_s.py`` it is ``yolox_s``."""
+    """The bare name of a config, used for its work dir: ``yolox_s`` for ``mmdet::yolox/yolox_s.py``."""
     return Path(os.fspath(name).split('::')[-1]).stem

@@ -1,4 +1,4 @@
-"""The classes of the heads, compared with those of the data."""
+"""Compare the classes of the heads with those of the data."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ OTHER_CLASSES = (
 def check_head_classes(config: Mapping, splits: tuple[str, ...]) -> None:
     """Check that each head has as many classes as the data, and that all data have the same classes.
 
-    A head with fewer would fail in its loss, one with more in the evaluation. Heads whose classes are others by design
-    (region proposals, semantic segmentation, those of open vocabularies) are left out.
+    A head with fewer classes would fail in its loss, a head with more in the evaluation. Heads whose classes differ by
+    design (region proposals, semantic segmentation, open vocabularies) are not checked.
 
     Args:
         config: An MMDetection config.
-        splits: Which data loaders to look at.
+        splits: Data loaders to check.
 
     Raises:
         ValueError: If a number differs, with the setting and both numbers, or if the classes of two data sets differ.
@@ -76,7 +76,7 @@ def _classes(use: DatasetUse) -> tuple[str, ...] | None:
 
 
 def _numbers(model: Mapping) -> Iterator[tuple[str, int]]:
-    """Settings of the number of classes in a model's config, and defaults of heads that do not set it."""
+    """The settings in a model's config with the number of classes, and the defaults of heads that do not set it."""
     for keys, part in walk(model, skip=OTHER_CLASSES, keys=('model',)):
         if not isinstance(part, Mapping):
             continue
@@ -92,7 +92,7 @@ def _numbers(model: Mapping) -> Iterator[tuple[str, int]]:
 
 
 def _default(node: Mapping) -> int | None:
-    """What a head takes as ``num_classes`` if its config does not say it."""
+    """The default of ``num_classes`` of a head whose config does not set it."""
     kind = node.get('type')
     if isinstance(kind, str):
         try:

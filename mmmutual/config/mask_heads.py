@@ -1,4 +1,4 @@
-"""Mask heads, compared with what the pipelines load and the evaluators evaluate."""
+"""Compare mask heads with the masks that the pipelines load and the evaluators evaluate."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from mmmutual.datasets.evaluator_files import coco_metrics
 
 
 def check_mask_heads(config: Mapping, splits: tuple[str, ...]) -> None:
-    """Check that a mask head gets masks to learn from, and that masks are evaluated only where one predicts them.
+    """Check that masks are loaded for a mask head, and that masks are evaluated only if the model predicts them.
 
-    Only two-stage detectors, whose mask head is ``roi_head.mask_head``, are looked at.
+    The check covers two-stage detectors, whose mask head is ``roi_head.mask_head``.
 
     Args:
         config: An MMDetection config.
-        splits: Which data loaders and evaluators to look at.
+        splits: Data loaders and evaluators to check.
 
     Raises:
-        ValueError: If the training pipeline loads no masks for the head, or if a COCO metric evaluates masks without
-            one.
+        ValueError: If the training pipeline loads no masks for the head, or if a COCO metric evaluates masks of a model
+            without a mask head.
     """
     roi_head = (config.get('model') or {}).get('roi_head')
     if not isinstance(roi_head, Mapping):
@@ -29,7 +29,7 @@ def check_mask_heads(config: Mapping, splits: tuple[str, ...]) -> None:
 
 
 def _mentions_masks(roi_head: Mapping) -> bool:
-    """Whether any part of a head has to do with masks, also under another name than ``mask_head``."""
+    """Whether any part of a head has ``mask`` in its settings, for example under another name than ``mask_head``."""
     return 'mask' in str({key: value for key, value in roi_head.items() if value is not None}).lower()
 
 
@@ -44,6 +44,6 @@ def _problems(config: Mapping, splits: tuple[str, ...], predicts: bool, learns: 
                 if use.transforms and use.loads_objects and not use.loads_masks:
                     yield (
                         use.loader,
-                        'model.roi_head.mask_head learns from masks, but the pipeline loads none. Set with_mask=True '
+                        'model.roi_head.mask_head needs masks, but the pipeline loads none. Set with_mask=True '
                         "in LoadAnnotations, or mask_head=None in model.roi_head and metric='bbox' in the evaluators",
                     )

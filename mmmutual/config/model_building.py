@@ -1,4 +1,4 @@
-"""A config's model, whose parts fit each other."""
+"""Build the model of a config, and check that its parts match."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .config_file import require
 
 
 def build_model(config: Config | Mapping) -> nn.Module:
-    """Build the model of a config, and check that its parts fit each other.
+    """Build the model of a config, and check that its parts match.
 
     Args:
         config: Config of a detector or a classifier, which does not change; its ``default_scope`` becomes the active
@@ -26,14 +26,14 @@ def build_model(config: Config | Mapping) -> nn.Module:
 
     Raises:
         TypeError: If a class does not have an argument.
-        ValueError: If a class is not registered or refuses an argument, or if a layer is built for another number of
-            channels than it gets.
+        ValueError: If a class is not registered or rejects an argument, or if a layer is built for another number of
+            channels than it receives.
     """
     require(config, 'model')
     register_all_modules(init_default_scope=False)
     init_default_scope(config.get('default_scope') or 'mmdet')
     settings = copy.deepcopy(config['model'])  # building changes a config
-    if config.get('data_preprocessor') is not None:  # as the runner does it
+    if config.get('data_preprocessor') is not None:  # as MMEngine's runner does
         settings.setdefault('data_preprocessor', config['data_preprocessor'])
     try:
         model = MODELS.build(settings)

@@ -34,7 +34,7 @@ def make_mutual(
     scales: Sequence[float] = SCALES,
     scope: str = 'backbone',
 ) -> Config:
-    """Make a config mutual: the detector inside ``SlimmableDetector``, hooks and loops added, all else kept.
+    """Make a config mutual: wrap the detector in ``SlimmableDetector``, add hooks and loops, keep all other settings.
 
     Args:
         config: A config of a detector.
@@ -81,7 +81,7 @@ def make_mutual_with_plan(
         raise ValueError('the config has no model, so there is nothing to make mutual')
     hooks = list(config.get('custom_hooks') or [])
     if any(type_name(hook) == 'MutualLearningHook' for hook in hooks):
-        raise ValueError('the config is mutual already: it has a MutualLearningHook. Use it as it is')
+        raise ValueError('the config is already mutual: it has a MutualLearningHook. Use it unchanged')
     mutual = copy.deepcopy(config)
     plan = _wrap_model(mutual, widths, check_scope(scope))
     seeds = [] if any(type_name(hook) == 'IterationSeedHook' for hook in hooks) else [dict(type='IterationSeedHook')]
@@ -129,7 +129,7 @@ def _wrap_model(config: Config, widths: tuple[float, ...], scope: str) -> Slimmi
 
 
 def _build(model: Mapping) -> nn.Module:
-    """Build a model, which changes a config; whatever a constructor raises is one sentence with the module's name."""
+    """Build a model from a copy of its config; any error becomes one sentence with the module's name."""
     try:
         return MODELS.build(copy.deepcopy(model))
     except ImportError:
@@ -159,14 +159,14 @@ def _plan(detector: nn.Module, widths: tuple[float, ...], scope: str) -> Slimmin
 
 
 def _make_resumable(config: Config) -> None:
-    """Keep checkpoints whole whenever a run is killed, and draw the same augmentations after a resume."""
+    """Write checkpoints that a killed run does not damage, and draw the same augmentations after a resume."""
     checkpoint = (config.get('default_hooks') or {}).get('checkpoint')
     remote = checkpoint and any(checkpoint.get(name) for name in ('backend_args', 'file_client_args'))
     if checkpoint and type_name(checkpoint) == 'CheckpointHook' and not remote:
         checkpoint.type = 'AtomicCheckpointHook'
     loader = config.get('train_dataloader')
     if loader and loader.get('persistent_workers'):
-        loader.persistent_workers = False  # a resume cannot restore the random states of workers that live on
+        loader.persistent_workers = False  # a resume cannot restore the random states of persistent workers
 
 
 def _thaw(part: MutableMapping) -> None:
@@ -181,7 +181,7 @@ def _thaw(part: MutableMapping) -> None:
 
 
 def _options(kind: type) -> dict[str, Any]:
-    """The arguments that a class accepts, with their defaults; those of its base as far as it passes them on."""
+    """The arguments that a class accepts, with their defaults, including those that it passes to its base class."""
     options: dict[str, Any] = {}
     for base in inspect.getmro(kind):
         if '__init__' not in vars(base):

@@ -1,4 +1,4 @@
-"""Configs in pure Python as configs in text: classes under the names that they are registered with."""
+"""Replace the classes in a config in pure Python by the names that they are registered with."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from mmmutual.upstream import imported_names
 def with_registered_names(config: Config) -> Config:
     """Replace classes and functions in a config by the names that they are registered with.
 
-    All that looks for a ``type`` by its name then finds it, and the config can be written to a file.
+    Code that searches for a ``type`` by its name then finds it, and the config can be written to a file.
 
     Args:
-        config: A config, of a file with ``read_base()`` perhaps.
+        config: A config, for example from a file with ``read_base()``.
 
     Returns:
-        The same config if it has no class in it, or a new one. A class that is registered nowhere gets its path of
-        import, which MMEngine builds from too.
+        The same config if it has no classes, or a new one. An unregistered class is replaced by its import path, which
+        MMEngine accepts too.
     """
     imported = imported_names(config)  # names of what the file imports are not settings
     settings = {name: value for name, value in config.items() if name not in imported}
@@ -46,7 +46,7 @@ def _import_path(code: Any) -> str:
 
 
 def _registered() -> Iterator[tuple[str, Any]]:
-    """Names and classes of all registries, those that mmdet finds without a prefix last."""
+    """Names and classes of all registries; those that mmdet finds without a prefix come last."""
     roots = [value for value in vars(mmengine.registry).values() if isinstance(value, Registry)]
     own = [value for value in vars(mmdet.registry).values() if isinstance(value, Registry)]
     for registry in roots:

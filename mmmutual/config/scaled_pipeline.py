@@ -1,4 +1,4 @@
-"""Input scale at test time: the test pipeline resizes the original image to another size."""
+"""Apply an input scale at test time: the test pipeline resizes the original image to another size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def scale_pipeline(config: Any, scale: float) -> Any:
     """Scale the image size in a data loader's config.
 
     Args:
-        config: Config of a data loader, a data set or a pipeline; wrapped data sets are followed.
+        config: Config of a data loader, a data set or a pipeline, including wrapped data sets.
         scale: Factor above 0 and at most 1.
 
     Returns:
@@ -23,7 +23,7 @@ def scale_pipeline(config: Any, scale: float) -> Any:
         each ``Pad`` to a fixed size its ``size``, and each ``CenterCrop`` its ``crop_size``, multiplied by ``scale``.
 
     Raises:
-        ValueError: If the scale is below 1 and there is no resize to change.
+        ValueError: If the scale is below 1 and the pipeline has no resize.
     """
     scaled = copy.deepcopy(config)
     if scale == 1.0:
@@ -38,7 +38,7 @@ def scale_pipeline(config: Any, scale: float) -> Any:
 
 
 def nominal_size(config: Any) -> tuple[int, int] | None:
-    """Nominal test size (height, width) in pixels: of a ``CenterCrop``, or of the first resize; None without one."""
+    """Nominal test size (height, width) in pixels: of a ``CenterCrop``, or of the first resize; None without these."""
     for sizes in (dict(CenterCrop='crop_size'), RESIZES):
         for node in nested_dicts(config):
             size = node.get(sizes.get(type_name(node)))
@@ -49,7 +49,7 @@ def nominal_size(config: Any) -> tuple[int, int] | None:
 
 
 def _scale_transform(node: dict, scale: float) -> bool:
-    """Scale one transform in place; whether it was a resize."""
+    """Scale one transform in place; return whether it is a resize."""
     kind = type_name(node)
     key = {**RESIZES, **FOLLOWING}.get(kind)
     if key is None:

@@ -48,8 +48,8 @@ class TestParts:
     @pytest.mark.parametrize('channels', [[128, 256, 512, 1024], [64, 128, 256, 1024], [32, 64, 128, 256]])
     def test_a_neck_of_another_depth(self, slim, channels):
         with pytest.raises(ChannelMismatch, match=(
-            rf'the neck \({slim}FPN\) does not fit: its layer neck.lateral_convs.\d.conv is built for \d+ channels, but '
-            r'\d+ arrive; the levels of the backbone have \[64, 128, 256, 512\] channels: in_channels of the neck'
+            rf'the neck \({slim}FPN\) does not match: its layer neck.lateral_convs.\d.conv is built for \d+ channels, but receives '
+            r'\d+. The levels of the backbone have \[64, 128, 256, 512\] channels: set in_channels of the neck'
         )):  # fmt: skip
             build_model(detector(slim, neck__in_channels=channels))
 
@@ -207,7 +207,7 @@ class TestColors:
 
     def test_a_mean_of_colors(self):
         model = build_model(grey(data_preprocessor__mean=[0.0] * 3, data_preprocessor__std=[1.0] * 3))
-        with pytest.raises(ChannelMismatch, match='a mean of 3 channels, but the backbone takes 1'):
+        with pytest.raises(ChannelMismatch, match='a mean of 3 channels, but the backbone expects 1'):
             check_colors(self.config('grayscale'), model, ('train',))
 
 

@@ -82,7 +82,7 @@ class TestNames:
         [
             ('model = dict(:', r'not valid Python \(invalid syntax, line 1: model = dict\(:\)'),
             ("_base_ = './nowhere.py'", r'there is no file .*nowhere\.py\. Correct _base_'),
-            ("_base_ = 'mmdet::nowhere.py'", 'a name with :: in its _base_ is not that of a config'),
+            ("_base_ = 'mmdet::nowhere.py'", 'a name with :: in its _base_ is not the name of a config'),
             ('from mmengine.config import read_base\nwith read_base():\n    from .nowhere import *', 'nowhere'),
         ],
     )
@@ -94,7 +94,9 @@ class TestNames:
     def test_of_a_part(self, tmp_path):
         require(load_config(RETINANET), 'model', 'train_dataloader')
         (tmp_path / 'part.py').write_text('train_cfg = dict(max_epochs=1)\ntest_cfg = None\n')
-        with pytest.raises(ValueError, match=r'part.py does not set model, test_cfg: give a whole config, as mmdet::'):
+        with pytest.raises(
+            ValueError, match=r'part.py does not set model, test_cfg. Choose a complete config, .*mmdet::'
+        ):
             require(load_config(tmp_path / 'part.py'), 'train_cfg', 'model', 'test_cfg')
 
     def test_of_something_else(self, tmp_path):
@@ -158,7 +160,7 @@ class TestOverride:
 
     @pytest.mark.parametrize(
         ('option', 'text'),
-        [('masks', 'what the file made of masks'), ('load_form', 'Did you mean load_from'), ('mine', 'code of yours')],
+        [('masks', 'settings that the file computed from masks'), ('load_form', 'Did you mean load_from'), ('mine', 'your own code')],
     )
     def test_what_may_have_no_effect_is_a_warning(self, option, text, file, caplog, monkeypatch):
         said = []
@@ -168,5 +170,5 @@ class TestOverride:
 
     @pytest.mark.parametrize('option', ['custom_hooks.7.widths', 'root.deep'])
     def test_what_is_not_there(self, option, file):
-        with pytest.raises(ValueError, match=f'--cfg-options {option} does not fit the config: '):
+        with pytest.raises(ValueError, match=f'--cfg-options {option} does not match the config: '):
             override(Config.fromfile(file), {option: 1})

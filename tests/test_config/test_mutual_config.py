@@ -244,7 +244,7 @@ def test_wrong_arguments(retinanet, mutual):
         make_mutual(retinanet, widths=(2.0, 1.0))
     with pytest.raises(ValueError, match='scales is empty'):
         make_mutual(retinanet, scales=())
-    with pytest.raises(ValueError, match='mutual already: it has a MutualLearningHook'):
+    with pytest.raises(ValueError, match='already mutual: it has a MutualLearningHook'):
         make_mutual(mutual)
     with pytest.raises(ValueError, match='has no model'):
         make_mutual(Config(dict(a=1)))
