@@ -1,4 +1,4 @@
-"""Files that are whole at each moment, whenever the process is killed."""
+"""Write files that stay valid if the process is killed at any moment."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> Path:
-    """Write a file under another name and rename it, so that nobody ever sees a part of it.
+    """Write a file under another name and rename it, so that an unfinished file never has the final name.
 
-    A killed process leaves the part, a hidden file, which the next attempt overwrites.
+    A killed process leaves the unfinished file as a hidden file, which the next attempt overwrites.
 
     Args:
-        path: Where it goes; the folder is made, and a file of that name is replaced.
-        write: Writes the file to the path that it is given.
+        path: Its path. The folder is created, and a file of that name is replaced.
+        write: Function that writes the file to a path.
 
     Returns:
         The path.

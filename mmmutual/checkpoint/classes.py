@@ -1,4 +1,4 @@
-"""The classes that a checkpoint was trained with, compared with those of a config."""
+"""Compare the classes that a checkpoint was trained with and those of a config."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def warn_of_other_classes(
     path: str | Path,
     consequence: str = "a detection counts as the config's class of its label",
 ) -> None:
-    """Warn if a checkpoint was trained with other classes than the test data of a config have, or in another order.
+    """Warn if the classes of a checkpoint and of a config's test data differ, or have another order.
 
-    Weights of equal shapes load all the same, so that nothing else would say so.
+    Weights of equal shapes load without an error, so that nothing else would reveal the difference.
 
     Args:
         config: An MMDetection config.
         checkpoint: As ``read_checkpoint`` returns it. One without names of classes is taken as it is.
-        path: Of the checkpoint, for the message.
+        path: Path of the checkpoint, for the message.
         consequence: Ending of the message.
     """
     trained = checkpoint_classes(checkpoint)
@@ -43,7 +43,7 @@ def warn_of_other_classes(
 
 
 def checkpoint_classes(checkpoint: Mapping) -> tuple[str, ...] | None:
-    """The classes in the meta data of a checkpoint of MMDetection 3 or 2.
+    """Class names in the meta data of a checkpoint of MMDetection 3 or 2.
 
     Args:
         checkpoint: As ``read_checkpoint`` returns it.

@@ -1,8 +1,8 @@
-"""The weights of a checkpoint of another program, read without running anything in it.
+"""Read the weights of a checkpoint of another program without running any code in it.
 
-Such files hold more than weights: the options of a command line, a whole model, classes of packages that are not there.
-PyTorch's safe loader refuses them. Here the parts of tensors are rebuilt as PyTorch does it, and an inert object stands
-for everything else.
+Such files contain more than weights: command-line options, pickled models, classes of packages that are not installed.
+PyTorch's safe loader refuses them. This module rebuilds tensors as PyTorch does, and replaces everything else by inert
+objects.
 """
 
 from __future__ import annotations
@@ -35,36 +35,36 @@ MAX_NAMED = 3
 
 
 class Inert:
-    """Stands for an object of a class that is not read."""
+    """Placeholder for an object of a class that is not read."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Take whatever the file gives."""
+        """Accept and ignore all arguments."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Inert:
-        """Give another one for what the file would call."""
+        """Return another placeholder instead of calling anything."""
         return Inert()
 
     def __setstate__(self, state: Any) -> None:
-        """Leave the content out."""
+        """Ignore the content."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Leave the content of a dict out."""
+        """Ignore an item of a dict."""
 
     def append(self, value: Any) -> None:
-        """Leave the content of a list out."""
+        """Ignore an item of a list."""
 
     def extend(self, values: Any) -> None:
-        """Leave the content of a list out."""
+        """Ignore items of a list."""
 
     def add(self, value: Any) -> None:
-        """Leave the content of a set out."""
+        """Ignore an item of a set."""
 
 
 class _InertUnpickler(PythonUnpickler):
-    """Builds tensors and the containers that hold them; everything else becomes an inert object.
+    """Build tensors and their containers; replace everything else by inert objects.
 
-    It calls what ``find_class`` returns and nothing else, and it sets no attributes: a file could change functions and
-    classes of this process by them.
+    The unpickler only calls objects that ``find_class`` returns. It does not set attributes: a file could use them to
+    change functions and classes of this process.
     """
 
     dispatch: ClassVar[dict[int, Callable]] = dict(PythonUnpickler.dispatch)
@@ -83,19 +83,19 @@ class _InertUnpickler(PythonUnpickler):
 
 
 def extract_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read the weights of a checkpoint whatever else is in it; nothing in the file runs.
+    """Read the weights of a checkpoint and ignore all other content; no code in the file runs.
 
     Args:
         path: A file of ``torch.save``.
 
     Returns:
-        Tensors under their names, without the ``module.`` of a distributed model. They are those under the first of
-        ``state_dict``, ``model``, ``model_state_dict`` and the like that holds tensors, or the file's own. A warning
-        names entries next to them that are not tensors of a kind that is read (quantised and sparse ones, for example).
+        Tensors under their names, without the ``module.`` of a distributed model. They come from the first of the keys
+        ``state_dict``, ``model``, ``model_state_dict`` and so on that has tensors, or else from the top level of the
+        file. A warning names the other entries at the same level, for example quantised and sparse tensors.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read, or has no names with tensors: a whole model was pickled, for example.
+        ValueError: If it cannot be read, or has no named tensors, for example if the model itself was pickled.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no checkpoint file {path} on this machine')
@@ -103,9 +103,9 @@ def extract_weights(path: str | Path) -> dict[str, Tensor]:
     vars(reader).update(Unpickler=_InertUnpickler, load=lambda file, **kwargs: _InertUnpickler(file, **kwargs).load())
     try:
         _refuse_program(path)
-        # torch accepts an unpickler of ours only without weights_only; ours builds tensors and containers, nothing else
+        # torch accepts a custom unpickler only without weights_only; this one only builds tensors and containers
         content = torch.load(path, map_location='cpu', pickle_module=reader, weights_only=False)
-    except Exception as error:  # what a damaged file raises depends on the byte
+    except Exception as error:  # the type of error depends on the damaged byte
         raise ValueError(f'the checkpoint {path} cannot be read ({type(error).__name__}: {error})') from error
     for candidate in _candidates(content):
         state = {str(name): value.detach() for name, value in candidate.items() if isinstance(value, Tensor)}
@@ -113,24 +113,24 @@ def extract_weights(path: str | Path) -> dict[str, Tensor]:
             _name_left_out(path, [str(name) for name in candidate if str(name) not in state])
             return {name.removeprefix('module.'): value for name, value in state.items()}
     raise ValueError(
-        f'the checkpoint {path} has no names with tensors. If a whole model was pickled, save its state_dict() '
-        'with the program that wrote it'
+        f'the checkpoint {path} has no named tensors. If the model itself was pickled, save its state_dict() with the '
+        'program that wrote it'
     )
 
 
 def _refuse_program(path: str | Path) -> None:
-    """Raise for formats that ``torch.load`` reads by more than its unpickler: TorchScript runs, an archive unpacks."""
+    """Raise for formats that ``torch.load`` reads without the unpickler: TorchScript programs and tar archives."""
     if is_torchscript(path):
-        raise ValueError('it is a program of TorchScript, not a checkpoint')
+        raise ValueError('it is a TorchScript program, not a checkpoint. Save the state_dict() of the model instead')
     if tarfile.is_tarfile(path):
-        raise ValueError('it is a tar archive. Unpack it, and give the checkpoint that is in it')
+        raise ValueError('it is a tar archive. Unpack it, and pass the checkpoint inside')
 
 
 def _name_left_out(path: str | Path, names: list[str]) -> None:
-    """Warn of what is no tensor."""
+    """Warn about entries that are not tensors."""
     if names:
         more = f' and {len(names) - MAX_NAMED} more' if len(names) > MAX_NAMED else ''
-        message = f'{path}: entries that are not read as tensors are left out: {", ".join(names[:MAX_NAMED])}{more}'
+        message = f'{path}: entries that cannot be read as tensors are left out: {", ".join(names[:MAX_NAMED])}{more}'
         print_log(message, logger='current', level=logging.WARNING)
 
 
@@ -154,7 +154,7 @@ def write_weights(path: str | Path, out: str | Path) -> dict[str, Tensor]:
 
 
 def _candidates(content: Any, depth: int = DEPTH) -> Iterator[Mapping]:
-    """Where the weights may be, the likeliest first."""
+    """Mappings that may be the weights, the likeliest first."""
     if not isinstance(content, Mapping):
         return
     for key in STATE_KEYS if depth else ():

@@ -17,7 +17,7 @@ WHAT = {'checkpoint_sha256': 'checkpoint', 'config_sha256': 'model, test data or
 
 
 def identity(config: Config, checkpoint: str | Path) -> dict[str, str | None]:
-    """Hashes of all that the metrics of an evaluation depend on.
+    """Hashes of everything that determines the metrics of an evaluation.
 
     Args:
         config: An MMDetection config.
@@ -25,7 +25,7 @@ def identity(config: Config, checkpoint: str | Path) -> dict[str, str | None]:
 
     Returns:
         SHA-256 of the checkpoint file, of the settings for the model, the test data and the evaluator, and of the
-        annotation files; the last is None if they are not there.
+        annotation files; the last is None if the files are missing.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
@@ -51,12 +51,12 @@ def check_identity(context: Mapping, expected: Mapping[str, str | None], path: s
     """Check that a query table belongs to a checkpoint, its settings and its data.
 
     Args:
-        context: Of the table.
+        context: Context of the table.
         expected: As ``identity`` returns it; what is None is not compared.
         path: The table's file, for the message.
 
     Raises:
-        ValueError: If it belongs to others.
+        ValueError: If a hash differs.
     """
     for name, what in WHAT.items():
         if expected[name] is not None and context.get(name) != expected[name]:
@@ -68,7 +68,7 @@ def check_identity(context: Mapping, expected: Mapping[str, str | None], path: s
 
 
 def sha256(paths: Sequence[str | Path]) -> str:
-    """SHA-256 of files, one after the other."""
+    """SHA-256 of the concatenated files."""
     digest = hashlib.sha256()
     for path in paths:
         with open(path, 'rb') as file:

@@ -1,4 +1,4 @@
-"""A model with the weights of a checkpoint, both checked."""
+"""Load a checkpoint into the model of a config, and check that they match."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def load_model(config: Config, checkpoint: str | Path, needs_detector: str = '')
     Args:
         config: Config of a detector or a classifier; its ``default_scope`` becomes the active one.
         checkpoint: File of the checkpoint.
-        needs_detector: What is only possible with a detector, as the subject of a message, if it has to be one.
+        needs_detector: The feature that needs a detector, as the subject of a message; empty if a classifier will do.
 
     Returns:
         The model, and the checkpoint's content.
@@ -29,7 +29,7 @@ def load_model(config: Config, checkpoint: str | Path, needs_detector: str = '')
         FileNotFoundError: If there is no such file.
         TypeError: As ``build_model``.
         ValueError: If the file is damaged or of another architecture, if it is of a mutual training and the config is
-            not, if the model is no detector but has to be, or as ``build_model``.
+            not, if the model has to be a detector and is not, or as ``build_model``.
     """
     content = read_checkpoint(checkpoint)
     model = build_model(config)

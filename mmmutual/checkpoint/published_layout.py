@@ -1,8 +1,8 @@
-"""The key layout of published slimmable networks, told in terms of mmmutual's backbones.
+"""The key layout of published slimmable networks, mapped to mmmutual's backbones.
 
-MutualNet (github taoyang1122/MutualNet) grew out of slimmable_networks (github JiahuiYu/slimmable_networks), so their
-``models/`` number layers alike: ``features.0`` is the stem, ``features.N.body`` and ``features.N.shortcut`` make up
-block N, and in each of these a norm follows its convolution.
+MutualNet (github taoyang1122/MutualNet) is derived from slimmable_networks (github JiahuiYu/slimmable_networks), so the
+models of the two repositories number layers in the same way: ``features.0`` is the stem, ``features.N.body`` and
+``features.N.shortcut`` make up block N, and in each of these a norm follows its convolution.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ PARTS = ('expand_conv', 'depthwise_conv', 'pointwise_conv', 'linear_conv')  # of
 
 
 class Layer(NamedTuple):
-    """A convolution with the norm behind it.
+    """A convolution and the norm that follows it.
 
     Attributes:
         source_conv: Name of the convolution in a published file.
         source_norm: Name of the norm there.
         conv: Name of the convolution in the backbone.
         norm: Name of the norm there.
-        lists: Whether the norm there holds a list with an entry for each width; if not, it is a plain one.
+        lists: Whether the norm in the file has a list with an entry for each width; if not, it is an ordinary norm.
     """
 
     source_conv: str
@@ -41,7 +41,7 @@ def published_layers(backbone: nn.Module) -> list[Layer]:
     """All layers of a published network.
 
     Args:
-        backbone: The ResNet with bottlenecks, MobileNetV1 or V2 that it is here.
+        backbone: The corresponding backbone of mmmutual: a ResNet with bottlenecks, MobileNetV1 or V2.
 
     Returns:
         Its layers.
@@ -79,9 +79,9 @@ def _blocks(backbone: nn.Module) -> dict[str, nn.Module]:
 
 
 def round_as_published_(backbone: nn.Module) -> None:
-    """Let a ResNet slim to the channels that the published ones run, in place; MobileNets do already.
+    """Let a ResNet use the numbers of active channels of published ResNets, in place; MobileNets already do.
 
-    Their stem and the inside of their bottlenecks have a quarter of a multiple of 8 channels.
+    The stem and the inside of the bottlenecks of published ResNets have a quarter of a multiple of 8 channels.
 
     Args:
         backbone: As for ``published_layers``.
@@ -102,7 +102,7 @@ def channels_at(backbone: nn.Module, layers: Sequence[Layer], width: float) -> d
 
     Args:
         backbone: A slimmable backbone.
-        layers: Its layers; a depthwise convolution takes what the one before it gives.
+        layers: Its layers; a depthwise convolution has the channels of the convolution before it.
         width: Width multiplier in (0, 1].
 
     Returns:

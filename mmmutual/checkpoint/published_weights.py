@@ -1,11 +1,11 @@
-"""Published slimmable weights become checkpoints of mmmutual's backbones.
+"""Convert published slimmable weights to checkpoints of mmmutual's backbones.
 
-How the files of the two repositories (``published_layout``) differ shows in their keys:
+The files of the two repositories (see ``mmmutual.checkpoint.published_layout``) differ in their keys:
 
-- Slimmable networks (``models/s_*.py``) have statistics and affine parameters for each width: SwitchableBN here.
-- US-Nets and MutualNet have shared affine parameters, and statistics for each width that was listed: SlimBN here.
-- The last norm of MobileNetV2 is a plain one, so all widths use the same statistics there.
-- MutualNet computes the statistics of a width anew before it is evaluated, and resets those of all others then.
+- Slimmable networks (``models/s_*.py``) have statistics and affine parameters for each width, as SwitchableBN.
+- US-Nets and MutualNet have shared affine parameters and statistics for each listed width, as SlimBN.
+- The last norm of MobileNetV2 is an ordinary norm, so all widths use the same statistics in it.
+- MutualNet recomputes the statistics of a width before it is evaluated, and then resets those of all other widths.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class PublishedWeights:
         backbone: Config of the backbone, without initial weights.
         state_dict: The weights under ``backbone.`` and ``head.fc.``, as mmpretrain's ``ImageClassifier`` has them.
         ready: Widths that have statistics, largest first.
-        left_out: Other widths that the file lists, and why their statistics are of no use.
+        left_out: Other widths that the file lists, with the reason why their statistics cannot be used.
     """
 
     architecture: str
@@ -56,14 +56,14 @@ def convert_published(path: str | Path) -> PublishedWeights:
     """Convert a file of MutualNet or slimmable_networks.
 
     Args:
-        path: ResNet-50, MobileNetV1 or V2 at full width 1.0, as ``torch.save`` wrote it.
+        path: ResNet-50, MobileNetV1 or V2 at full width 1.0, written by ``torch.save``.
 
     Returns:
         The weights of mmmutual's backbone and of the classifier.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, holds more than data, is of another network, or is not whole.
+        ValueError: If it is damaged, contains more than data, is of another network, or is incomplete.
     """
     state = _read(path)
     name, config = _architecture(state, path)
@@ -96,33 +96,33 @@ def convert_published(path: str | Path) -> PublishedWeights:
 
 
 def _read(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file, without the ``module.`` of their names and without counters, which US-Nets never raise."""
+    """The tensors of a file, without the prefix ``module.``, and without counters, which US-Nets never increment."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
         if not any(name.endswith('data.pkl') for name in names):
-            raise ValueError(f'{path} is an archive of {names[:MAX_NAMED]}: unpack it, and give the file inside')
+            raise ValueError(f'{path} is an archive of {names[:MAX_NAMED]}: unpack it, and pass the file inside')
     content = read_data(path)
     state = content.get('model', content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no weights: expected tensors under their names, or those under 'model'")
+        raise ValueError(f"{path} has no weights: expected named tensors at the top level or under 'model'")
     bare = {key.removeprefix('module.'): value for key, value in state.items()}
     return {key: value for key, value in bare.items() if not key.endswith('num_batches_tracked')}
 
 
 def _architecture(state: Mapping[str, Tensor], path: str | Path) -> tuple[str, dict]:
-    """Name and config of the network, told by the size of its classifier."""
+    """Name and config of the network, which the size of its classifier determines."""
     known = ', '.join(f'{name} ({size})' for size, (name, _) in ARCHITECTURES.items())
     if CLASSIFIER not in state or state[CLASSIFIER].dim() != 2:
         raise ValueError(
-            f'{path} has no matrix {CLASSIFIER}, whose inputs tell the network: {known}. It is not of MutualNet or '
-            f'slimmable_networks, or a part of it is missing; its first names are {", ".join(list(state)[:MAX_NAMED])}'
+            f'{path} has no matrix {CLASSIFIER}, whose inputs identify the network: {known}. It is not a file of '
+            f'MutualNet or slimmable_networks, or is incomplete; its first names are '
+            f'{", ".join(list(state)[:MAX_NAMED])}'
         )
     features = state[CLASSIFIER].size(1)
     if features not in ARCHITECTURES:
         raise ValueError(
-            f'{path} has a classifier of {features} inputs, which is none of the networks that can be converted: '
-            f'{known}, each at full width 1.0'
+            f'{path} has a classifier of {features} inputs. The supported networks are {known}, each at full width 1.0'
         )
     return ARCHITECTURES[features]
 
@@ -135,7 +135,7 @@ def _classifier(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 def _listed_widths(
     state: Mapping[str, Tensor], layers: Sequence[Layer], channels: Mapping[float, Mapping[str, int]]
 ) -> list[float]:
-    """The width of each entry of the norms' lists: the one whose channels they have."""
+    """The width of each entry of the norms' lists, found by the number of channels."""
     pattern = re.compile(re.escape(f'{layers[0].source_norm}.bn.') + r'\d+\.running_mean')
     widths = []
     for index in range(sum(pattern.fullmatch(key) is not None for key in state)):
@@ -148,10 +148,10 @@ def _listed_widths(
 def _shapes(
     backbone: nn.Module, layers: Iterable[Layer], channels: Sequence[Mapping[str, int]], switchable: bool
 ) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all that a file has for the backbone.
+    """Names and shapes of all tensors of the backbone in a file.
 
     Args:
-        backbone: The backbone, which gives the sizes at full width.
+        backbone: The backbone, with the sizes at full width.
         layers: Its layers.
         channels: Channels of each norm, for each entry of the lists.
         switchable: Whether affine parameters are in the lists.
@@ -174,7 +174,7 @@ def _shapes(
 
 
 def _check(state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], name: str, path: str | Path) -> None:
-    """Raise ``ValueError`` unless a file has exactly what it should have."""
+    """Raise ``ValueError`` unless a file has exactly the expected tensors."""
     missing = [key for key in expected if key not in state]
     unexpected = [key for key in state if key not in expected]
     other = [
@@ -189,7 +189,7 @@ def _check(state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]],
 
 
 def _is_reset(state: Mapping[str, Tensor], layers: Iterable[Layer], index: int) -> bool:
-    """Whether the statistics of an entry are those of norms that have seen nothing."""
+    """Whether the statistics of an entry have their initial values."""
     entries = [f'{layer.source_norm}.bn.{index}' for layer in layers if layer.lists]
     return all((state[f'{e}.running_mean'] == 0).all() and (state[f'{e}.running_var'] == 1).all() for e in entries)
 

@@ -1,4 +1,4 @@
-"""Checkpoints are checked before they are used: whole, safe to load, and of this architecture."""
+"""Read a checkpoint, and check that it is undamaged, safe to load and of the right architecture."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ EXTRACT = 'tools/model_converters/extract_weights.py'
 
 
 def read_checkpoint(path: str | Path) -> dict:
-    """Read a checkpoint onto the CPU without executing anything in it.
+    """Read a checkpoint onto the CPU without executing any code in it.
 
     Args:
-        path: A local file as MMEngine or ``torch.save`` writes it.
+        path: A local file, written by MMEngine or ``torch.save``.
 
     Returns:
-        Its content, with the weights under ``'state_dict'``; the ``module.`` that a distributed model puts before their
-        names is taken off.
+        Its content, with the weights under ``'state_dict'``; the prefix ``module.``, which a distributed model adds to
+        their names, is removed.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged, holds more than data, or has no weights.
+        ValueError: If the file is damaged, contains more than data, or has no weights.
     """
     content = read_data(path)
     if isinstance(content, Mapping) and isinstance(content.get('state_dict'), Mapping):
@@ -36,13 +36,13 @@ def read_checkpoint(path: str | Path) -> dict:
     if isinstance(content, Mapping) and content and all(isinstance(value, Tensor) for value in content.values()):
         return {'state_dict': _bare(content)}
     raise ValueError(
-        f"the checkpoint {path} holds no weights: it has no 'state_dict'. If they have another name in it, write "
-        f'them to a file: python {EXTRACT} {path} -o weights.pth'
+        f"the checkpoint {path} has no weights under 'state_dict'. If they have another name in it, write them to a "
+        f'file: python {EXTRACT} {path} -o weights.pth'
     )
 
 
 def read_data(path: str | Path) -> Any:
-    """Read whatever data a checkpoint file holds onto the CPU, without executing anything in it.
+    """Read the data in a checkpoint file onto the CPU without executing any code in it.
 
     Args:
         path: A local file.
@@ -52,41 +52,41 @@ def read_data(path: str | Path) -> Any:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged or holds more than data.
+        ValueError: If the file is damaged or contains more than data.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no checkpoint file {path} on this machine')
     try:
         return torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # what a damaged file raises depends on the byte
+    except Exception as error:  # the type of error depends on the damaged byte
         text = _reason(error)
-        cure = 'Use another one, or resume from the one before'
-        if 'GLOBAL' in text:  # the file is whole, but has objects of other programs in it, as their options
-            cure += f'. Its weights alone, without running anything in it: python {EXTRACT} {path} -o weights.pth'
+        cure = 'Use another checkpoint, or resume from the previous one'
+        if 'GLOBAL' in text:  # the file is undamaged, but has objects of other programs, for example their options
+            cure += f'. To extract its weights without running code in it: python {EXTRACT} {path} -o weights.pth'
         raise ValueError(
-            f'the checkpoint {path} cannot be read: it is cut short, damaged or holds objects other than weights and '
+            f'the checkpoint {path} cannot be read: it is cut short, damaged or has objects other than weights and '
             f'numbers ({text}). {cure}'
         ) from error
 
 
 def latest_checkpoint(work_dir: str | Path) -> str | None:
-    """The newest whole checkpoint of a work dir.
+    """The newest undamaged checkpoint of a work dir.
 
     Args:
-        work_dir: Where a training wrote.
+        work_dir: Folder of a training.
 
     Returns:
-        The file that ``last_checkpoint`` names, in a work dir that was copied or moved the one of that name in it; if
-        that is lost or damaged, the newest other one; None if the training was stopped before there was one.
+        The file that ``last_checkpoint`` names; in a copied or moved work dir, the file of the same name in it. If that
+        file is missing or damaged, the newest other checkpoint. None if the training stopped before it wrote one.
 
     Raises:
-        FileNotFoundError: If the file that ``last_checkpoint`` names is lost, and there is no other.
-        ValueError: If it is damaged, and there is no other.
+        FileNotFoundError: If the file that ``last_checkpoint`` names is missing, and there is no other checkpoint.
+        ValueError: If it is damaged, and there is no other checkpoint.
     """
-    named = find_latest_checkpoint(str(work_dir))  # empty after a kill while it was written
+    named = find_latest_checkpoint(str(work_dir))  # empty if the process was killed while writing it
     others = [path for path in Path(work_dir).glob('*.pth') if re.fullmatch(r'(epoch|iter)_\d+', path.stem)]
     others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    candidates = [Path(work_dir) / Path(named).name, named] if named else []  # it names the place of the training
+    candidates = [Path(work_dir) / Path(named).name, named] if named else []  # it has the path during training
     candidates = [path for path in candidates if Path(path).is_file()] or candidates[-1:]
     refused = None
     for path in dict.fromkeys(map(str, [*candidates, *others])):
@@ -107,7 +107,7 @@ def _bare(state: Mapping) -> dict:
 
 
 def _reason(error: Exception) -> str:
-    """The first sentence of what was wrong, without PyTorch's advice to load the file unsafely."""
+    """The first sentence of the error, without PyTorch's advice to load the file unsafely."""
     cause = error.__context__ or error
     return f'{type(cause).__name__}: {cause}'.splitlines()[0].split('. ')[0].rstrip(': ')
 
@@ -116,9 +116,9 @@ def check_architecture(model: nn.Module, checkpoint: Mapping, path: str | Path) 
     """Check that a checkpoint has all of a model's weights, in their shapes.
 
     Args:
-        model: The model that is to load it.
+        model: The model.
         checkpoint: As ``read_checkpoint`` returns it.
-        path: For the message.
+        path: Path of the checkpoint, for the message.
 
     Raises:
         ValueError: If parameters are missing or have other shapes.
@@ -134,6 +134,6 @@ def check_architecture(model: nn.Module, checkpoint: Mapping, path: str | Path) 
     if missing or other:
         examples = ', '.join((missing + other)[:MAX_NAMED])
         raise ValueError(
-            f'the checkpoint {path} is of another architecture than the config: of {len(expected)} parameters '
+            f'the checkpoint {path} has another architecture than the config: of {len(expected)} parameters '
             f'{len(missing)} are missing and {len(other)} have another shape, for example {examples}'
         )

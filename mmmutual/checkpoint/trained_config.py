@@ -1,4 +1,4 @@
-"""Which config a checkpoint was trained with: a mutual one under a stock config runs at its full width alone."""
+"""Check that a config matches a checkpoint: a stock config would run a mutual checkpoint at width 1.0 only."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def check_mutual(model: nn.Module, checkpoint: Mapping, path: str | Path, config
         config: The config's file or name, for the message.
 
     Raises:
-        ValueError: If the checkpoint has narrow widths and the model does not slim, with the config to take.
+        ValueError: If the checkpoint has narrow widths but the model is not slimmable, with the config to use.
     """
     if any(isinstance(layer, Slimmable) for layer in model.modules()) or not _is_mutual(checkpoint):
         return
     widths = ', '.join(f'{width:g}' for width in narrow_widths(checkpoint))
     raise ValueError(
         f'the checkpoint {path} was trained mutually{f", with the widths 1, {widths}" if widths else ""}, but '
-        f'{config or "the config"} is a stock config, which has width 1.0 alone. {_advice(path, config)}'
+        f'{config or "the config"} is a stock config, which only has width 1.0. {_advice(path, config)}'
     )
 
 
@@ -61,25 +61,25 @@ def check_scope(config: Mapping, checkpoint: Mapping, path: str | Path) -> None:
 
 
 def narrow_widths(checkpoint: Mapping) -> list[float]:
-    """The widths below 1.0 that a checkpoint has batch-norm statistics for, largest first."""
+    """The widths below 1.0 for which a checkpoint has batch-norm statistics, largest first."""
     state = checkpoint['state_dict']
     name = next((name for name in state if '.running_mean_at_' in name), None)
     return sorted(widths_in(state, name.rpartition('_at_')[0]), reverse=True) if name else []
 
 
 def _is_mutual(checkpoint: Mapping) -> bool:
-    """Whether it has statistics of narrow widths, or, without any batch norm, was trained with the hook."""
+    """Whether it has statistics of narrow widths, or was trained with the hook (a model without batch norms)."""
     meta = checkpoint.get('meta')
     return bool(narrow_widths(checkpoint)) or (isinstance(meta, Mapping) and HOOK in str(meta.get('cfg', '')))
 
 
 def _advice(path: str | Path, config: str | None) -> str:
-    """Which config to take: that in the checkpoint's folder, where a run leaves it."""
+    """The advice to use the config in the checkpoint's folder, where a run writes it, or to make one."""
     found = [file for file in Path(path).absolute().parent.glob('*.py') if HOOK in file.read_text(errors='replace')]
     if found:
         newest = max(found, key=lambda file: file.stat().st_mtime)
-        return f'Take the config that the training left beside it: {Path(path).parent / newest.name}'
+        return f'Use the config that the training wrote next to it: {Path(path).parent / newest.name}'
     return (
-        'Take the config that it was trained with; after tools/train.py --mutual it is in the work dir. Or make it: '
+        'Use the config that it was trained with; tools/train.py --mutual writes it to the work dir. Or make one: '
         f'python tools/misc/make_mutual_config.py {config or "CONFIG"} -o mutual.py'
     )

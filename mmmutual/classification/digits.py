@@ -1,4 +1,4 @@
-"""Handwritten digits: a real classification data set that comes with scikit-learn, nothing to download."""
+"""Handwritten digits: a real classification data set that is part of scikit-learn, without a download."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ LEVELS = 16  # the highest grey value
 
 @DATASETS.register_module()
 class DigitsDataset(BaseDataset):
-    """The 1797 images of 8 x 8 pixels of scikit-learn's ``load_digits``, as mmpretrain's pipelines take them.
+    """The 1797 images of 8 x 8 pixels of scikit-learn's ``load_digits``, in the format of mmpretrain's pipelines.
 
     Every third image of each class is a test image, so the split never changes: 1201 images to train, 596 to test.
 
     Args:
         split: ``'train'`` or ``'test'``.
-        size: Side of the images in pixels that the pipeline gets, enlarged by cubic interpolation.
+        size: Side in pixels of the images in the pipeline, enlarged by cubic interpolation.
         **kwargs: As MMEngine's ``BaseDataset``.
 
     Raises:
         ValueError: If ``split`` or ``size`` is not allowed.
-        ImportError: If scikit-learn is not there.
+        ImportError: If scikit-learn is not installed.
     """
 
     METAINFO: ClassVar = dict(classes=tuple('0123456789'))

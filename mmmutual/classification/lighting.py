@@ -11,8 +11,8 @@ from mmpretrain.datasets.transforms import Lighting
 class FloatLighting(Lighting):
     """AlexNet's lighting noise on 32-bit floats.
 
-    mmpretrain's ``Lighting`` (1.2 and 1.3) casts back to the type of the image, and bytes wrap around: black pixels
-    become white where the noise is negative.
+    mmpretrain's ``Lighting`` (1.2 and 1.3) casts the result to the type of the image, and bytes wrap around: negative
+    noise makes black pixels white.
     """
 
     def transform(self, results: dict) -> dict:

@@ -12,7 +12,7 @@ from mmmutual.layers import SlimLinear
 
 @MODELS.register_module()
 class SlimmableLinearClsHead(LinearClsHead):
-    """mmpretrain's linear head, which slims on its input: it takes as many features as the backbone gives."""
+    """mmpretrain's linear head with a slimmable input, which accepts the active features of the backbone."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -15,7 +15,7 @@ from mmmutual.evaluation import fill_query_table
 from mmmutual.inference import AdaptiveInferencer
 from tests.support.tiny import tiny_config
 
-REFUSED = 'cannot be read: it is cut short, damaged or holds objects other than weights and numbers'
+REFUSED = 'cannot be read: it is cut short, damaged or has objects other than weights and numbers'
 
 
 class Bait:

@@ -58,10 +58,10 @@ def test_bare_weights(tmp_path):
 
 def test_what_has_no_weights(tmp_path):
     torch.save(layers(), tmp_path / 'whole.pth')
-    with pytest.raises(ValueError, match=r'has no names with tensors.* save its state_dict\(\)'):
+    with pytest.raises(ValueError, match=r'has no named tensors.* save its state_dict\(\)'):
         extract_weights(tmp_path / 'whole.pth')
     torch.jit.script(nn.Conv2d(3, 4, 3)).save(str(tmp_path / 'script.pth'))
-    with pytest.raises(ValueError, match='a program of TorchScript'):
+    with pytest.raises(ValueError, match='a TorchScript program'):
         extract_weights(tmp_path / 'script.pth')
     (tmp_path / 'cut.pth').write_bytes(b'PK')
     with pytest.raises(ValueError, match='cut.pth cannot be read'):

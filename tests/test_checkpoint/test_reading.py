@@ -111,7 +111,9 @@ class TestDamaged:
         whole = write(content(), path)
         path.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
         message = refusal(path)
-        assert re.search(rf'cannot be read: {DAMAGED} \(\w+(: [^)]+)?\)\. Use another one, or resume from the', message)
+        assert re.search(
+            rf'cannot be read: {DAMAGED} \(\w+(: [^)]+)?\)\. Use another checkpoint, or resume from the', message
+        )
 
     def test_cut_short_run(self, trained, path):
         path.write_bytes(trained[0].read_bytes()[:-100])
@@ -162,7 +164,7 @@ class TestDamaged:
     )
     def test_no_weights(self, value, path):
         torch.save(value, path)
-        assert refusal(path).startswith(f"the checkpoint {path} holds no weights: it has no 'state_dict'. If they have")
+        assert refusal(path).startswith(f"the checkpoint {path} has no weights under 'state_dict'. If they have")
         assert refusal(path).endswith(f'python tools/model_converters/extract_weights.py {path} -o weights.pth')
 
 

@@ -47,7 +47,7 @@ def test_the_config_beside_it_is_named(tmp_path):
     torch.save(mutual()[1], tmp_path / 'epoch_1.pth')
     with pytest.raises(ValueError, match=(
         rf'{tmp_path}/epoch_1.pth was trained mutually, with the widths 1, 0.5, 0.25, but mmdet::x/y.py is a stock config,'
-        rf' which has width 1.0 alone. Take the config that the training left beside it: {tmp_path}/mine.py$'
+        rf' which only has width 1.0. Use the config that the training wrote next to it: {tmp_path}/mine.py$'
     )):  # fmt: skip
         check_mutual(Detector(), mutual()[1], tmp_path / 'epoch_1.pth', 'mmdet::x/y.py')
 

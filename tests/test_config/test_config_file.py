@@ -160,7 +160,11 @@ class TestOverride:
 
     @pytest.mark.parametrize(
         ('option', 'text'),
-        [('masks', 'settings that the file computed from masks'), ('load_form', 'Did you mean load_from'), ('mine', 'your own code')],
+        [
+            ('masks', 'settings that the file computed from masks'),
+            ('load_form', 'Did you mean load_from'),
+            ('mine', 'your own code'),
+        ],
     )
     def test_what_may_have_no_effect_is_a_warning(self, option, text, file, caplog, monkeypatch):
         said = []
