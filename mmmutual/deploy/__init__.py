@@ -1,4 +1,4 @@
-"""From a sub-network to a narrow mmdet detector, and to ONNX."""
+"""Export a sub-network as a narrow mmdet detector, and as ONNX."""
 
 from .export import Exported, export_subnet
 from .narrow import narrow_

@@ -1,4 +1,4 @@
-"""The channels that arrive at the slimmable layers of a model at its present width."""
+"""Numbers of channels that the slimmable layers of a model receive at its current width."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from mmmutual.slimming.dry_run import ERRORS, first_line, run_levels, run_whole,
 
 
 def arriving_channels(model: nn.Module) -> dict[nn.Module, set[int]]:
-    """The numbers of channels that each slimmable layer gets at the present width.
+    """The numbers of channels that each slimmable layer receives at the current width.
 
-    They follow from the segments of the layers' inputs. If those of any layer are unknown, the model runs on a small
-    image; layers that do not run then, as in training only, get all channels unless their segments say otherwise.
+    The numbers follow from the segments of the layers' inputs. If the segments of any layer are unknown, the model runs
+    on a small image. Layers that do not run then (for example those for training only) have the channels of their
+    segments, or all channels if the segments are unknown.
 
     Args:
         model: A model with slimmable layers.
 
     Returns:
-        For each layer one number, or several if it gets different ones in one run.
+        For each layer one number, or several if it receives different numbers in one run.
 
     Raises:
-        ValueError: If the model has layers of unknown input segments and runs on no small image.
+        ValueError: If the model has layers of unknown input segments and does not run on a small image.
     """
     layers = slimmable_layers(model)
     found = {} if all(_segments(layer) for layer in layers) else _of_a_run(model)
@@ -46,7 +47,7 @@ def _by_segments(layer: Slimmable) -> int:
 
 
 def _of_a_run(model: nn.Module) -> dict[nn.Module, set[int]]:
-    """The numbers of channels that layers get in one run; those of layers that do not run are missing."""
+    """The numbers of channels that layers receive in one run, without the layers that do not run."""
     arrived: dict[nn.Module, set[int]] = {}
 
     def note(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -71,6 +72,6 @@ def _of_a_run(model: nn.Module) -> dict[nn.Module, set[int]]:
         for handle in handles:
             handle.remove()
     raise ValueError(
-        f'{type(model).__name__} has slimmable layers without in_segments and runs on no small image, so the channels '
-        f'that they get are unknown ({first_line(reason)}). Call divide(inputs=...) of these layers'
+        f'{type(model).__name__} has slimmable layers without in_segments and does not run on a small image, so the '
+        f'channels of their inputs are unknown ({first_line(reason)}). Call divide(inputs=...) of these layers'
     )

@@ -26,7 +26,7 @@ from .stock_channels import narrow_configs
 from .stock_config import stock_settings, with_model
 from .stock_types import narrow_detector, own_parts, stock_types
 
-TOLERANCE = 1e-5  # relative; on CPUs the outputs have been equal bit for bit
+TOLERANCE = 1e-5  # relative; on all tested CPUs the outputs are equal bit for bit
 NAMES = ('detector.py', 'detector.pth')
 
 
@@ -35,12 +35,12 @@ class Exported:
     """A sub-network as a narrow detector of stock layers.
 
     Attributes:
-        detector: The model that the files give, in evaluation mode.
+        detector: The model built from the files, in evaluation mode.
         config: Its config.
-        config_path: Where the config was written.
-        checkpoint_path: Where the weights were written.
-        difference: The largest difference to the sub-network's outputs; 0.0 means equal bit for bit.
-        is_stock: Whether the config is a stock one; if False, mmmutual has to be installed where it is used.
+        config_path: Path of the written config.
+        checkpoint_path: Path of the written weights.
+        difference: The largest difference from the sub-network's outputs; 0.0 means equal bit for bit.
+        is_stock: Whether the config is a stock config; if False, using it needs mmmutual.
     """
 
     detector: nn.Module
@@ -56,11 +56,12 @@ def export_subnet(
 ) -> Exported:
     """Write a sub-network as an mmdet config and checkpoint.
 
-    They need no mmmutual if a stock config has the channels of the sub-network. If none has, the config is that of the
-    slimmable detector as a ``NarrowDetector``, which mmmutual builds. In either case all layers are stock ones.
+    The files do not need mmmutual if a stock config can describe the channels of the sub-network. Otherwise, the config
+    is that of the slimmable detector as a ``NarrowDetector``, which mmmutual builds. In both cases all layers are stock
+    layers.
 
-    The detector is built again from the files and runs on a random image beside the sub-network. The files get their
-    names only if it computes the same.
+    The detector is built from the files and compared with the sub-network on a random image. The files receive their
+    final names only if the outputs agree.
 
     Args:
         config: Config of the slimmable detector.
@@ -68,17 +69,16 @@ def export_subnet(
         width: Width multiplier in (0, 1].
         scale: Input scale in (0, 1].
         out_dir: Folder for ``detector.py`` and ``detector.pth``.
-        meta: ``meta`` of the source's checkpoint; its ``dataset_meta`` goes along.
+        meta: ``meta`` of the source checkpoint; its ``dataset_meta`` is copied.
 
     Returns:
-        The narrow detector and where it was written.
+        The narrow detector and its files.
 
     Raises:
         TypeError: If ``width`` or ``scale`` is not a number.
         ValueError: If one of them is out of range, if a batch norm has no statistics for the width, if the pipelines
-            have no size to scale, if a part outside the model has no stock counterpart, if the model is not the one
-            that the config describes or has no backbone, if building it has changed the config, or if the outputs
-            differ.
+            have no size to scale, if a part outside the model has no stock counterpart, if the config does not describe
+            the model, if the model has no backbone, if building it has changed the config, or if the outputs differ.
     """
     width = check_ratio(width)
     settings = stock_settings(config, scale)
@@ -101,14 +101,14 @@ def export_subnet(
                 config_path, weights_path = (_publish(part, out_dir) for part in parts)
                 return Exported(detector, content, config_path, weights_path, difference, is_stock)
     raise ValueError(
-        f'the exported detector does not compute what the sub-network of width {width:g} does: their outputs differ by '
-        f'{difference:.1e}. Nothing was written'
+        f'the outputs of the exported detector and of the sub-network of width {width:g} differ by {difference:.1e}, '
+        f'more than {TOLERANCE}. Nothing was written'
     )
 
 
 @contextmanager
 def _evaluating(model: nn.Module, width: float) -> Iterator[None]:
-    """Evaluation mode at a width for a while; what is built meanwhile leaves the random numbers as they were."""
+    """Switch to evaluation mode at a width for a while, and keep the state of the random numbers."""
     training = model.training
     model.eval()
     try:
@@ -119,10 +119,10 @@ def _evaluating(model: nn.Module, width: float) -> Iterator[None]:
 
 
 def _candidates(source: dict, wanted: dict[str, torch.Size], width: float) -> Iterator[tuple[dict, bool]]:
-    """Configs of models whose weights have the shapes that are wanted; whether they are stock ones, which go first."""
+    """Configs of models whose weights have the given shapes, stock configs first; and whether they are stock."""
     full = stock_types(source)
     for config in () if any(own_parts(full)) else narrow_configs(full, width):
-        with suppress(*ERRORS):  # channels that a class does not accept, or a class that mmdet lacks
+        with suppress(*ERRORS):  # a class may reject the channels, or mmdet may lack the class
             if shapes(MODELS.build(Config(dict(model=copy.deepcopy(config))).model)) == wanted:
                 yield config, True
     yield narrow_detector(source, width), False
@@ -134,9 +134,9 @@ def shapes(model: nn.Module) -> dict[str, torch.Size]:
 
 
 def _read(config_path: Path, checkpoint_path: Path) -> nn.Module:
-    """The detector that the written files give."""
+    """Build the detector from the written files."""
     detector = MODELS.build(Config.fromfile(config_path).model)
-    # This process has just written the file, with whatever the data set's meta holds: so it is read as it is.
+    # This process has just written the file, and the data set's meta may have any type: hence no weights_only.
     state = torch.load(checkpoint_path, map_location='cpu', weights_only=False)['state_dict']
     built = shapes(detector)
     for name, value in state.items():
@@ -150,26 +150,26 @@ def _read(config_path: Path, checkpoint_path: Path) -> nn.Module:
 
 
 def _publish(part: Path, out_dir: Path) -> Path:
-    """Give a finished file its name, after its content has reached the disk."""
+    """Rename a finished file to its final name after its content has reached the disk."""
     with open(part, 'rb') as file:
         os.fsync(file.fileno())
     return part.rename(out_dir / part.name)
 
 
 def _model_config(config: Mapping, model: nn.Module) -> dict:
-    """The model's config, with padding to the sides that the model needs: images at a scale need not fit."""
+    """The model's config, with padding to the sides that the model needs, since scaled images may have other sides."""
     settings = {key: config[key] for key in ('model', 'data_preprocessor') if config.get(key) is not None}
     settings = Config(settings).to_dict()
     source = settings['model']
     if 'backbone' not in source:
-        raise ValueError(f'{source["type"]} has no backbone: export the detector inside of it')
+        raise ValueError(f'{source["type"]} has no backbone: export the detector inside it')
     changed = [key for node in nested_dicts(source) for key, value in node.items() if isinstance(value, torch.Tensor)]
     if changed:
         raise ValueError(
             f'building the model has changed {changed[0]} in config.model to a tensor, which cannot be written. Build '
             'from copy.deepcopy(config.model)'
         )
-    if 'data_preprocessor' in settings:  # as the runner does it
+    if 'data_preprocessor' in settings:  # as MMEngine's runner does
         source.setdefault('data_preprocessor', settings['data_preprocessor'])
     present = getattr(model.data_preprocessor, 'pad_size_divisor', None)
     fit_padding(model)

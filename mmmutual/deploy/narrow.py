@@ -1,4 +1,4 @@
-"""A slimmable model becomes the narrow stock model that its sub-network is."""
+"""Convert a slimmable model to the narrow stock model of a sub-network."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ from .arrivals import arriving_channels
 
 @torch.no_grad()
 def narrow_(model: nn.Module, width: float, trained: bool = True) -> None:
-    """Make a slimmable model the narrow stock model that it is at a width, in place.
+    """Convert a slimmable model to the narrow stock model of a width, in place.
 
-    Each slimmable layer becomes its stock class with the active part of its weights and the statistics of the width;
-    blocks that count channels get the narrow number. Everything else, names in the checkpoint too, stays. Layers whose
-    input segments are unknown are cut to the channels that arrive in a run on a small image.
+    Each slimmable layer becomes its stock class with the active part of its weights and the statistics of the width.
+    Blocks that store a number of channels store the narrow number. Everything else stays, including the names in the
+    checkpoint. Layers whose input segments are unknown are cut to the channels that they receive in a run on a small
+    image.
 
     Args:
         model: A model with slimmable layers, made by the plan, by classes or by hand.
         width: Width multiplier in (0, 1].
-        trained: Whether batch norms must have statistics for the width. If False, missing ones are as initialised, for
-            a model into which weights are loaded next.
+        trained: Whether batch norms must have statistics for the width. If False, missing statistics have their initial
+            values, for a model into which weights are loaded next.
 
     Raises:
         TypeError: If ``width`` is not a number.
         ValueError: If it is outside (0, 1], if a batch norm has no statistics for it, if the model has no slimmable
-            layer, if the model has layers of unknown input segments and runs on no small image, or if a layer gets
-            different numbers of channels in one run. The model must not be used after the last two.
+            layer, if the model has layers of unknown input segments and does not run on a small image, or if a layer
+            receives different numbers of channels in one run. The model must not be used after the last two errors.
 
     Examples:
         >>> narrow = copy.deepcopy(model)
@@ -61,8 +62,8 @@ def narrow_(model: nn.Module, width: float, trained: bool = True) -> None:
     for layer, numbers in arriving.items():
         if len(numbers) > 1:
             raise ValueError(
-                f'{names[layer]} ({type(layer).__name__}) gets {" and ".join(map(str, sorted(numbers)))} channels in '
-                f'one run at width {width:g}, so it is not one narrow layer. Use a layer for each number'
+                f'{names[layer]} ({type(layer).__name__}) receives {" and ".join(map(str, sorted(numbers)))} channels '
+                f'in one run at width {width:g}, so it is not one narrow layer. Use a separate layer for each number'
             )
         (number,) = numbers
         _narrow_layer(layer, number, names[layer])
@@ -71,7 +72,7 @@ def narrow_(model: nn.Module, width: float, trained: bool = True) -> None:
 
 
 def _narrow_layer(layer: Slimmable, channels: int, name: str) -> None:
-    """Cut a layer to an input of some channels, in place."""
+    """Cut a layer to a number of input channels, in place."""
     if isinstance(layer, DividedLayer):
         sizes = _narrow_weights(layer, channels, name)
     elif isinstance(layer, SlimBatchNorm2d):
@@ -81,14 +82,14 @@ def _narrow_layer(layer: Slimmable, channels: int, name: str) -> None:
         _set_parameters(layer, {key: value[:channels] for key, value in layer.named_parameters(recurse=False)})
         sizes = dict(num_channels=channels, num_groups=groups)
     else:
-        raise ValueError(f'{name} ({type(layer).__name__}) cannot be narrowed: it is not a layer of mmmutual')
+        raise ValueError(f'{name} ({type(layer).__name__}) cannot be narrowed: it is not a layer class of mmmutual')
     to_stock_(layer)
     for attribute, value in sizes.items():
         setattr(layer, attribute, value)
 
 
 def _narrow_weights(layer: DividedLayer, channels: int, name: str) -> dict[str, int]:
-    """Cut weight and bias; the attributes of the narrow layer."""
+    """Cut weight and bias; return the attributes of the narrow layer."""
     if 'weight' not in dict(layer.named_parameters(recurse=False)):
         raise ValueError(
             f'the weight of {name} ({type(layer).__name__}) is computed by a parametrization, so it cannot be cut. '
@@ -105,7 +106,7 @@ def _narrow_weights(layer: DividedLayer, channels: int, name: str) -> dict[str, 
 
 
 def _narrow_batch_norm(norm: SlimBatchNorm2d, channels: int) -> dict[str, int]:
-    """Cut weight, bias and statistics of the width; the attributes of the narrow norm."""
+    """Cut weight, bias and statistics of the width; return the attributes of the narrow norm."""
     parameters = dict(zip(('weight', 'bias'), norm.affine_parameters(norm.width)))
     statistics = dict(zip(('running_mean', 'running_var'), norm.statistics(norm.width)))
     tracked = norm.statistics(norm.width)[2]
@@ -120,7 +121,7 @@ def _narrow_batch_norm(norm: SlimBatchNorm2d, channels: int) -> dict[str, int]:
 
 
 def _set_parameters(layer: nn.Module, values: dict[str, Tensor | None]) -> None:
-    """Give a layer copies of values as parameters that are trained as those before."""
+    """Set copies of values as the parameters of a layer, which keep ``requires_grad`` of the former parameters."""
     for name, value in values.items():
         if value is not None:
             trained = getattr(layer, name).requires_grad
@@ -128,10 +129,10 @@ def _set_parameters(layer: nn.Module, values: dict[str, Tensor | None]) -> None:
 
 
 def _narrow_block(block: nn.Module, values: dict[str, int]) -> None:
-    """Make the counterpart of a block stock with the narrow values, in place."""
+    """Convert the counterpart of a block to its stock class with the narrow values, in place."""
     while '_swapped' in vars(block):
         unswap_block_(block)
-    if hasattr(block, 'narrow_values'):  # it was built as such
+    if hasattr(block, 'narrow_values'):  # it was built as the counterpart
         block.__class__ = type(block).__bases__[-1]
     for name, value in values.items():
         setattr(block, name, value)

@@ -1,4 +1,4 @@
-"""A narrow detector as a config, for channels that no setting of a stock class gives."""
+"""A narrow detector as a config, for channels that cannot be set on a stock class."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def build_narrow_detector(
         **config: All other arguments of that detector.
 
     Returns:
-        The detector, whose layers are stock ones with as many channels as the sub-network's.
+        The detector with stock layers, which have as many channels as those of the sub-network.
 
     Raises:
         TypeError: If ``width`` is not a number.

@@ -1,4 +1,4 @@
-"""Backbone, neck and dense head of a stock detector as ONNX, checked in onnxruntime."""
+"""Export backbone, neck and dense head of a stock detector as ONNX, and check the result in onnxruntime."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ TOLERANCE = 1e-4
 
 
 def input_size(config: Config) -> Size:
-    """The size of test images as they reach the network.
+    """The size of test images at the input of the network.
 
     Args:
         config: Config of a detector.
 
     Returns:
-        Height and width in pixels: those of the test pipeline's ``Resize``, padded as the data preprocessor pads.
+        Height and width in pixels: the size of the test pipeline's ``Resize``, padded as by the data preprocessor.
 
     Raises:
         ValueError: If the test pipeline has no ``Resize`` of a fixed size.
     """
     size = nominal_size(config.test_dataloader)
     if size is None:
-        raise ValueError('the test pipeline has no Resize with a scale: give --input-size HEIGHT WIDTH')
+        raise ValueError('the test pipeline has no Resize with a scale: pass --input-size HEIGHT WIDTH')
     divisor = config.model.get('data_preprocessor', {}).get('pad_size_divisor', 1)
     height, width = (-(-side // divisor) * divisor for side in size)
     return height, width
@@ -48,23 +48,23 @@ def input_size(config: Config) -> Size:
 def export_onnx(detector: nn.Module, path: str | Path, size: Size, origin: Mapping | None = None) -> float:
     """Write ``DenseOutputs`` of a detector as ONNX.
 
-    The input ``image`` is (1, C, H, W), with the channels of the detector's images, normalised as its data preprocessor
-    does it; its size is fixed. The mean, standard deviation and channel order are in the file's metadata.
+    The input ``image`` has the fixed shape (1, C, H, W), with the channels of the detector's images, normalised as by
+    its data preprocessor. The mean, standard deviation and channel order are in the file's metadata.
 
     Args:
         detector: A stock detector, on the CPU.
         path: The file to write.
         size: Height and width of the input in pixels.
-        origin: What else goes into the metadata.
+        origin: Further entries of the metadata.
 
     Returns:
         The largest difference between onnxruntime and PyTorch on a random image, relative to the largest value of an
-        output where that is above 1.
+        output if that is above 1.
 
     Raises:
         ImportError: If onnx, onnxscript or onnxruntime is missing.
-        ValueError: If ``size`` is not two positive whole numbers, if a head needs more than feature maps, as a
-            transformer's, or if the difference is above 1e-4. Then nothing is written.
+        ValueError: If ``size`` is not two positive whole numbers, if a head needs more than feature maps (for example a
+            transformer's), or if the difference is above 1e-4. Then nothing is written.
     """
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise ValueError(f'the input size must be height and width in pixels, such as 608 1024, but got {size!r}')
@@ -79,8 +79,8 @@ def export_onnx(detector: nn.Module, path: str | Path, size: Size, origin: Mappi
             expected = model.named(image)
     except ERRORS as error:
         raise ValueError(
-            f'{type(detector).__name__} has a head that does not run on feature maps alone ({first_line(error)}), so '
-            'it has no dense part that ONNX could hold. Export with --format mmdet'
+            f'{type(detector).__name__} has a head that needs more than feature maps ({first_line(error)}), so its '
+            'dense part cannot be exported as ONNX. Export with --format mmdet'
         ) from error
     program = _trace(model, image, list(expected))
     onnx.helper.set_model_props(program, {**_preprocessing(detector), **{k: str(v) for k, v in (origin or {}).items()}})
@@ -89,15 +89,15 @@ def export_onnx(detector: nn.Module, path: str | Path, size: Size, origin: Mappi
     difference = tensor_difference(dict(zip(expected, map(torch.from_numpy, computed))), expected)
     if difference > TOLERANCE:
         raise ValueError(
-            f'onnxruntime computes other outputs than PyTorch: they differ by {difference:.1e}, more than {TOLERANCE}. '
-            'Nothing was written'
+            f'the outputs of onnxruntime and PyTorch differ by {difference:.1e}, more than {TOLERANCE}. Nothing was '
+            'written'
         )
     write_whole(Path(path), lambda partial: onnx.save(program, str(partial)))
     return difference
 
 
 def check_onnx() -> None:
-    """Raise ``ImportError`` with the command that mends it if a package of the export is missing."""
+    """Raise ``ImportError`` with the command to install them if packages of the export are missing."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -125,7 +125,7 @@ def _trace(model: nn.Module, image: torch.Tensor, names: list[str]) -> Any:
 
 
 def _preprocessing(detector: nn.Module) -> dict[str, str]:
-    """How an image becomes the input."""
+    """The preprocessing of an image, for the metadata."""
     preprocessor = detector.data_preprocessor
     info = {'channels': 'RGB' if converts_channels(preprocessor) else 'as the image is loaded'}
     if normalizes(preprocessor):

@@ -1,4 +1,4 @@
-"""What a detector computes, as named tensors: for comparing two detectors and for ONNX."""
+"""The outputs of a detector as named tensors: for comparing two detectors and for ONNX."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Size = tuple[int, int]
 
 
 class DenseOutputs(nn.Module):
-    """Backbone, neck and dense head of a detector: all before boxes are chosen.
+    """Backbone, neck and dense head of a detector: the part before boxes are selected.
 
-    ``forward`` takes a preprocessed image (N, C, H, W) and gives the tensors in the order of ``names(...)``: the levels
-    of the neck as ``neck_0``, ``neck_1`` and so on, then the maps of the dense head, as ``rpn_head_0_2`` for output 0
-    (the scores, of an RPN) on level 2.
+    ``forward`` accepts a preprocessed image (N, C, H, W) and returns the tensors in the order of ``named(...)``: the
+    levels of the neck as ``neck_0``, ``neck_1`` and so on, then the maps of the dense head. For example,
+    ``rpn_head_0_2`` is output 0 (the scores) of an RPN on level 2.
 
     Args:
         detector: An mmdet detector.
@@ -38,7 +38,7 @@ class DenseOutputs(nn.Module):
         return tuple(self.named(image).values())
 
     def named(self, image: Tensor) -> dict[str, Tensor]:
-        """The same under their names."""
+        """Features and head maps of an image (N, C, H, W), by name."""
         features = self.detector.extract_feat(image)
         outputs = dict(named_tensors(features, 'neck'))
         for part in DENSE_HEADS:
@@ -49,16 +49,17 @@ class DenseOutputs(nn.Module):
 
 @torch.no_grad()
 def largest_difference(first: nn.Module, second: nn.Module, size: Size = (128, 160)) -> float:
-    """Run two detectors on a random image and compare all that they compute.
+    """Run two detectors on a random image and compare all their outputs.
 
     Args:
         first: A detector, in evaluation mode.
-        second: Another one.
+        second: Another detector, in evaluation mode.
         size: Height and width of the image in pixels.
 
     Returns:
-        The largest difference of feature and head maps and of predictions, relative to the largest value of a tensor
-        where that is above 1; 0.0 if all are equal bit for bit, infinity if shapes or numbers of boxes differ.
+        The largest difference of feature and head maps and of predictions. It is relative to the largest value of a
+        tensor if that is above 1. 0.0 means that all are equal bit for bit, infinity that shapes or numbers of boxes
+        differ.
     """
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (input_channels(first), *size), dtype=torch.uint8, generator=generator)
@@ -82,12 +83,12 @@ def tensor_difference(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) 
 def _all_outputs(detector: nn.Module, image: Tensor) -> dict[str, Tensor]:
     size = tuple(image.shape[1:])
     meta = dict(img_id=0, img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0))
-    meta['border'] = np.array([0, size[0], 0, size[1]], dtype=np.float32)  # of CenterNet and CornerNet: no padding
+    meta['border'] = np.array([0, size[0], 0, size[1]], dtype=np.float32)  # CenterNet and CornerNet read it: no padding
     batch = dict(inputs=[image], data_samples=[DetDataSample(metainfo=meta)])
     predicted = detector.test_step(copy.deepcopy(batch))[0].pred_instances
     image = detector.data_preprocessor(batch, False)['inputs']
     try:
         outputs = DenseOutputs(detector).named(image)
-    except ERRORS:  # a head that needs more than feature maps, as a transformer's
+    except ERRORS:  # a head that needs more than feature maps, for example a transformer's
         outputs = dict(named_tensors(detector.extract_feat(image), 'neck'))
     return {**outputs, **{f'predicted_{name}': value for name, value in predicted.items()}}

@@ -1,4 +1,4 @@
-"""How stock backbones, necks and heads are configured with fewer channels."""
+"""Configure stock backbones, necks and heads with fewer channels."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from mmdet.registry import MODELS
 from mmmutual.config_tree import type_name
 from mmmutual.layers import active_channels
 
-HIDDEN = ('feat_channels', 'conv_out_channels', 'fc_out_channels')  # how mmdet's heads call their hidden channels
+HIDDEN = ('feat_channels', 'conv_out_channels', 'fc_out_channels')  # hidden channels of mmdet's heads
 CHANNELS = ('in_channels', *HIDDEN, 'out_channels', 'mid_channels')
 
 
 def narrow_configs(model: Mapping, width: float) -> Iterator[dict]:
-    """Configs of stock detectors that a sub-network could be; its weights tell which one, if any.
+    """Candidate configs of stock detectors for a sub-network; the shapes of its weights decide between them.
 
     Args:
         model: Config of the stock detector at full width.
         width: Width multiplier in (0, 1].
 
     Yields:
-        The full config where all of it is, then those whose backbone is narrow: with a neck that accepts it, with heads
-        that accept it, and with neck and heads that are narrow inside too.
+        Configs with a narrow backbone: with a neck that accepts its channels, with heads that accept them too, and with
+        a neck and heads that are also narrow inside.
     """
     start = dict(model, backbone={**narrow_backbone(model['backbone'], width), 'init_cfg': None})
     heads = {key: value for key, value in model.items() if key.endswith('head')}
@@ -38,14 +38,14 @@ def narrow_configs(model: Mapping, width: float) -> Iterator[dict]:
 
 
 def narrow_backbone(cfg: Mapping, width: float) -> dict:
-    """A backbone's config with as many channels as it has at a width, where its class has an argument for them.
+    """The config of a backbone with the channels of a width, if its class has an argument for them.
 
     Args:
         cfg: Config of a stock backbone at full width.
         width: Width multiplier in (0, 1].
 
     Returns:
-        The narrow config; that of a class without such an argument stays as it is.
+        The narrow config; the same config for a class without such an argument.
     """
     rule = BACKBONES.get(type_name(cfg))
     return {**cfg, **(rule({**_defaults(cfg['type']), **cfg}, width) if rule else {})}
@@ -63,18 +63,18 @@ def _resnet(full: Mapping, width: float) -> dict:
 
 
 def _resnext(full: Mapping, width: float) -> dict:
-    """Groups stay as large as they are."""
+    """Groups keep their size."""
     narrow = _resnet(full, width)
     return {**narrow, 'groups': full['groups'] * narrow['base_channels'] // full['base_channels']}
 
 
 def _res2net(full: Mapping, width: float) -> dict:
-    """Each piece of a split slims by itself."""
+    """The pieces of a split are slimmed separately."""
     return {**_resnet(full, width), 'base_width': active_channels(full['base_width'], width)}
 
 
 def _regnet(full: Mapping, width: float) -> dict:
-    """The line that the stages' widths are read off is as much lower."""
+    """Both parameters of the line that determines the channels of the stages are scaled."""
     arch = RegNet.arch_settings[full['arch']] if isinstance(full['arch'], str) else full['arch']
     return {**_resnet(full, width), 'arch': {**arch, 'w0': arch['w0'] * width, 'wa': arch['wa'] * width}}
 
@@ -97,15 +97,15 @@ BACKBONES: dict[str, Callable[[Mapping, float], dict]] = {
 
 
 def narrow_channels(cfg: Any, width: float, names: tuple[str, ...] = CHANNELS) -> Any:
-    """The config of a neck, a head or a RoI extractor with as many channels as it has at a width.
+    """The config of a neck, a head or a RoI extractor with the channels of a width.
 
     Args:
-        cfg: Config of a neck or a head, or a sequence of some; in a RoI head those of its parts narrow.
+        cfg: Config of a neck or a head, or a sequence of configs; in a RoI head the configs of its parts are changed.
         width: Width multiplier in (0, 1].
-        names: The settings that narrow: numbers of channels, or sequences of some.
+        names: The settings to change: numbers of channels, or sequences of numbers.
 
     Returns:
-        The narrow config; settings that the config leaves to their defaults are spelled out where they narrow.
+        The narrow config, in which changed defaults are spelled out.
     """
     if isinstance(cfg, (list, tuple)):
         return type(cfg)(narrow_channels(item, width, names) for item in cfg)
@@ -123,7 +123,7 @@ def narrow_channels(cfg: Any, width: float, names: tuple[str, ...] = CHANNELS) -
 
 
 def narrow_groups(norm_cfg: Mapping, channels: int, active: int) -> dict:
-    """A ``norm_cfg`` whose groups, if it has any, stay as large as they are.
+    """A ``norm_cfg`` for fewer channels whose groups, if it has any, keep their size.
 
     Args:
         norm_cfg: The config of a norm over ``channels`` channels.
@@ -147,7 +147,7 @@ def _active(value: Any, width: float) -> Any:
 
 
 def _defaults(name: str | type) -> dict[str, Any]:
-    """Default settings of a class that are not None; those of a subclass go before its base's."""
+    """Default settings of a class that are not None; defaults of a subclass override those of its base."""
     found: dict[str, Any] = {}
     for base in inspect.getmro(MODELS.get(name) if isinstance(name, str) else name):
         for key, parameter in inspect.signature(vars(base).get('__init__', object.__init__)).parameters.items():

@@ -1,4 +1,4 @@
-"""The config around an exported detector: the data, the evaluation and what stock mmdet needs to run them."""
+"""The config around an exported detector: the settings with which stock mmdet runs the data and the evaluation."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ KEPT = (
     'visualizer',
     'log_processor',
     'log_level',
-)  # what a test or an inference reads; the recipe of a mutual training is none for a single network
+)  # for tests and inference; the recipe of a mutual training does not suit a single network
 SCALED = ('val_dataloader', 'test_dataloader')
-NEEDED = 'mmmutual.deploy'  # what a config imports whose detector mmmutual builds
+NEEDED = 'mmmutual.deploy'  # imported by a config whose detector mmmutual builds
 
 
 def stock_settings(config: Mapping, scale: float = 1.0) -> Config:
@@ -39,7 +39,7 @@ def stock_settings(config: Mapping, scale: float = 1.0) -> Config:
         scale: Input scale in (0, 1]: the factor of the sizes in the validation and test pipelines.
 
     Returns:
-        A config without anything of mmmutual and without the training; ``test_pipeline`` is that of the test data.
+        A config without types of mmmutual and without the training; ``test_pipeline`` is the pipeline of the test data.
 
     Raises:
         TypeError: If ``scale`` is not a number.
@@ -55,19 +55,19 @@ def stock_settings(config: Mapping, scale: float = 1.0) -> Config:
             stock[key] = scale_pipeline(stock[key], scale)
     stock = stock_types(Config(stock).to_dict())
     _replace_own_imports(stock)
-    stock['test_pipeline'] = get_test_pipeline_cfg(Config(stock))  # where mmdeploy looks
+    stock['test_pipeline'] = get_test_pipeline_cfg(Config(stock))  # mmdeploy reads it here
     for path, name in own_parts(stock):
         raise ValueError(f'{path} is a {name}, which has no stock counterpart. Leave it out of the config to export')
     return Config(stock)
 
 
 def with_model(settings: Config, model: Mapping, stock: bool) -> Config:
-    """The settings with a model.
+    """Add a model to the settings.
 
     Args:
         settings: As ``stock_settings`` returns them.
         model: Config of the detector.
-        stock: Whether mmdet builds it without mmmutual, which the config imports otherwise.
+        stock: Whether mmdet builds it without mmmutual; if not, the config imports mmmutual.
 
     Returns:
         The config.
@@ -79,7 +79,7 @@ def with_model(settings: Config, model: Mapping, stock: bool) -> Config:
 
 
 def _replace_own_imports(config: dict, *needed: str) -> None:
-    """Let a config import what it did, except mmmutual, and what is needed."""
+    """Replace the imports of mmmutual in a config by the needed modules."""
     custom = config.pop('custom_imports', {})
     imports = custom.get('imports', [])
     imports = [imports] if isinstance(imports, str) else imports

@@ -1,4 +1,4 @@
-"""The config of a slimmable detector with stock types, and the same with a narrow detector that mmmutual builds."""
+"""Convert the config of a slimmable detector to stock types, or to a narrow detector that mmmutual builds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmengine.registry import Registry
 from mmmutual.config_tree import place, rebuilt, type_name, walk
 
 PREFIX = 'Slimmable'  # of backbones, necks and RoI extractors: SlimmableResNet is a ResNet
-PREFIXED = ('widths', 'slim_out')  # the arguments that they have and stock classes lack
+PREFIXED = ('widths', 'slim_out')  # their arguments that stock classes lack
 RENAMED = {  # stock name, and arguments that it does not have
     'SlimBN': ('BN', ('widths',)),
     'SlimSyncBN': ('SyncBN', ('widths',)),
@@ -29,7 +29,7 @@ RENAMED = {  # stock name, and arguments that it does not have
 
 
 def stock_types(node: Any) -> Any:
-    """A copy of a nested config with stock types in place of those of mmmutual, at full width.
+    """A copy of a nested config with stock types instead of those of mmmutual, at full width.
 
     Args:
         node: A config, or a part of one.
@@ -70,7 +70,7 @@ def narrow_detector(model: Mapping, width: float) -> dict:
 
 
 def own_parts(node: Any) -> Iterator[tuple[str, str]]:
-    """The parts of a config that have a type which only mmmutual has.
+    """The parts of a config whose type only mmmutual defines.
 
     Args:
         node: A config.
@@ -85,7 +85,7 @@ def own_parts(node: Any) -> Iterator[tuple[str, str]]:
 
 
 def _own_names() -> set[str]:
-    """Names under which mmmutual is registered anywhere."""
+    """Names of mmmutual's classes in all registries."""
     registries = [value for value in vars(mmdet.registry).values() if isinstance(value, Registry)]
     return {
         name

@@ -1,4 +1,4 @@
-"""Whether a config of mmdet, shrunk in data and images, can be made mutual and agrees with the stock detector."""
+"""Check that a config of mmdet, with less data and smaller images, can be made mutual and agrees with stock."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def check_config(name: str, scope: str = 'backbone') -> float:
         scope: The part that is slimmable: ``'backbone'`` or ``'detector'``.
 
     Returns:
-        The share of the detector's multiply-adds that slims, in [0, 1].
+        The slimmable share of the detector's multiply-adds, in [0, 1].
 
     Raises:
-        ValueError: If it cannot be made mutual, or for the first thing that is not as it should be.
+        ValueError: If it cannot be made mutual, or if a check fails.
     """
     MMLogger.get_instance('mmengine', log_level='ERROR')
     config = shrink(load_config(name))
@@ -50,12 +50,12 @@ def check_config(name: str, scope: str = 'backbone') -> float:
     stock.init_weights()
     for key, value in stock.named_parameters():
         if key.endswith('fc_reg.weight'):
-            value.data *= 0.01  # boxes on the image, as a trained detector's; mmdet pastes no masks elsewhere
+            value.data *= 0.01  # keep boxes on the image, as a trained detector does; mmdet only pastes masks there
     _begin_training()
     missing = mutual.load_state_dict(stock.state_dict(), strict=False)
     _require(not missing.missing_keys and not missing.unexpected_keys, f'checkpoint keys differ: {missing}')
     if hasattr(stock, 'teacher_model'):
-        mutual.teacher_model = stock.teacher_model  # it is no part of the checkpoint
+        mutual.teacher_model = stock.teacher_model  # it is not in the checkpoint
     loads = [node for node in nested_dicts(config.to_dict()) if str(node.get('type')).startswith('Load')]
     with_mask = any(node.get('with_mask', 'Panoptic' in node['type']) for node in loads)
     batch = demo_batch(stock, size, with_mask)
@@ -68,7 +68,7 @@ def check_config(name: str, scope: str = 'backbone') -> float:
     without = {key for key, value in stock.named_parameters() if value.requires_grad and value.grad is None}
     gradients = _mutual_iteration(mutual, batch, scales)
     lacking = [key for key, value in gradients.items() if value is None and key not in without]
-    _require(not lacking, f'{len(lacking)} parameters get no gradient, the first is {lacking[:1]}')
+    _require(not lacking, f'{len(lacking)} parameters have no gradient, the first is {lacking[:1]}')
     infinite = [key for key, value in gradients.items() if value is not None and not value.isfinite().all()]
     _require(not infinite, f'{len(infinite)} gradients are not finite, the first is {infinite[:1]}')
     for width in WIDTHS:
@@ -78,7 +78,7 @@ def check_config(name: str, scope: str = 'backbone') -> float:
 
 
 def _begin_training() -> None:
-    """What some heads ask MMEngine's message hub for."""
+    """Set the values that some heads read from MMEngine's message hub."""
     hub = MessageHub.get_instance('config_check')
     for name in ('epoch', 'iter'):
         hub.update_info(name, 0)
@@ -143,7 +143,7 @@ def _compare(ours: Any, theirs: Any, what: str) -> None:
     """Raise unless all tensors in two nested results are equal."""
     ours, theirs = list(_tensors(ours)), list(_tensors(theirs))
     same = len(ours) == len(theirs) > 0 and all(torch.equal(a, b) for a, b in zip(ours, theirs))
-    _require(same, f'the {what} of width 1.0 are not those of the stock detector')
+    _require(same, f'the {what} of width 1.0 differ from those of the stock detector')
 
 
 def _tensors(node: object) -> Iterator[Tensor]:

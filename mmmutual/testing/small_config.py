@@ -1,4 +1,4 @@
-"""Configs of mmdet with less work in them, and batches of drawn objects, so that a detector runs in seconds."""
+"""Configs of mmdet with less computation, and batches of drawn objects, so that a detector runs in seconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
 
 
 def shrink(config: Config) -> Config:
-    """The config without downloads, and with fewer samples and proposals; the architecture stays."""
+    """Remove downloads from a config, and reduce samples and proposals; the architecture stays."""
     for node in nested_dicts(config.model):
         for key in ('init_cfg', 'pretrained', 'teacher_ckpt'):
             if key in node:
@@ -30,7 +30,7 @@ def shrink(config: Config) -> Config:
         if 'score_thr' in node:
             node['score_thr'] = 0.0  # so that there are predictions to compare
         if node.get('type') == 'MMSyncBN':
-            node['type'] = 'SyncBN'  # mmcv's needs a distributed run to be built at all
+            node['type'] = 'SyncBN'  # mmcv's class can only be built in a distributed run
         if str(node.get('teacher_config')).startswith('configs/'):
             node['teacher_config'] = str(CONFIGS.parent / node['teacher_config'])
     model = config.model
@@ -41,7 +41,7 @@ def shrink(config: Config) -> Config:
 
 
 def image_size(config: Config) -> tuple[int, tuple[float, float]]:
-    """Pixels of an image's side, and scales: a detector may pick many features, or need more than one on a level."""
+    """Side of the images in pixels, and scales: some detectors need many features, or more than one on each level."""
     if config.model.get('as_two_stage'):
         return 256, (1.0, 0.875)
     if (config.model.get('bbox_head') or {}).get('type') == 'DDODHead':
@@ -50,7 +50,7 @@ def image_size(config: Config) -> tuple[int, tuple[float, float]]:
 
 
 def demo_batch(model: nn.Module, size: int, with_mask: bool) -> dict:
-    """Two square images with boxes, label maps and, if they are asked for, masks."""
+    """Two square images with boxes, label maps and, if requested, masks."""
     torch.manual_seed(0)
     np.random.seed(0)
     batch = demo_mm_inputs(2, [[3, size, size]] * 2, [3, 3], 4, with_semantic=True)

@@ -16,7 +16,7 @@ def test_a_stock_config_passes():
 def test_a_difference_at_width_one_is_found(monkeypatch):
     exact = SlimConv2d._convolve
     monkeypatch.setattr(SlimConv2d, '_convolve', lambda self, *args: exact(self, *args) * 1.001)
-    with pytest.raises(ValueError, match='predictions of width 1.0 are not those of the stock detector'):
+    with pytest.raises(ValueError, match='predictions of width 1.0 differ from those of the stock detector'):
         check_config('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
 
 
