@@ -37,9 +37,9 @@ class Run:
     """A tool in a separate process, forked so that it starts without importing anything.
 
     Args:
-        log: Where its output goes.
+        log: File for its output.
         tool: Path below tools/.
-        *arguments: Of its command line.
+        *arguments: Its command-line arguments.
     """
 
     def __init__(self, log: Path, tool: str, *arguments: object) -> None:
@@ -55,7 +55,7 @@ class Run:
         runpy.run_path(self.command[0], run_name='__main__')
 
     def kill(self, moment: float | Path) -> bool:
-        """Kill it after some seconds of processor time, or as soon as a file is there that was not.
+        """Kill it after some seconds of processor time, or as soon as a new file appears.
 
         Returns:
             Whether it was killed; False if it had ended before.
@@ -73,7 +73,7 @@ class Run:
         """Wait for its end.
 
         Returns:
-            The processor time that it took, in seconds.
+            Its processor time in seconds.
 
         Raises:
             RuntimeError: If it fails.
@@ -91,7 +91,7 @@ class Training:
     Args:
         folder: For data, configs and work dirs.
         hook: Type of the hook that writes checkpoints.
-        epochs: Of four iterations each.
+        epochs: Number of epochs, of four iterations each.
     """
 
     def __init__(self, folder: Path, hook: str, epochs: int) -> None:
@@ -117,7 +117,7 @@ class Training:
         return self.folder / name / name_while.format(random.randint(1, self.epochs))
 
     def what_is_lost(self, name: str) -> str:
-        """Look at the files of a killed training, resume it, and compare its end.
+        """Check the files of a killed training, resume it, and compare its end.
 
         Returns:
             The lost work, in words; empty if nothing is lost.
@@ -176,10 +176,10 @@ class Table:
 
 
 def killed_run(kind: Training | Table, name: str, while_writing: bool) -> tuple[str, float | Path]:
-    """Start runs until one was killed before its end.
+    """Start runs until one is killed before its end.
 
     Returns:
-        Its name, and the moment.
+        Its name, and the moment of the kill.
     """
     while True:
         moment = kind.moment(name, while_writing)

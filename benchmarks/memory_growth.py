@@ -37,11 +37,11 @@ class Memory(Hook):
         self.process, self.values = psutil.Process(), []
 
     def note(self) -> None:
-        """Note it once more."""
+        """Record it once."""
         self.values.append(self.process.memory_info().rss / 2**20)
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Note it after each iteration."""
+        """Record it after each iteration."""
         self.note()
 
     def report(self, what: str) -> str:
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def inference(folder: Path, switches: int) -> Memory:
-    """Detect in one image at one width after the other."""
+    """Detect in one image at each width in turn."""
     memory = Memory()
     inferencer = AdaptiveInferencer(
         folder / 'config.py', next((folder / 'work').glob('iter_*.pth')), device='cpu', show_progress=False

@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def train(name: str, detector: str, seed: int, epochs: int, folder: Path) -> None:
-    """Run a training of ``TRAININGS``; one that fails ends the program with what it said last."""
+    """Run a training of ``TRAININGS``; if it fails, end the program with its last output."""
     try:
         with clear_errors():
             TRAININGS[name].run(detector, seed, epochs, folder)

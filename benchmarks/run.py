@@ -75,7 +75,7 @@ def parts(options: Options, quick: bool) -> dict[str, Callable[[], list[Row]]]:
 
 
 def main() -> None:
-    """Measure part by part, print each as it is done and the whole as a table for the docs."""
+    """Measure and print each part; then print all as a table for the docs."""
     args = parse_args()
     warnings.filterwarnings('ignore')
     torch.set_num_threads(args.threads)

@@ -19,8 +19,8 @@ from mmmutual.progress import Progress
 
 CONFIG = 'configs/mutual_mask_rcnn_r18_shapes.py'
 WORK_DIR = Path('work_dirs/mutual_mask_rcnn_r18_shapes')
-IMAGES = Path('data/shapes/val')  # these three are written by `make demo`
-PIXELS = 480  # small images are enlarged to about this, so that names can be read
+IMAGES = Path('data/shapes/val')  # written by `make demo`, as the files of the config's work dir
+PIXELS = 480  # small images are enlarged to about this size, so that names are readable
 VIDEO_EXTENSIONS = ('.mp4', '.avi', '.mov', '.mkv', '.webm')
 KNOWN = (*IMG_EXTENSIONS, *VIDEO_EXTENSIONS)
 
@@ -54,19 +54,19 @@ def parse_args() -> argparse.Namespace:
 
 
 def load(args: argparse.Namespace) -> AdaptiveInferencer:
-    """The inferencer, from the files given or from those that ``make demo`` leaves."""
+    """Load the inferencer from the given files, or from those that ``make demo`` writes."""
     checkpoint, table = args.checkpoint, args.table
     if checkpoint is None:
         checkpoint = latest_checkpoint(WORK_DIR) if args.config == CONFIG else None
         if checkpoint is None:
-            raise FileNotFoundError('no checkpoint: give --checkpoint, or train the example with `make demo`')
+            raise FileNotFoundError('no checkpoint: pass --checkpoint, or train the example with `make demo`')
         default_table = WORK_DIR / 'query_table' / 'table.json'
         table = table or (default_table if default_table.is_file() else None)
     return AdaptiveInferencer(args.config, checkpoint, device=args.device, show_progress=False, table=table)
 
 
 def find(inputs: list[Path]) -> list[Path]:
-    """Images and videos, those of folders in the order of names."""
+    """List images and videos; those of a folder are sorted by name."""
     files = []
     for path in inputs:
         if not path.exists():
@@ -76,7 +76,7 @@ def find(inputs: list[Path]) -> list[Path]:
         elif path.suffix.lower() in KNOWN:
             files.append(path)
         else:
-            raise ValueError(f'{path} is not an image or video; known are {", ".join(KNOWN)}')
+            raise ValueError(f'{path} is not an image or video; supported are {", ".join(KNOWN)}')
     return files
 
 

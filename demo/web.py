@@ -20,7 +20,7 @@ EXAMPLES = 8
 
 
 def check_gradio() -> None:
-    """Raise ``ImportError`` with what to do if Gradio is not there."""
+    """Raise ``ImportError`` with the command to install Gradio if it is missing."""
     try:
         import gradio  # noqa: F401
     except ImportError as error:
@@ -33,10 +33,10 @@ def serve(inferencer: AdaptiveInferencer, files: list[Path], score_thr: float, p
     """Open the page on this machine until the program is stopped.
 
     Args:
-        inferencer: With a query table.
+        inferencer: An inferencer with a query table.
         files: Images to choose from.
-        score_thr: Where the slider for the score starts.
-        port: Of the page.
+        score_thr: Start value of the slider for the score.
+        port: Port of the page.
 
     Raises:
         ValueError: If the inferencer has no query table.
@@ -53,11 +53,11 @@ def build(inferencer: AdaptiveInferencer, files: list[Path], score_thr: float):
     if table is None:
         raise ValueError(
             'the page needs a query table: write one with tools/analysis_tools/query_table.py CONFIG CHECKPOINT, or '
-            'give --table'
+            'pass --table'
         )
     units = [unit for unit, (cost, _) in UNITS.items() if cost in table.costs]
     images = [str(file) for file in files if file.suffix.lower() in IMG_EXTENSIONS][:EXAMPLES]
-    # The first run of a size in a thread is slow, and Gradio has many threads: all runs take place in this one.
+    # The first run of each size in a thread is slow, and Gradio has many threads: all runs use this thread.
     worker = ThreadPoolExecutor(1)
     first = read_image(Path(images[0])) if images else np.zeros((64, 64, 3), np.uint8)
     for subnet in table.subnets:

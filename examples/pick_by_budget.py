@@ -18,7 +18,7 @@ from mmmutual.inference import AdaptiveInferencer
 
 
 def main() -> None:
-    """Fill the query table, ask it, and detect within the budget."""
+    """Fill the query table, pick a sub-network, and detect within the budget."""
     parser = argparse.ArgumentParser(description='Pick the best sub-network within a budget')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/example'), help='of train_on_shapes.py')
     parser.add_argument('--budget', type=float, default=280e6, help='multiply-adds for one image')

@@ -1,4 +1,4 @@
-"""The environment in a few lines: python -m mmmutual."""
+"""Print the versions of the environment: python -m mmmutual."""
 
 from mmmutual import __version__
 from mmmutual.environment import installed_versions, operators_advice

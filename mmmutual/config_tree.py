@@ -1,4 +1,4 @@
-"""One walk over nested configs: dicts, lists and tuples, as MMEngine reads them."""
+"""Walk over nested configs: dicts, lists and tuples, as MMEngine reads them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def walk(node: Any, skip: Collection[str] = (), keys: Keys = ()) -> Iterator[tup
     Args:
         node: A config, or any part of one.
         skip: Names of settings that are left out, with everything in them.
-        keys: Where the node is: names of settings and indices of sequences.
+        keys: Place of the node: names of settings and indices of sequences.
 
     Yields:
-        The keys that lead to a value, and the value. A dict may change between its turn and that of its content.
+        The keys that lead to a value, and the value. A dict may be changed before its content is visited.
     """
     yield keys, node
     items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, (list, tuple)) else ()
@@ -36,7 +36,8 @@ def rebuilt(node: Any, change: Callable[[Any], Any]) -> Any:
 
     Args:
         node: A config, or any part of one.
-        change: Returns the replacement of a value, or the value; the content of a replacement is replaced in turn.
+        change: Function that returns the replacement of a value, or the value; the content of a replacement is then
+            replaced too.
 
     Returns:
         The copy, whose mappings are dicts.

@@ -1,6 +1,6 @@
-"""The stack mmmutual extends: one clear sentence if a piece is missing, and safe loading of its checkpoints.
+"""The packages that mmmutual extends: errors if one is missing, and safe loading of their checkpoints.
 
-Two stacks share their import names: OneDL (the maintained one) and OpenMMLab.
+Two stacks share their import names: OneDL (maintained) and OpenMMLab.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 PIECES = ('torch', 'mmengine', 'mmcv.ops', 'mmdet', 'pycocotools')
 MEND = (
-    "`make install` sets up everything in .venv; in an environment of your own, see 'Installation' in the README: "
+    "`make install` sets up everything in .venv; for your own environment, see 'Installation' in the README: "
     '`pip install -r requirements/onedl.txt`'
 )
 
@@ -25,10 +25,10 @@ NOTICE = 'Could not import OneDL'
 
 MMPRETRAIN_FOLDER = Path(sys.prefix) / 'mmpretrain'
 MEND_MMPRETRAIN = (
-    '`make pretrain` puts it beside the environment; in an environment of your own with torchvision, `pip install '
-    'onedl-mmpretrain` (for the upstream stack mmpretrain)'
+    '`make pretrain` installs it in a separate folder of the environment; in your own environment with torchvision, '
+    '`pip install onedl-mmpretrain` (for the upstream stack mmpretrain)'
 )
-# ``std::vector::size`` as a function of its own: any optimisation replaces its calls by its one instruction
+# ``std::vector::size`` as a separate function: any optimisation replaces its calls by its only instruction
 CALLED_SIZE = re.compile(rb'_ZNKSt(?:3__1)?6vectorI\w+?E4size')
 MEND_OPERATORS = (
     'CFLAGS="-O2 -g0" CXXFLAGS="-O2 -g0" MMCV_WITH_OPS=1 pip install --force-reinstall --no-deps --no-cache-dir '
@@ -36,17 +36,17 @@ MEND_OPERATORS = (
 )
 PACKAGES = ('torch', 'onedl-mmengine', 'mmengine', 'onedl-mmcv', 'mmcv', 'onedl-mmdetection', 'mmdet', 'pycocotools')
 NMS_SCHEMA = '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'  # of torchvision's operators
-_libraries: list = []  # what is declared lives as long as these
+_libraries: list = []  # declarations end with the library objects
 
 
 def check_stack(pieces: tuple[str, ...] = PIECES) -> None:
-    """Import the pieces that mmmutual extends.
+    """Import the packages that mmmutual extends.
 
     Args:
         pieces: Names of modules.
 
     Raises:
-        ImportError: With the piece that is missing or does not fit the others, and the command that mends it.
+        ImportError: If a module is missing or incompatible, with its name and the command to install it.
     """
     for piece in pieces:
         try:
@@ -58,9 +58,9 @@ def check_stack(pieces: tuple[str, ...] = PIECES) -> None:
 
 
 def import_without_notices() -> None:
-    """Import mmdet's data sets and metrics without their notices about optional packages that no config asked for.
+    """Import mmdet's data sets and metrics without their notices about optional packages.
 
-    Otherwise these would open the output of every program. Whatever else is said is passed on.
+    Otherwise every program would print these notices first. All other output is printed.
     """
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()) as said:
         warnings.filterwarnings('ignore', 'faster_coco_eval is not installed')
@@ -75,20 +75,20 @@ def optimised(library: str | Path) -> bool:
         library: A shared library of C++ (gcc or clang).
 
     Returns:
-        False if it calls functions that every optimisation replaces by their content.
+        False if it calls functions that every optimisation inlines.
     """
     return CALLED_SIZE.search(Path(library).read_bytes()) is None
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of the stack's packages, as far as they are installed."""
+    """Versions of the installed packages of the stack."""
     return {name: metadata.version(name) for name in PACKAGES if _installed(name)}
 
 
 def operators_advice() -> str | None:
-    """What to do if mmcv's operators are slow here; None if they are compiled with optimisation.
+    """Advice if mmcv's operators were compiled without optimisation; None otherwise.
 
-    ``CFLAGS`` in the environment replaces the flags that Python was built with, ``-O3`` among them. Compiled with
+    ``CFLAGS`` in the environment replaces the flags that Python was built with, including ``-O3``. Compiled with
     ``CFLAGS=-g``, RoIAlign and NMS run two to three times slower.
     """
     from .upstream import operators_library
@@ -112,11 +112,11 @@ def _installed(package: str) -> bool:
 
 
 def register_safe_globals() -> None:
-    """Let ``torch.load(weights_only=True)`` read what MMEngine writes into a checkpoint.
+    """Let ``torch.load(weights_only=True)`` read the objects that MMEngine writes into a checkpoint.
 
     Upstream MMEngine 0.10.7 stores its log buffers in checkpoints and cannot resume them under torch 2.6 and later,
-    whose safe loader refuses classes it does not know. What is registered here only holds data. All goes by its name,
-    since OneDL's MMEngine unregisters what goes without whenever it has loaded a checkpoint.
+    whose safe loader refuses unregistered classes. The classes registered here only hold data. They are registered with
+    names, since OneDL's MMEngine unregisters classes without names each time it has loaded a checkpoint.
     """
     import numpy as np
     import torch
@@ -139,7 +139,7 @@ def _history_buffer_attribute(owner: object, name: str) -> object:
     """Stand-in for ``getattr``, which pickle uses to name a class's methods."""
     from mmengine.logging import HistoryBuffer
 
-    if owner is not HistoryBuffer:  # no UnpicklingError, upon which OneDL's MMEngine loads the file unsafely
+    if owner is not HistoryBuffer:  # not an UnpicklingError: OneDL's MMEngine would then load the file unsafely
         raise ValueError(f'refused to read the attribute {name!r} of {owner!r} from a checkpoint')
     return getattr(owner, name)
 
@@ -148,7 +148,7 @@ def find_mmpretrain() -> None:
     """Make mmpretrain importable, and register its modules.
 
     Raises:
-        ImportError: If it is not there or does not import, with the command that mends it.
+        ImportError: If it is missing or does not import, with the command to install it.
     """
     if find_spec('mmpretrain') is None and MMPRETRAIN_FOLDER.is_dir():
         sys.path.append(str(MMPRETRAIN_FOLDER))
@@ -165,10 +165,10 @@ def find_mmpretrain() -> None:
 
 
 def _import_torchvision() -> None:
-    """Import torchvision, which mmpretrain imports, also where its compiled operators do not load.
+    """Import torchvision, which mmpretrain needs, even if its compiled operators do not load.
 
-    The published wheel of torchvision 0.28.0 is built for CUDA; beside a CPU-only torch 2.13.0 its import fails with
-    "operator torchvision::nms does not exist". No classifier calls these operators: that they are declared is enough.
+    The published wheel of torchvision 0.28.0 is built for CUDA. With a CPU-only torch 2.13.0 its import fails with
+    "operator torchvision::nms does not exist". Declaring the operators is enough, since classifiers do not call them.
     """
     try:
         import_module('torchvision')

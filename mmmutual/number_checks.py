@@ -1,4 +1,4 @@
-"""One check of whole and of positive numbers; booleans are not numbers."""
+"""Check whole and positive numbers; booleans are not numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_whole(value: int, name: str, least: int, unit: str = '') -> int:
         value: The number given by the user.
         name: The argument's name, for the message.
         least: The smallest number that is allowed.
-        unit: What is counted, for the message, such as ``'frames'``.
+        unit: Unit of the count, for the message, such as ``'frames'``.
 
     Returns:
         The value.
@@ -45,15 +45,15 @@ def check_positive(value: float, name: str, unit: str = '', finite: bool = False
     Args:
         value: The number given by the user.
         name: The argument's name, for the message.
-        unit: What is measured, for the message, such as ``'milliseconds'``.
-        finite: Whether infinity is refused.
+        unit: Unit of the number, for the message, such as ``'milliseconds'``.
+        finite: Whether infinity is rejected.
 
     Returns:
         The value as a float.
 
     Raises:
         TypeError: If it is not a number.
-        ValueError: If it is not above 0, or infinite and that is refused.
+        ValueError: If it is not above 0, or if it is infinite and ``finite`` is true.
     """
     message = f'{name} must be a number{f" of {unit}" if unit else ""} above 0, but got {value!r}'
     if isinstance(value, bool) or not isinstance(value, Real):

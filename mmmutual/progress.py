@@ -1,4 +1,4 @@
-"""A progress bar for terminals that becomes a line now and then in a file."""
+"""A progress bar for terminals that writes occasional lines to a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ INTERVAL = 60  # seconds between two lines
 
 
 class Progress(tqdm):
-    """tqdm, but where the output is not a terminal it writes lines, at the start, at the end, and one a minute.
+    """tqdm's progress bar; if the output is not a terminal, it writes lines: at the start, each minute and at the end.
 
     Args:
         *args: As ``tqdm``.
@@ -26,7 +26,7 @@ class Progress(tqdm):
 
     @staticmethod
     def status_printer(file: TextIO) -> Callable[[str], None]:
-        """Give what draws the bar: over itself in a terminal, on a new line elsewhere."""
+        """Return the function that draws the bar: in place in a terminal, on a new line elsewhere."""
         if is_terminal(file):
             return tqdm.status_printer(file)
 

@@ -27,10 +27,10 @@ AnyBatchNorm, AnyConv = _BatchNorm, _ConvNd
 # The computation of ``nn.SyncBatchNorm``, whose ``forward`` always passes the parameters of all channels.
 sync_batch_norm = SyncBatchNorm.apply
 
-# MMEngine's evaluation loops split the losses off a model's predictions by these two, and offer no public way to do so.
+# MMEngine's evaluation loops separate losses from a model's predictions with these, and there is no public function.
 update_losses, parse_losses = _update_losses, _parse_losses
 
-# Of the unpickler in C only the look-up of classes can be replaced, not what it does to what it has found.
+# The unpickler in C only allows replacing the look-up of classes, but not the use of the objects that it finds.
 PythonUnpickler = pickle._Unpickler
 
 
@@ -53,9 +53,9 @@ VOC_METHODS = ('load_data_list', 'parse_data_info', '_parse_instance_info', 'sub
 
 
 def is_torchscript(path: str | Path) -> bool:
-    """Whether ``torch.load`` takes a file for a program, and runs it.
+    """Whether ``torch.load`` would load a file as a TorchScript program and run it.
 
-    The reader is torch's: another one could list other files of a zip that was made to deceive.
+    The zip reader is torch's: another reader could list other files of a manipulated zip.
 
     Args:
         path: A local file.
@@ -75,7 +75,7 @@ def drop_hooks(model: nn.Module) -> None:
     A copy has the hooks of the original, and torch keeps no handles that could remove them.
 
     Args:
-        model: A copy that nobody else uses.
+        model: A copy that is not used elsewhere.
     """
     for module in model.modules():
         module._forward_pre_hooks.clear()
@@ -83,7 +83,7 @@ def drop_hooks(model: nn.Module) -> None:
 
 
 def in_backward() -> bool:
-    """Whether a backward runs in this thread: torch tells no public name for it. Its number is -1 outside of one."""
+    """Whether a backward runs in this thread; torch has no public function for it. The id is -1 outside a backward."""
     return torch._C._current_graph_task_id() != -1
 
 
@@ -116,7 +116,7 @@ def counted_once(wrapper: OptimWrapper, passes: int) -> Iterator[None]:
 
 
 def coco_ground_truth(metric: BaseMetric) -> object | None:
-    """The ground truth that a COCO metric has read; mmdet offers no public way to it.
+    """The ground truth that a COCO metric has read; mmdet has no public attribute for it.
 
     Args:
         metric: Any metric.
@@ -128,7 +128,7 @@ def coco_ground_truth(metric: BaseMetric) -> object | None:
 
 
 def set_coco_reader(reader: type) -> None:
-    """Let mmdet's data sets and metrics of COCO files, and their subclasses, read with a class.
+    """Set the reader class of mmdet's data sets and metrics for COCO files, and of their subclasses.
 
     The attribute ``COCOAPI`` of data sets is public and meant to be replaced, one class at a time. Metrics have
     no such attribute: they use the name ``COCO`` of their module.
@@ -143,13 +143,13 @@ def set_coco_reader(reader: type) -> None:
 
 
 def module_state(module: nn.Module) -> list[tuple[dict, dict]]:
-    """The dictionaries that a module consists of, each with a copy: to restore what a run sets.
+    """The dictionaries that a module consists of, each with a copy, to restore the attributes that a run sets.
 
     Args:
         module: Any module.
 
     Returns:
-        Pairs of a dictionary and its copy; none for a scripted module, which keeps them elsewhere.
+        Pairs of a dictionary and its copy; empty for a scripted module, which stores its state elsewhere.
     """
     if isinstance(module, torch.jit.ScriptModule):
         return []

@@ -64,7 +64,7 @@ def read_config(args: argparse.Namespace) -> Config:
         name = next(iter(grid))
         raise ValueError(
             f'--{name} {" ".join(map(str, grid[name]))} needs --mutual, which makes a config mutual: add it, or change '
-            f'{name} in a copy of the config if it is mutual already'
+            f'{name} in a copy of the config if it is already mutual'
         )
     config.launcher = args.launcher
     override(config, args.cfg_options or {})
@@ -94,8 +94,8 @@ def use_mixed_precision(config: Config) -> None:
         wrapper.setdefault('loss_scale', 'dynamic')
     else:
         raise ValueError(
-            f'--amp puts AmpOptimWrapper in the place of OptimWrapper, but the config has optim_wrapper.type={kind!r}: '
-            'leave --amp out, and set up mixed precision in the config'
+            f'--amp replaces OptimWrapper by AmpOptimWrapper, but the config has optim_wrapper.type={kind!r}: omit '
+            '--amp, and set up mixed precision in the config'
         )
 
 
@@ -119,20 +119,20 @@ def check_start(config: Config) -> dict | None:
     content = read_checkpoint(checkpoint)
     if config.get('resume') and not {'meta', 'message_hub'} <= set(content):
         raise ValueError(
-            f'the checkpoint {checkpoint} holds weights but no state of a run to resume. Start a new run from it '
+            f'the checkpoint {checkpoint} has weights but no state of a run to resume. Start a new run from it '
             f'with --cfg-options load_from={checkpoint}'
         )
     return content
 
 
 def finished(config: Config, checkpoint: dict) -> str:
-    """A line that says so if a run that was to be resumed was finished already."""
+    """A line for the terminal if the resumed run was already finished; else empty."""
     for name in ('epoch', 'iter'):
         most, done = config.train_cfg.get(f'max_{name}s'), checkpoint['meta'].get(name, 0)
         if most and done >= most:
             return (
-                f'nothing was left to train: {config.load_from} is {name} {done} of {most}. To train on, set '
-                f'train_cfg.max_{name}s to more\n'
+                f'nothing was left to train: {config.load_from} is {name} {done} of {most}. To continue training, '
+                f'increase train_cfg.max_{name}s\n'
             )
     return ''
 

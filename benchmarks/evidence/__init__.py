@@ -1,1 +1,1 @@
-"""The paper's claims in miniature: which trainings, on what, and the tables of their results."""
+"""The paper's claims in miniature: the trainings, their config, and the tables of their results."""

@@ -22,7 +22,7 @@ def metrics_in(methods: Runs) -> list[str]:
 def format_summary(methods: Runs, metric: str) -> str:
     """A line for each method: its widths at full scale, the means of the smaller scales and of all sub-networks.
 
-    The last column is what the mean has more than that of the first method's run of the same seed.
+    The last column is the mean minus the mean of the first method's run with the same seed.
     """
     subnets = next(iter(methods.values()))[0]
     scales = sorted({row['scale'] for row in subnets}, reverse=True)
@@ -41,9 +41,9 @@ def format_summary(methods: Runs, metric: str) -> str:
 
 
 def format_subnets(methods: Runs, metric: str) -> str:
-    """A line for each sub-network: what each method reaches, and how much the first one is ahead of each other.
+    """A line for each sub-network: the metric of each method, and the gain of the first method over each other method.
 
-    The multiply-adds are those of each method where they differ.
+    If the methods have different multiply-adds, all are listed.
     """
     first, *others = methods
     subnets = methods[first][0]
@@ -85,7 +85,7 @@ def best_of(runs: Sequence[Rows], metric: str) -> list[tuple[float, float]]:
 
 
 def _values(runs: Sequence[Rows], subnets: Rows, metric: str) -> np.ndarray:
-    """(seeds, sub-networks); NaN where a sub-network found nothing or the method has none like it."""
+    """(seeds, sub-networks); NaN if a sub-network found nothing, or if the method does not have the sub-network."""
     found = [{(row['width'], row['scale']): row.get(metric, np.nan) for row in rows} for rows in runs]
     return np.array([[run.get((row['width'], row['scale']), np.nan) for row in subnets] for run in found])
 

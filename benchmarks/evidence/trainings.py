@@ -1,4 +1,4 @@
-"""Which trainings a method consists of, and how one is run."""
+"""The trainings of each method, and a runner for them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Training:
         environment: Variables that the config reads.
         settings: ``--cfg-options``.
         config: The config, relative to the repository.
-        lengths: Epochs of it in one epoch of the others.
-        needs: A file that has to be there, and the command that makes it.
+        lengths: Its number of epochs for each epoch of the other trainings.
+        needs: A required file, and the command that makes it.
     """
 
     environment: dict[str, str] = field(default_factory=dict)
@@ -41,11 +41,11 @@ class Training:
             detector: One of ``DETECTORS``.
             seed: Seed of the training.
             epochs: Epochs of the other trainings.
-            folder: Of this training; an interrupted one is resumed.
+            folder: Folder of this training; an interrupted training is resumed.
 
         Raises:
             FileNotFoundError: If a file that the training needs is missing.
-            subprocess.CalledProcessError: If a tool fails; the folder's ``log.txt`` says why.
+            subprocess.CalledProcessError: If a tool fails; ``log.txt`` in the folder has the reason.
         """
         if self.needs and not self.needs[0].is_file():
             raise FileNotFoundError(f'{self.needs[0]} is missing; make it:  {self.needs[1]}')
@@ -78,7 +78,7 @@ def _hook(setting: str) -> Training:
 
 
 def _quarter(method: str) -> Training:
-    """As many iterations on a quarter of the images."""
+    """The same number of iterations on a quarter of the images."""
     return Training(dict(METHOD=method), ('train_dataloader.dataset.indices=300',), lengths=4)
 
 

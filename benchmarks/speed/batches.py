@@ -47,6 +47,6 @@ def drawn_config(folder: Path, image_size: int, images: int) -> Config:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without what pycocotools prints."""
+    """Suppress the output of pycocotools."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield

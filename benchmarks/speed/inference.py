@@ -1,6 +1,6 @@
 """Inference at each width over the stock detector of that width.
 
-So are, to compare, the authors' kind of layers and convolutions that keep their active weights.
+For comparison, the module also measures the authors' kind of layers, and convolutions that keep their active weights.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def check_same(networks: dict[str, nn.Module], image: Tensor) -> None:
 
 def _check(difference: float, name: str) -> None:
     if difference > TOLERANCE:
-        raise RuntimeError(f'the slimmable network differs from {name} by {difference:.1e}, so its time is useless')
+        raise RuntimeError(
+            f'the slimmable network differs from {name} by {difference:.1e}, so their times cannot be compared'
+        )
 
 
 def _rows(networks: dict[str, nn.Module], image: Tensor, options: Options, width: float) -> list[Row]:

@@ -24,7 +24,7 @@ class MutualIteration:
     Args:
         model: The slimmable detector.
         batch: A batch as a data loader yields it.
-        widths: Of the sub-networks.
+        widths: Widths of the sub-networks.
         **options: Further arguments of ``MutualLearningHook``.
     """
 
@@ -75,7 +75,7 @@ def separate_passes(
         set_width: Called before each pass.
 
     Returns:
-        A function that does it and gives the losses.
+        A function that runs the passes and returns the losses.
     """
     for network in networks.values():
         network.train()
@@ -108,5 +108,5 @@ def one_pass(network: nn.Module, batch: dict, scale: float) -> float:
 
 
 def optimizer(network: nn.Module) -> torch.optim.Optimizer:
-    """SGD with momentum that leaves the weights as they are, so that all rounds do the same work."""
+    """SGD with momentum that does not change the weights, so that all rounds do the same work."""
     return torch.optim.SGD(network.parameters(), lr=0.0, momentum=0.9)

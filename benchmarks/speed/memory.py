@@ -25,7 +25,7 @@ STATUS = Path('/proc/self/status')
 
 
 def measure(options: Options, rounds: int) -> list[Row]:
-    """Measure each ratio in separate processes, because a process keeps the memory that it has once allocated."""
+    """Measure each ratio in separate processes, because a process does not return its memory."""
     if options.device == 'cpu' and not STATUS.exists():
         return []
     # glibc would keep freed blocks of up to 32 MB, and the holes between them would count
@@ -49,7 +49,7 @@ def _row(peaks: dict[str, list[float]], kind: str, reference: str, what: str) ->
 
 
 def peak(options: Options, kind: str) -> float:
-    """Megabytes that a few iterations need at most, the model and the optimizer's state included."""
+    """Peak megabytes of a few iterations, including the model and the optimizer's state."""
     torch.set_num_threads(options.threads)
     register_all_modules(init_default_scope=True)
     config = options.config()

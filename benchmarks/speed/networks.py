@@ -1,4 +1,4 @@
-"""The slimmable detector and what it is compared with, all with the same random weights."""
+"""The slimmable detector and the networks for comparison, all with the same random weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .per_layer import use_per_layer_widths_
 
 
 def without_pretraining(config: Config) -> Config:
-    """The config without the checkpoint that its backbone starts from, and without synchronised norms."""
+    """The config without the initial checkpoint of the backbone, and without synchronised norms."""
     config = config.copy()
     config.model.backbone.init_cfg = None
     if config.model.backbone.get('norm_cfg', {}).get('type') == 'SyncBN':
@@ -44,7 +44,7 @@ def pretend_calibrated(model: nn.Module) -> None:
 
 
 def static(model: nn.Module, width: float, device: str) -> nn.Module:
-    """The stock detector of a width, with the weights that the slimmable one has at it."""
+    """The stock detector of a width, with the weights of the slimmable detector at that width."""
     detector = copy.deepcopy(model).cpu()
     narrow_(detector, width)
     detector.to(device).eval()
@@ -52,7 +52,7 @@ def static(model: nn.Module, width: float, device: str) -> nn.Module:
 
 
 def per_layer(model: nn.Module, widths: Sequence[float], device: str) -> nn.Module:
-    """The stock detector with the authors' kind of layers in backbone and neck, with the slimmable one's weights."""
+    """The stock detector with the authors' layers in backbone and neck, and the slimmable detector's weights."""
     detector = static(model, 1.0, 'cpu')
     use_per_layer_widths_(detector, widths)
     detector.to(device).eval()

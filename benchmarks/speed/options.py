@@ -14,7 +14,7 @@ CONFIGS = Path(__file__).parents[2] / 'configs'
 
 @dataclass(frozen=True)
 class Options:
-    """Where and how much is measured.
+    """Options of the measurements.
 
     Attributes:
         config_path: Config of a slimmable detector.
@@ -23,7 +23,7 @@ class Options:
         widths: The sub-networks, the widest first.
         rounds: Timed rounds.
         batch_size: Images in a training batch.
-        threads: Of PyTorch.
+        threads: Number of PyTorch's threads.
     """
 
     config_path: Path

@@ -59,7 +59,7 @@ def use_per_layer_widths_(detector: nn.Module, widths: Sequence[float]) -> None:
 
 
 def set_per_layer_width(detector: nn.Module, width: float) -> None:
-    """Give every layer its width."""
+    """Set the width of every layer."""
     for layer in detector.modules():
         if isinstance(layer, (PerLayerConv2d, PerLayerBatchNorm2d)):
             layer.width = width

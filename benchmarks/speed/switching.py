@@ -19,7 +19,7 @@ STEADY_CALLS = 2
 
 @torch.no_grad()
 def measure(options: Options) -> list[Row]:
-    """Go to and fro between the widest and a narrow width."""
+    """Switch between the widest and a narrow width."""
     model = slimmable(options.config(), options.device)
     detect = detection(model, torch.randn(1, 3, *options.size, device=options.device))
     pair = options.widths[0], options.widths[len(options.widths) // 2]

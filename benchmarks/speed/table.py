@@ -1,4 +1,4 @@
-"""Rows of measurements and the table they make, as text and in Markdown."""
+"""A table of measurements, as text and in Markdown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Row:
         what: Name of the measurement.
         values: One value for each round.
         reference: The divisor, or other context.
-        target: The median should not be above it; None if the row only informs.
+        target: Upper limit of the median; None if there is no target.
         unit: The text after the number: ``'x'`` for a ratio, else ``' ms'`` or ``' s'``.
     """
 

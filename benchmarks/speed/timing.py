@@ -1,4 +1,4 @@
-"""Calls timed in turns, in one process, so that a machine's drift favours none of them."""
+"""Time calls in turns in one process, so that drift of the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Times = dict[str, list[float]]
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Milliseconds of one call; on a GPU until it has done its work."""
+    """Milliseconds of one call, including the work on a GPU."""
     _wait_for_gpu()
     start = time.perf_counter()
     call()
@@ -21,7 +21,7 @@ def timed(call: Callable[[], object]) -> float:
 
 
 def take_turns(calls: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1) -> Times:
-    """Time each call once a round, in an order that moves on by one from round to round.
+    """Time each call once a round; the order is rotated by one in each round.
 
     Args:
         calls: The timed calls, by name.
@@ -42,12 +42,12 @@ def take_turns(calls: Mapping[str, Callable[[], object]], rounds: int, warmup: i
 
 
 def ratios(times: Mapping[str, Sequence[float]], ours: str, reference: str) -> list[float]:
-    """One call's time over another's in the same round."""
+    """Ratios of the times of two calls in the same round."""
     return [first / second for first, second in zip(times[ours], times[reference])]
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """Lower quartile, median and upper quartile; of a single value three times that."""
+    """Lower quartile, median and upper quartile; a single value is returned three times."""
     if len(values) == 1:
         return values[0], values[0], values[0]
     low, middle, high = statistics.quantiles(values, n=4, method='inclusive')

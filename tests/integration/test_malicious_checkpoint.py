@@ -133,5 +133,5 @@ def test_resuming_goes_on_from_the_one_before(root, config, checkpoint, executed
     shutil.copystat(checkpoint, older)
     message = tool(root, monkeypatch, capsys, 'train.py', config, '--resume')
     assert f'left out: the checkpoint {checkpoint} {REFUSED}' in message
-    assert f'error: the checkpoint {older} holds weights but no state of a run to resume' in message
+    assert f'error: the checkpoint {older} has weights but no state of a run to resume' in message
     assert not executed.exists()

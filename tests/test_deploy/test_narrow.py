@@ -117,7 +117,7 @@ def test_a_layer_that_gets_different_numbers_of_channels():
         def forward(self, x):
             return self.b(self.b(self.a(x)))
 
-    with pytest.raises(ValueError, match=r'b \(SlimConv2d\) gets 8 and 16 channels in one run at width 0\.5'):
+    with pytest.raises(ValueError, match=r'b \(SlimConv2d\) receives 8 and 16 channels in one run at width 0\.5'):
         narrow_(Net(), 0.5)
 
 

@@ -56,7 +56,7 @@ def load_images(config: Config, indices: Sequence[int], scale: float) -> tuple[l
 
 
 def titles(model: nn.Module, subnets: Sequence[Subnet], config: Config, results: Path | None) -> dict[Subnet, str]:
-    """For each sub-network its width and scale, what it costs and, with results, what it reaches."""
+    """For each sub-network its width, scale and multiply-adds and, with results, its mAP."""
     size = nominal_size(config.test_dataloader)
     reached = {} if results is None else read_results(results)
     texts = {}
@@ -67,7 +67,7 @@ def titles(model: nn.Module, subnets: Sequence[Subnet], config: Config, results:
                 sides = tuple(round(side * subnet.scale) for side in size or ())
                 parts.append(f'{format_count(count_multiply_adds(model, sides)["total"])} multiply-adds')
         except ValueError:
-            pass  # a detector that cannot be counted, or whose images have no nominal size, is drawn all the same
+            pass  # draw a detector that cannot be counted, or whose images have no nominal size, without the number
         metrics = [f'{name} {value:.3f}' for name, value in reached.get(subnet, {}).items() if name.endswith('mAP')]
         texts[subnet] = '\n'.join(', '.join(line) for line in (parts, metrics) if line)
     return texts
@@ -80,7 +80,7 @@ def read_results(path: Path) -> dict[Subnet, dict]:
         return {Subnet(row['width'], row['scale']): row for row in rows}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f'--results {path} is not a table of sub-networks ({error}). Give the subnets.json that tools/test.py wrote'
+            f'--results {path} is not a table of sub-networks ({error}). Pass the subnets.json that tools/test.py wrote'
         ) from error
 
 

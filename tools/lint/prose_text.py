@@ -1,4 +1,4 @@
-"""The prose of a Markdown or Python file, at its place: everything else becomes `|`, so that line numbers stay."""
+"""Extract the prose of a Markdown or Python file: everything else becomes `|`, so that line numbers stay."""
 
 import io
 import re

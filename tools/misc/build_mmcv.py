@@ -18,7 +18,7 @@ from pathlib import Path
 SOURCES = Path('mmcv/ops/csrc/pytorch')
 SEPARATE = {
     '.': {'pybind.cpp'},  # the module itself
-    'cpu': {  # they define names that others define too
+    'cpu': {  # they define names that other files define too
         'bezier_align.cpp',
         'box_iou_quadri.cpp',
         'nms_quadri.cpp',
@@ -27,7 +27,7 @@ SEPARATE = {
         'rotated_feature_align.cpp',
     },
 }
-# Flags in the environment replace Python's own, -O3 among them: without -O2 RoIAlign and NMS run over twice as long.
+# Flags in the environment replace Python's own, including -O3: without -O2 RoIAlign and NMS run over twice as long.
 FLAGS = '-O2 -g0'
 
 

@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Print what changes and how much slims, and write the config."""
+    """Print the changes and the slimmable share, and write the config."""
     args = parse_args()
     with clear_errors():
         stock = load_config(args.config)
