@@ -158,7 +158,7 @@ def module_state(module: nn.Module) -> list[tuple[dict, dict]]:
 
 
 def check_dimensions(norm: _BatchNorm, x: Tensor) -> None:
-    """Check the number of dimensions of an input; only the ``forward`` of torch's batch norms does it by itself.
+    """Check the number of dimensions of an input; torch's batch norms do it in ``forward`` only.
 
     Args:
         norm: A batch norm.
@@ -207,17 +207,17 @@ def operators_library() -> Path:
 
 
 def imported_names(config: Config) -> Collection[str]:
-    """The names that a config in pure Python imports: MMEngine keeps them among its settings."""
+    """The names that a config in pure Python imports: MMEngine stores them with the settings."""
     return getattr(config, '_imported_names', ())
 
 
 def is_package_error(error: ValueError) -> bool:
-    """Whether MMEngine raised an error because a name with ``::`` is not that of a config: only its text tells."""
+    """Whether MMEngine raised an error because a name with ``::`` is not a config: only the text of the error shows it."""
     return '_get_package_and_cfg_path' in str(error)
 
 
 def converts_channels(preprocessor: nn.Module) -> bool:
-    """Whether a data preprocessor turns BGR into RGB or back; its arguments are kept under private names only."""
+    """Whether a data preprocessor swaps BGR and RGB; it stores its arguments under private names only."""
     return getattr(preprocessor, '_channel_conversion', False)
 
 

@@ -40,7 +40,7 @@ def check_head_classes(config: Mapping, splits: tuple[str, ...]) -> None:
     uses = [use for split in splits for use in dataset_uses(config, split) if _has_detection_classes(use)]
     classes = {id(use): names for use in uses if (names := _classes(use))}
     uses = [use for use in uses if id(use) in classes]
-    if not uses or not isinstance(model, Mapping) or 'language_model' in model:  # the classes of that one are texts
+    if not uses or not isinstance(model, Mapping) or 'language_model' in model:  # whose classes are texts
         return
     first = uses[0]
     for use in uses[1:]:

@@ -170,7 +170,7 @@ def _make_resumable(config: Config) -> None:
 
 
 def _thaw(part: MutableMapping) -> None:
-    """Train norms and stem: frozen ones have neither statistics nor weights that suit narrow networks."""
+    """Train norms and stem: if frozen, their statistics and weights do not suit narrow networks."""
     kind = MODELS.get(part['type']) if isinstance(part['type'], str) else part['type']
     options = _options(kind) if kind else {}
     if 'norm_eval' in options:

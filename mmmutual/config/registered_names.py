@@ -27,7 +27,7 @@ def with_registered_names(config: Config) -> Config:
         The same config if it has no classes, or a new one. An unregistered class is replaced by its import path, which
         MMEngine accepts too.
     """
-    imported = imported_names(config)  # names of what the file imports are not settings
+    imported = imported_names(config)  # imported names are not settings
     settings = {name: value for name, value in config.items() if name not in imported}
     if not any(_is_code(value) for _, value in walk(settings)):
         return config

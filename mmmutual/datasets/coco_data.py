@@ -103,7 +103,7 @@ def _check_objects(use: DatasetUse, entries: CocoEntries) -> Iterator[str]:
     for what, number in entries.completed.items():
         yield f'{of}, {number} {what}'
     names = [category['name'] for category in entries.categories.values()]
-    check_classes(names, use.classes or (), ordered=use.reads_coco)  # others may sort the categories
+    check_classes(names, use.classes or (), ordered=use.reads_coco)  # other classes may sort them
     if entries.annotations is None:
         return
     beyond = check_boxes(entries)
@@ -133,7 +133,7 @@ def _nothing_left(entries: CocoEntries, crowds: int, reasons: Counter[str]) -> s
         parts.append(f"{crowds} are crowd regions ('iscrowd' is 1), which are ignored")
     details = f' ({", ".join(parts)})' if parts else ''
     number = len(entries.annotations or ())
-    return f'no object is left of its {number} annotations to train on{details}. Correct these fields'
+    return f'no object is left to train on of its {number} annotations{details}. Correct these fields'
 
 
 def left_by_filter(filter_cfg: Mapping, entries: CocoEntries, classes: tuple[str, ...]) -> tuple[list, Counter[str]]:

@@ -54,7 +54,7 @@ def read_completed() -> None:
 
 
 def load_json(path: str | Path) -> Any:
-    """Content of a JSON file in UTF-8, with or without a byte-order mark, whatever the locale."""
+    """Content of a JSON file in UTF-8, with or without a byte-order mark, in any locale."""
     collects = gc.isenabled()
     gc.disable()  # it would repeatedly visit the millions of objects of a large file
     try:

@@ -33,7 +33,7 @@ def draw_image(options: ShapesOptions, split: str, index: int) -> tuple[np.ndarr
     rng = np.random.default_rng([options.seed, SPLITS.index(split), index])
     image = _draw_background(rng, options.image_size)
     masks: np.ndarray = np.zeros((0, *image.shape[:2]), bool)
-    floors: np.ndarray = np.zeros(0)  # pixels that each object has to keep
+    floors: np.ndarray = np.zeros(0)  # pixels of each object that have to stay visible
     names = []
     for _ in range(rng.integers(options.min_objects, options.max_objects + 1)):
         shape, texture = rng.choice(options.shapes), rng.choice(options.textures)
@@ -55,7 +55,7 @@ def draw_image(options: ShapesOptions, split: str, index: int) -> tuple[np.ndarr
 
 
 def _draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Draw noise over some octaves under lines and arcs, shape (size, size, 3), float32."""
+    """Draw noise of several octaves, then lines and arcs over it; shape (size, size, 3), float32."""
     image: np.ndarray = np.full((size, size, 3), rng.uniform(60, 195, 3), np.float32)
     for cells in (3, 6, 12, 24, 48):
         noise = rng.normal(0, rng.uniform(5, 22), (cells, cells, 3)).astype(np.float32)

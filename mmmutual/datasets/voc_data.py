@@ -32,7 +32,7 @@ class _Found:
 
 
 def reads_voc(use: DatasetUse) -> bool:
-    """Whether a data set is an ``XMLDataset``, or a subclass that reads its files as that does."""
+    """Whether a data set is an ``XMLDataset``, or a subclass that reads its files as ``XMLDataset`` does."""
     return use.kind is not None and issubclass(use.kind, XMLDataset) and use.is_stock(XMLDataset, *VOC_METHODS)
 
 

@@ -109,7 +109,7 @@ def check_onnx() -> None:
 
 
 def _trace(model: nn.Module, image: torch.Tensor, names: list[str]) -> Any:
-    """The ONNX model, without the exporter's remarks on what it does."""
+    """Export the ONNX model without the exporter's progress messages."""
     logger = logging.getLogger('torch.onnx')
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -43,7 +43,7 @@ class TestTools:
             '--cfg-options', f'test_dataloader.dataset.data_root={tiny_data}/',
             f'test_evaluator.ann_file={tiny_data}/annotations/val.json', '--work-dir', f'{tiny_data}-work',
         )  # fmt: skip
-        assert message.startswith('error: the checkpoint other.pth is of another architecture than the config: of ')
+        assert message.startswith('error: the checkpoint other.pth has another architecture than the config: of ')
         assert 'are missing and 1 have another shape, for example ' in message
 
     def test_config_that_is_not_there(self, root, tmp_path):

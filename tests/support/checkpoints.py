@@ -9,7 +9,7 @@ from torch import nn
 
 from mmmutual.checkpoint import read_checkpoint
 
-DAMAGED = 'it is cut short, damaged or holds objects other than weights and numbers'
+DAMAGED = 'it is cut short, damaged or has objects other than weights and numbers'
 
 
 def layers() -> nn.Module:

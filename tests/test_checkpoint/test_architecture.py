@@ -63,7 +63,7 @@ class TestArchitecture:
         with pytest.raises(
             ValueError,
             match=(
-                f'^the checkpoint a.pth is of another architecture than the config: of 6 parameters {counts}, '
+                f'^the checkpoint a.pth has another architecture than the config: of 6 parameters {counts}, '
                 f'for example {examples}$'
             ),
         ):

@@ -78,16 +78,19 @@ class TestObjects:
     @pytest.mark.parametrize(
         ('fields', 'text'),
         [
-            (dict(area=0), r"none of its 8 annotations is an object .*leaves out 8 with an 'area' of 0 or less"),
+            (
+                dict(area=0),
+                r"no object is left to train on of its 8 annotations .*leaves out 8 with an 'area' of 0 or less",
+            ),
             (
                 dict(iscrowd=1),
-                r"none of its 8 annotations is an object to train on \(8 are crowd regions \('iscrowd' is 1\)",
+                r"no object is left to train on of its 8 annotations \(8 are crowd regions \('iscrowd' is 1\)",
             ),
             (dict(ignore=1), r"no object is left .*8 that are marked 'ignore'"),
-            (dict(category_id=9), r'none of its 8 annotations .*8 of unknown categories, for example category_id 9'),
+            (dict(category_id=9), r'no object is left .*8 of unknown categories, for example category_id 9'),
             (
                 dict(category_id='1'),
-                r"none of its 8 annotations .*8 of unknown categories, for example category_id '1'",
+                r"no object is left .*8 of unknown categories, for example category_id '1'",
             ),
         ],
         ids=str,
@@ -115,7 +118,7 @@ class TestObjects:
 
     def test_none_in_the_file(self, tmp_path):
         small_coco.write(tmp_path, lambda c: c.update(annotations=[]))
-        assert 'none of its 0 annotations is an object' in refusal(small_coco.training(tmp_path))
+        assert 'no object is left to train on of its 0 annotations' in refusal(small_coco.training(tmp_path))
         unlabelled = [dict(type='LoadImageFromFile')]
         small_coco.write(tmp_path, lambda c: c.pop('annotations'))
         check_data(small_coco.training(tmp_path, pipeline=unlabelled))

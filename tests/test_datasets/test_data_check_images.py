@@ -63,14 +63,14 @@ class TestImageSizes:
 
     def test_another_size_is_named(self, tmp_path):
         message = refusal(self.drawn(tmp_path, 3, wrong=2, shape=(12, 10, 3)), ValueError)
-        assert re.search(r'1 of 3 images looked at have another size than .*images.json says', message)
+        assert re.search(r'1 of 3 inspected images have another size than .*images.json states', message)
         assert '2.png (is 10 x 12, not 9 x 9)' in message
-        assert 'Take the images that belong to the file, or scale its annotations' in message
+        assert 'Use the images that belong to the file, or scale its annotations' in message
 
     def test_of_many_images_evenly_spread_ones_are_looked_at(self, tmp_path, monkeypatch):
         monkeypatch.setattr('mmmutual.datasets.image_files.MAX_OPENED', 3)
         config = self.drawn(tmp_path, 7, wrong=6, shape=(8, 9, 3))  # of 0 to 6, these are 0, 3 and 6
-        assert '1 of 3 images looked at' in refusal(config, ValueError)
+        assert '1 of 3 inspected images' in refusal(config, ValueError)
 
     def test_turned_and_unreadable_images_pass(self, tmp_path):
         config = self.drawn(tmp_path, 2)

@@ -103,7 +103,7 @@ def test_known_segments_need_no_run():
     narrow_(net := Net(), 0.5)
     assert net.a.weight.shape == (8, 3, 1, 1)
     net.b = layers.SlimConv2d(8, 8, 1)
-    text = r'Net has slimmable layers without in_segments and runs on no small image, .*Call divide\(inputs=\.\.\.\)'
+    text = r'Net has slimmable layers without in_segments and does not run on a small image, .*Call divide\(inputs=\.\.\.\)'
     with pytest.raises(ValueError, match=text):
         narrow_(net, 0.5)
 
@@ -133,7 +133,7 @@ def test_other_slimmable_layers_are_refused():
         def forward(self, x):
             return x
 
-    with pytest.raises(ValueError, match=r'0 \(Scale\) cannot be narrowed: it is not a layer of mmmutual'):
+    with pytest.raises(ValueError, match=r'0 \(Scale\) cannot be narrowed: it is not a layer class of mmmutual'):
         narrow_(nn.Sequential(Scale(), layers.SlimConv2d(3, 8, 1)), 0.5)
 
 

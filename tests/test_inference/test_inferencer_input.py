@@ -37,7 +37,7 @@ def test_wrong_files_are_named(tiny_detector, tmp_path):
     with pytest.raises(TypeError, match='model must be a config or its file, but got None'):
         make(tiny_detector, model=None)
     torch.save(dict(state_dict={'backbone.conv1.weight': torch.zeros(1)}), tmp_path / 'other.pth')
-    with pytest.raises(ValueError, match='is of another architecture than the config'):
+    with pytest.raises(ValueError, match='has another architecture than the config'):
         make(tiny_detector, weights=tmp_path / 'other.pth')
 
 
@@ -49,7 +49,7 @@ class Harmful:
 def test_nothing_in_a_checkpoint_is_executed(tiny_detector, tmp_path, capsys):
     content = torch.load(tiny_detector / 'model.pth', weights_only=True)
     torch.save({**content, 'extra': Harmful()}, tmp_path / 'harmful.pth')
-    with pytest.raises(ValueError, match='damaged or holds objects other than weights'):
+    with pytest.raises(ValueError, match='damaged or has objects other than weights'):
         make(tiny_detector, weights=tmp_path / 'harmful.pth')
     assert 'executed' not in capsys.readouterr().out
 

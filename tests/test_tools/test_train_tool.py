@@ -52,7 +52,7 @@ class TestStart:
         [
             (
                 dict(max_epochs=1),
-                r'nothing was left to train: a.pth is epoch 1 of 1\. To train on, set train_cfg.max_epochs',
+                r'nothing was left to train: a.pth is epoch 1 of 1\. To continue training, increase train_cfg.max_epochs',
             ),
             (dict(max_iters=2), 'is iter 2 of 2'),
             (dict(max_epochs=2), '^$'),
