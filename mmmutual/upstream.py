@@ -212,7 +212,7 @@ def imported_names(config: Config) -> Collection[str]:
 
 
 def is_package_error(error: ValueError) -> bool:
-    """Whether MMEngine raised an error because a name with ``::`` is not a config: only the text of the error shows it."""
+    """Whether MMEngine raised an error because a name with ``::`` is not a config: only the error's text shows it."""
     return '_get_package_and_cfg_path' in str(error)
 
 

@@ -1,4 +1,4 @@
-"""Averaged models (EMA) of a network whose widths get their statistics one after the other."""
+"""Averaged models (EMA) of a network whose widths receive their statistics one after the other."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def averaged_models(hooks: Iterable[object]) -> list[BaseAveragedModel]:
 
 @torch.no_grad()
 def start_averages(model: nn.Module, average: BaseAveragedModel, widths: Iterable[float]) -> None:
-    """Let an averaged model follow the widths of the model, before it is updated.
+    """Add the new widths of a model to its averaged model, before the averaged model is updated.
 
-    Widths that the model has been given since the copy was made join it. With ``update_buffers`` the statistics of a
-    width are averaged from the first iteration that trains the width: MMEngine copies all buffers in the first
-    iteration, and afterwards never the numbers of batches, which say that a width has statistics. MMEngine pairs the
-    buffers of the two models by position, so the averaged model is given widths in the order of the model's.
+    With ``update_buffers``, the statistics of a width are averaged from the first iteration that trains the width.
+    MMEngine copies all buffers in the first iteration, but never copies the numbers of batches afterwards, which mark
+    that a width has statistics. MMEngine pairs the buffers of the two models by position, so widths are added to the
+    averaged model in the same order as to the model.
 
     Args:
-        model: The model that is trained.
+        model: The model in training.
         average: Its averaged model.
-        widths: The widths that the iteration trained.
+        widths: The widths that were trained in the iteration.
     """
     added = False
     for norm, averaged in _pairs(model, average.module):
-        for width in widths_in(norm.state_dict(), 'running_mean'):  # in the order in which the model was given them
+        for width in widths_in(norm.state_dict(), 'running_mean'):  # in the order in which they were added to the model
             if width not in averaged.widths:
                 averaged.add_width(width)
                 added = True
@@ -51,11 +51,11 @@ def start_averages(model: nn.Module, average: BaseAveragedModel, widths: Iterabl
 def swap_statistics(model: nn.Module, average: BaseAveragedModel) -> None:
     """Exchange the batch-norm statistics of a model and its averaged model.
 
-    ``EMAHook`` exchanges the parameters for an evaluation, but without ``update_buffers`` not the statistics, which
-    belong to these parameters once the averaged model is calibrated.
+    ``EMAHook`` exchanges the parameters for an evaluation. Without ``update_buffers`` it does not exchange the
+    statistics, which belong to these parameters after the averaged model is calibrated.
 
     Args:
-        model: The model that is trained.
+        model: The model in training.
         average: Its averaged model.
     """
     if average.update_buffers:

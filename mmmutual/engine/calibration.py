@@ -23,18 +23,18 @@ def calibrate(
 ) -> None:
     """Recompute the running statistics of a detector's slimmable batch norms, in place.
 
-    Every batch is loaded once and runs at every width. A norm's mean and variance are those of all its inputs
-    together, over all processes; its inputs come from layers that normalise by the batch, as in training. Parameters
-    do not change, and an error during the pass changes no statistics; a new width then stays without any.
+    Every batch is loaded once and runs at every width. The mean and variance of a norm are computed over all its inputs
+    in all processes; these inputs come from layers that normalise by the batch, as in training. Parameters do not
+    change. An error during the pass does not change statistics; a new width then stays without statistics.
 
     Args:
         model: A detector with slimmable batch norms.
         batches: Batches as a data loader yields them.
-        widths: Widths to calibrate; new ones join the grid of the norms. Defaults to that grid.
-        scales: Input scales; batch i sees number i modulo their number.
+        widths: Widths to calibrate; new widths are added to the grid of the norms. Defaults to that grid.
+        scales: Input scales; batch i runs at scale number i modulo their count.
 
     Raises:
-        TypeError: If ``widths`` or ``scales`` are no numbers.
+        TypeError: If ``widths`` or ``scales`` are not numbers.
         ValueError: If they are out of range, if there is no batch, or if the model has no slimmable batch norm.
     """
     norms = norms_with_statistics(model)
@@ -74,7 +74,7 @@ def norms_with_statistics(model: nn.Module) -> dict[str, SlimBatchNorm2d]:
         model: Any model.
 
     Returns:
-        The layers; none if the model normalises by groups, for example.
+        The layers; empty for example for a model with group norms.
     """
     return {
         name: layer
@@ -88,7 +88,7 @@ def kept_statistics(model: nn.Module) -> Iterator[None]:
     """Restore the batch-norm statistics of every width after a block.
 
     Args:
-        model: Any model; its slimmable batch norms are looked after.
+        model: Any model.
 
     Yields:
         Nothing.
@@ -106,11 +106,11 @@ def _finish(statistics: PooledStatistics, name: str) -> tuple[Tensor, Tensor]:
     try:
         return statistics.finish()
     except ValueError as error:
-        raise ValueError(f'cannot calibrate {name}: no batch reached it. Give at least one batch of images') from error
+        raise ValueError(f'cannot calibrate {name}: no batch reached it. Pass at least one batch of images') from error
 
 
 def _feature_forward(model: nn.Module, norms: dict[str, SlimBatchNorm2d]) -> Callable:
-    """The cheapest forward that reaches all norms: the heads are left out where they have none."""
+    """The cheapest forward that reaches all norms: without the heads if they do not have slimmable batch norms."""
     if all(name.split('.')[0] in ('backbone', 'neck') for name in norms):
         return lambda inputs, samples: model.extract_feat(inputs)
     return lambda inputs, samples: model(inputs, samples, mode='tensor')

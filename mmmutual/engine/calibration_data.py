@@ -1,4 +1,4 @@
-"""Data loaders of training batches for a calibration, apart from the loader that the training is reading from."""
+"""Data loaders of training batches for a calibration, separate from the loader of the training."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch.utils.data import DataLoader, Dataset
 
 
 def rebuilt_loader(runner: Runner, dataset: Dataset) -> DataLoader:
-    """Build the training's data loader again for a data set that is there already.
+    """Build the data loader of the training again for a data set that is already built.
 
-    A new loader has the same first batches whatever was read before it, a resume too, and workers that end with it.
-    Reading the annotations again would take long.
+    A new loader always has the same first batches, also after a resume, and its workers end with it. The data set is
+    shared, because reading the annotations again would be slow.
 
     Args:
         runner: The runner; its config has the settings of the data loader.
@@ -28,13 +28,13 @@ def rebuilt_loader(runner: Runner, dataset: Dataset) -> DataLoader:
 
 
 def calibration_loader(runner: Runner) -> DataLoader:
-    """As ``rebuilt_loader``, for the data of the training under way.
+    """As ``rebuilt_loader``, for the data of the current training.
 
     Args:
-        runner: The runner; it may have been given a data loader without a config.
+        runner: The runner; its data loader may have been built without a config.
 
     Returns:
-        The data loader. Without a config it shares the sampler with the training's.
+        The data loader. Without a config it shares the sampler of the training loader.
     """
     loader = runner.train_dataloader
     if isinstance(runner.cfg.get('train_dataloader'), Mapping):
@@ -43,4 +43,4 @@ def calibration_loader(runner: Runner) -> DataLoader:
         return loader
     names = ('batch_sampler', 'num_workers', 'collate_fn', 'pin_memory', 'worker_init_fn')
     options = {name: getattr(loader, name) for name in names}
-    return DataLoader(loader.dataset, **options)  # iterating over this one would restart the training's workers
+    return DataLoader(loader.dataset, **options)  # iterating over the training loader would restart its workers

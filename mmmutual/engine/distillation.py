@@ -1,4 +1,4 @@
-"""In-place distillation: what the narrow passes of an iteration learn from its widest pass."""
+"""In-place distillation: losses by which the narrow passes of an iteration learn from its widest pass."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Features: TypeAlias = Tensor | Sequence[Tensor]
 
 
 class Distillation:
-    """Compares one module's output in a narrow pass with that of the widest pass on the same batch.
+    """Compare the output of a module in a narrow pass and in the widest pass on the same batch.
 
     Args:
         module: Dotted name of the module in the model, as in ``named_modules``.
@@ -41,14 +41,14 @@ class Distillation:
             A part of the model.
 
         Raises:
-            ValueError: If the model has none of that name.
+            ValueError: If the model has no module of that name.
         """
         try:
             return model.get_submodule(self.module)
         except AttributeError:
             raise ValueError(
-                f'distill watches the module {self.module!r}, but {type(model).__name__} has none of that name; it has '
-                f'{[name for name, _ in model.named_children()]}: name one with distill.module'
+                f'distill needs the module {self.module!r}, but {type(model).__name__} only has '
+                f'{[name for name, _ in model.named_children()]}: set distill.module to one of these'
             ) from None
 
     @contextmanager
@@ -62,7 +62,7 @@ class Distillation:
             A list that receives the outputs.
 
         Raises:
-            ValueError: If the model has none of that name, or the pass does not call it.
+            ValueError: If the model has no module of that name, or if the pass does not call it.
         """
         outputs: list = []
         handle = self.find_module(model).register_forward_hook(lambda module, args, output: outputs.append(output))
@@ -72,21 +72,21 @@ class Distillation:
             handle.remove()
         if not outputs:
             raise ValueError(
-                f'distill watches the module {self.module!r}, which the training pass did not call: name another one '
-                'with distill.module'
+                f'distill needs the module {self.module!r}, but the training pass did not call it: set distill.module '
+                'to another module'
             )
 
     def losses(self, labels: dict, student: Any, teacher: Any, scale: float) -> dict:
         """The losses of a narrow pass.
 
         Args:
-            labels: Its losses from the labels.
+            labels: Losses of the pass from the labels.
             student: Output of the module in the narrow pass.
             teacher: Detached output of the module in the widest pass.
             scale: Input scale of the narrow pass over that of the widest.
 
         Returns:
-            The losses to train with, ``loss_distill`` among them.
+            The losses to train with, including ``loss_distill``.
         """
         raise NotImplementedError
 
@@ -101,26 +101,26 @@ def build_distillation(config: dict) -> Distillation:
         The distillation.
 
     Raises:
-        TypeError: If the config is that of something else.
+        TypeError: If it is not the config of a distillation.
     """
     built = MODELS.build(config) if isinstance(config, dict) else config
     if not isinstance(built, Distillation):
         raise TypeError(
-            "distill must be the config of a Distillation, as dict(type='PearsonDistillation') for detectors or "
-            f"dict(type='SoftLabelDistillation') for classifiers, but got {config!r}"
+            "distill must be the config of a Distillation, for example dict(type='PearsonDistillation') for detectors "
+            f"or dict(type='SoftLabelDistillation') for classifiers, but got {config!r}"
         )
     return built
 
 
 @MODELS.register_module()
 class SoftLabelDistillation(Distillation):
-    """A narrow classifier learns the widest one's class probabilities in place of the labels.
+    """Let a narrow classifier learn the class probabilities of the widest one instead of the labels.
 
-    The training of US-Nets and of MutualNet on ImageNet (github taoyang1122/MutualNet, ``train.py``): the
-    Kullback-Leibler divergence of the teacher's from the student's class probabilities, mean over the batch.
+    US-Nets and MutualNet train in this way on ImageNet (github taoyang1122/MutualNet, ``train.py``). The loss is the
+    Kullback-Leibler divergence of the teacher's from the student's class probabilities, averaged over the batch.
 
     Args:
-        module: What computes the class scores (N, classes): the head of mmpretrain's ``ImageClassifier``.
+        module: The module that computes the class scores (N, classes): the head of mmpretrain's ``ImageClassifier``.
         loss_weight: Factor of the loss.
     """
 
@@ -128,7 +128,7 @@ class SoftLabelDistillation(Distillation):
         super().__init__(module, loss_weight)
 
     def losses(self, labels: dict, student: Tensor, teacher: Tensor, scale: float) -> dict:
-        """The divergence alone; what else the pass logs stays."""
+        """The divergence replaces the losses; other values that the pass logs stay."""
         divergence = F.kl_div(
             student.float().log_softmax(1), teacher.float().log_softmax(1), reduction='batchmean', log_target=True
         )
@@ -138,14 +138,14 @@ class SoftLabelDistillation(Distillation):
 
 @MODELS.register_module()
 class PearsonDistillation(Distillation):
-    """The neck's features of a narrow detector imitate the widest one's, beside the labels.
+    """Let the neck's features of a narrow detector imitate those of the widest one, in addition to the labels.
 
-    The loss is 1 minus Pearson's correlation of each channel over batch and pixels, mean over channels and levels (PKD,
-    arXiv 2207.02039). It compares shapes of activation, not their magnitudes, so levels and channels weigh alike. The
-    widest network's features are brought to the narrow pass's scale.
+    The loss is 1 minus Pearson's correlation of each channel over batch and pixels, averaged over channels and levels
+    (PKD, arXiv 2207.02039). It compares the patterns of activations, not their magnitudes, so levels and channels have
+    equal weight. The features of the widest network are resized to the scale of the narrow pass.
 
     Args:
-        module: What computes the features, (N, C, H, W) or levels of them: the neck of mmdet's detectors.
+        module: The module that computes the features, (N, C, H, W) or levels of them: the neck of mmdet's detectors.
         loss_weight: Factor of the loss.
     """
 
@@ -153,14 +153,14 @@ class PearsonDistillation(Distillation):
         super().__init__(module, loss_weight)
 
     def losses(self, labels: dict, student: Features, teacher: Features, scale: float) -> dict:
-        """The correlation's loss beside those from the labels."""
+        """The loss of the correlation, in addition to the losses from the labels."""
         student, teacher = ([maps] if isinstance(maps, Tensor) else maps for maps in (student, teacher))
         levels = [_decorrelation(*_aligned(ours, theirs, scale)) for ours, theirs in zip(student, teacher)]
         return {**labels, TERM: self.loss_weight * torch.stack(levels).mean()}
 
 
 def _aligned(student: Tensor, teacher: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """The same pixels and channels of both: a neck that slims has the first channels; padding may differ."""
+    """The common pixels and channels: a slimmable neck has the first channels of the teacher; padding may differ."""
     teacher = teacher[:, : student.size(1)].float()
     if scale != 1.0:
         size = [max(1, round(side * scale)) for side in teacher.shape[2:]]
@@ -170,7 +170,7 @@ def _aligned(student: Tensor, teacher: Tensor, scale: float) -> tuple[Tensor, Te
 
 
 def _decorrelation(student: Tensor, teacher: Tensor) -> Tensor:
-    """1 minus the correlation of two maps (N, C, H, W), mean over the channels."""
+    """1 minus the correlation of two maps (N, C, H, W), averaged over the channels."""
     student, teacher = (_centered(features) for features in (student, teacher))
     return 1 - F.cosine_similarity(student, teacher).mean()
 
@@ -182,22 +182,22 @@ def _centered(features: Tensor) -> Tensor:
 
 
 def detached(output: Any) -> Any:
-    """The same tensor, or tensors in lists and tuples, without their graph.
+    """Detach a tensor, or tensors in lists and tuples, from their graph.
 
     Args:
-        output: What a module returned.
+        output: The output of a module.
 
     Returns:
         A tensor, or tuples of tensors.
 
     Raises:
-        TypeError: If there is anything else in it.
+        TypeError: If it contains anything else.
     """
     if isinstance(output, Tensor):
         return output.detach()
     if isinstance(output, (list, tuple)):
         return tuple(detached(item) for item in output)
     raise TypeError(
-        f'distill compares tensors, but the module it watches returns a {type(output).__name__}: name another one with '
-        'distill.module'
+        f'distill compares tensors, but its module returns a {type(output).__name__}: set distill.module to another '
+        'module'
     )

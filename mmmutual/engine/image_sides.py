@@ -1,4 +1,4 @@
-"""The image sides that a model needs: levels that fit each other, and batch norms that see more than one value."""
+"""The image sides that a model needs: for levels that match, and for batch norms with more than one input value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmmutual.slimming.meta_run import meta_copy
 from mmmutual.upstream import AnyBatchNorm
 
 LARGEST = 128  # the largest divisor that is tried
-SMALLEST_IMAGE = 96  # pixels; smaller ones have no deep levels
+SMALLEST_IMAGE = 96  # pixels; smaller images have no deep levels
 ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError, AssertionError, IndexError)
 
 
@@ -24,11 +24,11 @@ def fit_padding(model: nn.Module) -> int:
     """Let a data preprocessor pad images to the sides that the model needs.
 
     Necks that concatenate levels, as those of RTMDet and YOLOX, need sides that are multiples of their largest stride.
-    At full scale the config sees to that; at another scale its sides are other ones. ``pad_size_divisor`` of the data
-    preprocessor is raised if the model fails at multiples of the present one and runs at multiples of a larger one.
+    The sizes in the config satisfy this at full scale only. If the model fails at multiples of the current
+    ``pad_size_divisor`` of the data preprocessor and runs at multiples of a larger one, the divisor is increased.
 
     Args:
-        model: A detector or a classifier, without a wrapper. Only shapes are computed, without arithmetic.
+        model: A detector or a classifier, without a wrapper. Only shapes are computed.
 
     Returns:
         The stride in pixels of the deepest batch norm in backbone and neck; 1 if there is none.
@@ -48,7 +48,7 @@ def fit_padding(model: nn.Module) -> int:
     except ERRORS:
         return 1  # a model that cannot be copied
     for divisor in _divisors(present):
-        number = max(3, math.ceil(SMALLEST_IMAGE / divisor)) | 1  # odd: no multiple of a larger power of two
+        number = max(3, math.ceil(SMALLEST_IMAGE / divisor)) | 1  # odd: not a multiple of a larger power of two
         side = divisor * number
         try:
             stride = _stride_of_norms(meta, (side, side + 2 * divisor))
@@ -62,11 +62,11 @@ def fit_padding(model: nn.Module) -> int:
             )
             preprocessor.pad_size_divisor = divisor
         return stride
-    return 1  # it does not run on shapes alone, so nothing is known
+    return 1  # unknown: the model needs more than shapes
 
 
 def _divisors(present: int) -> Iterator[int]:
-    """The present divisor, then larger ones."""
+    """The current divisor, then larger ones."""
     yield present
     powers = (2**exponent for exponent in range(1, LARGEST.bit_length()))
     yield from sorted({math.lcm(present, power) for power in powers} - {present})
@@ -74,7 +74,7 @@ def _divisors(present: int) -> Iterator[int]:
 
 @torch.no_grad()
 def _stride_of_norms(meta: nn.Module, size: tuple[int, int]) -> int:
-    """Run backbone and neck on an image of a size (height, width); the largest stride of the batch norms' inputs."""
+    """Run backbone and neck on an image of size (height, width); return the largest stride of a batch norm's input."""
     heights: list[int] = []
 
     def note(layer: nn.Module, args: tuple[Tensor, ...]) -> None:

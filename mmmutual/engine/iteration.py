@@ -25,13 +25,13 @@ REDUCTIONS = ('sum', 'mean')
 
 @dataclass(frozen=True)
 class MutualIteration:
-    """Trains several sub-networks on one batch, with one step of the optimizer.
+    """Train several sub-networks on one batch, with one step of the optimizer.
 
     Args:
         guard: Checks the losses of each pass.
-        distillation: What the other sub-networks learn from the first; None for the ground truth alone.
+        distillation: Lets the other sub-networks learn from the first; with None they learn from the ground truth only.
         loss_reduction: ``'sum'`` adds the losses of the passes, ``'mean'`` averages them.
-        norm_stride: As in :func:`rescale_batch`.
+        norm_stride: As in ``rescale_batch``.
     """
 
     guard: LossGuard
@@ -46,7 +46,7 @@ class MutualIteration:
 
         Args:
             model: The model in its wrapper, if it has one.
-            batch: What the data loader yields.
+            batch: A batch of the data loader.
             optim_wrapper: Accumulates the gradients of the passes and takes the step.
             subnets: The first is the teacher of the others.
             name: The iteration, for messages.

@@ -1,4 +1,4 @@
-"""What the command-line tools do before they hand over to MMEngine's runner."""
+"""Preparations of the command-line tools before they start MMEngine's runner."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ TIMEOUT = 1800  # seconds that processes wait for each other; MMEngine's default
 
 @contextmanager
 def clear_errors(only_own: bool = False) -> Iterator[None]:
-    """End the program with one sentence instead of a traceback where the user's input is at fault.
+    """End the program with one sentence instead of a traceback if the user's input is wrong.
 
     Args:
-        only_own: Whether errors that mmmutual did not raise itself pass through: in a training they are defects, of the
-            user's own classes perhaps, and their traceback is needed.
+        only_own: Whether errors that mmmutual did not raise itself are passed on. During a training they are defects,
+            for example of the user's own classes, and their traceback is needed.
 
     Yields:
         Nothing.
@@ -44,38 +44,38 @@ def clear_errors(only_own: bool = False) -> Iterator[None]:
     except (ValueError, TypeError, FileNotFoundError, ImportError, FloatingPointError) as error:
         if not _is_own(error) and (only_own or isinstance(error, FloatingPointError)):
             raise
-        sys.stdout.flush()  # in one file with the log, the error is the last thing in it
+        sys.stdout.flush()  # in a file together with the log, the error comes last
         print(f'error: {_reason(error)}', file=sys.stderr)
         raise SystemExit(1) from error
 
 
 def _is_own(error: Exception) -> bool:
-    """Whether it was raised in mmmutual, not somewhere below."""
+    """Whether it was raised in mmmutual itself, not in a package that mmmutual calls."""
     *_, last = traceback.extract_tb(error.__traceback__)
     return PACKAGE in Path(last.filename).parents
 
 
 def _reason(error: Exception) -> Exception:
-    """The error behind MMEngine's, which says of a module in ``custom_imports`` only that it does not import."""
+    """The cause of MMEngine's error about ``custom_imports``, which does not contain the reason."""
     while str(error).startswith('Failed to import') and isinstance(error.__context__, ImportError):
         error = error.__context__
     return error
 
 
 def prepare(config: Mapping, splits: tuple[str, ...]) -> None:
-    """Check what a run needs before a model is built; in a distributed run the first process checks.
+    """Check the requirements of a run before a model is built; in a distributed run the first process checks.
 
-    From then on, COCO annotations are completed as they are read: ``CompletedCOCO``.
+    Afterwards, COCO annotations are completed while they are read (``CompletedCOCO``).
 
     Args:
         config: An MMDetection config.
-        splits: Which of ``'train'``, ``'val'``, ``'test'`` the run uses.
+        splits: Those of ``'train'``, ``'val'`` and ``'test'`` that the run uses.
 
     Raises:
         FileNotFoundError: If data is missing.
-        ValueError: If the heads do not fit the classes, pipelines or metrics; if an annotation file or a file of
-            initial weights is damaged; or if the weights hold code.
-        ImportError: If the initial weights come from torchvision, which is not there.
+        ValueError: If the heads do not match the classes, pipelines or metrics; if an annotation file or a file of
+            initial weights is damaged; or if the weights contain code.
+        ImportError: If the initial weights come from torchvision, which is not installed.
     """
     read_completed()
     if int(os.environ.get('RANK', 0)) > 0:
@@ -90,9 +90,9 @@ def prepare(config: Mapping, splits: tuple[str, ...]) -> None:
 
 
 def join_processes(config: Config) -> None:
-    """Let the processes of a distributed run find each other where there is no GPU, in place.
+    """Connect the processes of a distributed run without GPUs; changes the config in place.
 
-    MMEngine's own start, which takes over everywhere else, needs GPUs. How long processes wait for each other is
+    MMEngine connects the processes in all other cases, but needs GPUs. The processes wait for each other for
     ``env_cfg.dist_cfg.timeout`` of the config, in seconds.
 
     Args:
@@ -117,14 +117,14 @@ def _check_torchvision(config: Mapping) -> None:
     except (ImportError, RuntimeError) as error:
         raise ImportError(
             f'the initial weights {checkpoint} need torchvision, which does not import here ({error}). Install the '
-            'torchvision that belongs to your torch, give a file with --cfg-options '
-            'model.backbone.init_cfg.checkpoint=FILE, or do without them (from a checkpoint or random weights) with '
+            'torchvision that belongs to your torch, pass a file with --cfg-options '
+            'model.backbone.init_cfg.checkpoint=FILE, or start without them (from a checkpoint or random weights) with '
             '--cfg-options model.backbone.init_cfg=None'
         ) from error
 
 
 def _initial_weights(model: Mapping) -> Iterator[str]:
-    """Local files that the parts of a model start from; MMEngine's own reader would run code in them."""
+    """Local files with the initial weights of the parts of a model; MMEngine's reader would run code in them."""
     for part in nested_dicts(model):
         checkpoint = part.get('checkpoint')
         if part.get('type') == 'Pretrained' and isinstance(checkpoint, str) and Path(checkpoint).is_file():

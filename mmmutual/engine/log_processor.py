@@ -1,4 +1,4 @@
-"""Log lines that fit a terminal although several sub-networks report."""
+"""Shorter log lines for a training of several sub-networks."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ METRICS = re.compile(r'  w[\d.]+_s[\d.]+/\S+: \S+')
 class SubnetLogProcessor(LogProcessor):
     """MMEngine's log processor with shorter lines.
 
-    Of the narrower sub-networks the terminal shows the total loss only (``w0.25/loss``), the widest first, and their
-    metrics in the table that the evaluation loops print. Everything is still recorded in ``vis_data`` and by the
+    For the narrower sub-networks the terminal shows only the total loss (``w0.25/loss``), the widest first. Their
+    metrics are in the table that the evaluation loops print. Everything is still recorded in ``vis_data`` and by the
     visualizer's backends.
     """
 
@@ -35,6 +35,6 @@ class SubnetLogProcessor(LogProcessor):
 
 
 def _sorted_widths(line: str) -> str:
-    """Put the widths' losses of a line in order; MMEngine has them in the order in which they were first drawn."""
+    """Sort the losses in a line by width; MMEngine lists them in the order in which the widths were first drawn."""
     losses = sorted(TOTAL_LOSS.finditer(line), key=lambda loss: -float(loss[1]))
     return TOTAL_LOSS.sub('', line) + ''.join(loss[0] for loss in losses)

@@ -1,4 +1,4 @@
-"""A pass whose loss is not finite: it stops the run, or leaves no trace in the model."""
+"""Stop the run at a loss that is not finite, or leave the pass out."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ ACTIONS = ('raise', 'skip')
 
 
 class LossGuard:
-    """Watches the losses of each pass between its forward and its backward.
+    """Check the losses of each pass between its forward and its backward.
 
-    Losses alone are looked at, so an ``AmpOptimWrapper`` goes on to skip steps and to lower its scale where finite
-    losses have infinite gradients.
+    Gradients are not checked: an ``AmpOptimWrapper`` still skips steps and reduces its loss scale if finite losses have
+    infinite gradients.
 
     Args:
-        action: ``'raise'`` ends the run before the optimizer's step. ``'skip'`` gives the pass a gradient of zero and
-            restores the batch-norm statistics, so that the step is that of the iteration's other passes; in distributed
-            training each process does so for itself.
+        action: ``'raise'`` ends the run before the optimizer's step. ``'skip'`` sets the gradient of the pass to zero
+            and restores the batch-norm statistics, so that only the other passes of the iteration determine the step.
+            In distributed training each process skips separately.
 
     Raises:
         ValueError: If ``action`` is something else.
@@ -39,7 +39,7 @@ class LossGuard:
 
     @torch.no_grad()
     def before_forward(self, model: nn.Module) -> None:
-        """Remember the statistics that the pass is going to update."""
+        """Copy the statistics that the pass will update."""
         if self.action == 'skip':
             self._statistics = [buffer.clone() for buffer in _active_statistics(model)]
 
@@ -47,16 +47,16 @@ class LossGuard:
         """Check the losses of a pass.
 
         Args:
-            model: What computed them, still at the width of the pass.
+            model: The model, still at the width of the pass.
             losses: Tensors or lists of tensors by name, as a detector returns them.
             where: The pass, for the message.
-            data_samples: What they were computed for; the message names an image whose boxes are the cause.
+            data_samples: The data samples of the pass; the message names an image whose boxes are the cause.
 
         Returns:
             The losses, or the same values with a gradient of zero.
 
         Raises:
-            FloatingPointError: If one is not finite and the action is ``'raise'``.
+            FloatingPointError: If a loss is not finite and the action is ``'raise'``.
         """
         totals = {name: _total(value).detach() for name, value in losses.items()}
         terms = [name for name in totals if 'loss' in name]  # those that MMEngine adds up
@@ -81,13 +81,13 @@ class LossGuard:
         with torch.no_grad():
             for buffer, former in zip(_active_statistics(model), self._statistics):
                 buffer.copy_(former)
-        # every parameter takes part: distributed training waits for the gradient of each
+        # all parameters have a gradient: distributed training waits for each of them
         zero = sum((parameter * 0).sum() for parameter in model.parameters() if parameter.requires_grad)
         return {**totals, terms[0]: totals[terms[0]] + zero}
 
 
 def _box_without_size(data_samples: Sequence) -> str:
-    """A sentence on the first image with a box that has no size or is not finite, so that no loss of it can be."""
+    """A sentence about the first image with a box that has no size or is not finite, which makes losses infinite."""
     for sample in data_samples:
         boxes = getattr(getattr(sample, 'gt_instances', None), 'bboxes', None)
         boxes = getattr(boxes, 'tensor', boxes)  # mmdet's boxes wrap a tensor
@@ -102,12 +102,12 @@ def _box_without_size(data_samples: Sequence) -> str:
 
 
 def _total(value: Tensor | list) -> Tensor:
-    """One number of a loss, as MMEngine adds it up."""
+    """The total of a loss, computed as in MMEngine."""
     return value.mean() if isinstance(value, Tensor) else sum(item.mean() for item in value)
 
 
 def _active_statistics(model: nn.Module) -> Iterator[Tensor]:
-    """Running statistics of all batch norms, of slimmable ones at their width."""
+    """Running statistics of all batch norms; of slimmable batch norms those at their width."""
     for layer in model.modules():
         if isinstance(layer, SlimBatchNorm2d):
             buffers = layer.statistics(layer.width)

@@ -14,13 +14,13 @@ from mmmutual.layers import SlimBatchNorm2d
 def warn_of_stock_weights(runner: Runner, model: nn.Module, widths: Sequence[float]) -> None:
     """Log a warning if a training starts from weights without statistics for any of its narrow widths.
 
-    To be called when the weights are loaded and nothing is trained yet. Weights that were trained at several widths
-    have statistics of theirs. A network without slimmable batch norms keeps none, so nothing is said of it.
+    Call it after the weights are loaded and before training starts. Weights that were trained at several widths have
+    statistics for these widths. A network without slimmable batch norms has no such statistics, and causes no warning.
 
     Args:
         runner: The runner; its config names the checkpoint.
         model: Its model, without a wrapper.
-        widths: Widths that are trained.
+        widths: Widths to train.
     """
     source = runner.cfg.get('load_from') or next(_initial_weights(model), None)
     narrow = [width for width in widths if width < 1.0]
@@ -42,7 +42,7 @@ def _keeps_statistics(layer: nn.Module) -> bool:
 
 
 def _initial_weights(model: nn.Module) -> Iterator[str]:
-    """What the slimmable parts of a model were initialised from, the whole model's first."""
+    """Initial checkpoints of a model and of its slimmable parts, that of the model first."""
     for module in model.modules():
         configs = getattr(module, 'init_cfg', None) or []
         for config in [configs] if isinstance(configs, dict) else configs:

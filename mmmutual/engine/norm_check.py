@@ -1,4 +1,4 @@
-"""Checks before training that the batch norms of a model suit several widths."""
+"""Check that the batch norms of a model are suitable for several widths."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mmmutual.upstream import AnyBatchNorm
 
 
 def check_frozen_norms(model: nn.Module, widths: Sequence[float]) -> None:
-    """Refuse frozen norms without statistics.
+    """Reject frozen norms without statistics.
 
     Args:
-        model: A model with the weights that training starts from, without a wrapper.
-        widths: Widths that are trained.
+        model: A model with the initial weights of the training, without a wrapper.
+        widths: Widths to train.
 
     Raises:
         ValueError: If a frozen norm lacks statistics for a width.
@@ -38,14 +38,14 @@ def check_frozen_norms(model: nn.Module, widths: Sequence[float]) -> None:
 
 
 def check_statistics(model: nn.Module, widths: Sequence[float]) -> None:
-    """Refuse widths that a model cannot be evaluated at.
+    """Reject widths at which a model cannot be evaluated.
 
     Args:
         model: A model with trained weights, without a wrapper.
-        widths: Widths that are evaluated.
+        widths: Widths to evaluate.
 
     Raises:
-        ValueError: If the model does not know a width or has no statistics for it.
+        ValueError: If the model does not support a width or has no statistics for it.
     """
     for width in widths:
         with use_width(model, width):
@@ -55,7 +55,7 @@ def check_statistics(model: nn.Module, widths: Sequence[float]) -> None:
 
 
 def warn_of_mixed_statistics(model: nn.Module) -> None:
-    """Warn of batch norms that mix the statistics of all widths.
+    """Warn about batch norms that mix the statistics of all widths.
 
     Args:
         model: A model, without a wrapper.
@@ -67,8 +67,8 @@ def warn_of_mixed_statistics(model: nn.Module) -> None:
     ]
     if mixing:
         print_log(
-            f'{len(mixing)} batch norms outside the slimmable modules mix the statistics of all widths, the first '
-            f"is {mixing[0]}; give them norm_cfg=dict(type='SlimBN', widths=...)",
+            f'{len(mixing)} batch norms outside the slimmable modules mix the statistics of all widths, for example '
+            f"{mixing[0]}; configure them with norm_cfg=dict(type='SlimBN', widths=...)",
             logger='current',
             level=logging.WARNING,
         )

@@ -1,4 +1,4 @@
-"""Says in which pass an error occurred: width, scale and image size."""
+"""Add to errors the pass in which they occurred: width, scale and image size."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .sampling import Subnet
 
 @contextmanager
 def named_errors(stage: str, subnet: Subnet, data: object) -> Iterator[None]:
-    """Let errors in a block say in which pass they occurred.
+    """Add to errors in a block the pass in which they occurred.
 
     Args:
-        stage: What the pass belongs to, such as an iteration.
+        stage: The stage of the pass, such as an iteration.
         subnet: Its sub-network.
         data: Its batch; ``inputs`` in it, if any, are described as they are when the error occurs.
 
@@ -26,14 +26,14 @@ def named_errors(stage: str, subnet: Subnet, data: object) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:  # whatever it is: nothing else knows width and scale
+    except Exception as error:  # any error: its own message does not contain width and scale
         inputs = data.get('inputs') if isinstance(data, Mapping) else None
         note_pass(error, f'{stage}, {describe_pass(subnet, inputs)}')
         raise
 
 
 def note_pass(error: Exception, where: str) -> None:
-    """Add to an error where it occurred; the log says it as well, since Python 3.10 shows no notes.
+    """Add to an error the pass in which it occurred; log it too, since Python 3.10 does not show notes.
 
     Args:
         error: Any error.
@@ -47,14 +47,14 @@ def note_pass(error: Exception, where: str) -> None:
 
 
 def describe_pass(subnet: Subnet, inputs: object = None) -> str:
-    """A pass in words.
+    """Describe a pass.
 
     Args:
         subnet: Its sub-network.
         inputs: (N, C, H, W) images, a list of (C, H, W), or anything else.
 
     Returns:
-        Such as ``'width 0.5 at scale 0.8, 2 images of 205 x 256 pixels (height x width)'``.
+        For example ``'width 0.5 at scale 0.8, 2 images of 205 x 256 pixels (height x width)'``.
     """
     images = list(inputs) if isinstance(inputs, (Tensor, list, tuple)) else []
     sizes = [tuple(image.shape[-2:]) for image in images if isinstance(image, Tensor) and image.dim() == 3]

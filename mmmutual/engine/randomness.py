@@ -23,7 +23,7 @@ def seed_everything(seed: int) -> None:
 
 @contextmanager
 def kept_randomness() -> Iterator[None]:
-    """Let a block draw random numbers without any effect on those that are drawn after it.
+    """Restore the state of the random generators after a block.
 
     Yields:
         Nothing.

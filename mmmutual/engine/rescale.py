@@ -1,4 +1,4 @@
-"""Another input scale for a batch that is on the device already: images, boxes, masks and meta together."""
+"""Rescale a batch on the device: images, boxes, masks and meta data together."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def rescale_batch(
     mask_pad_value: int = 0,
     norm_stride: int = 1,
 ) -> tuple[Tensor, list[BaseDataElement]]:
-    """Resize a preprocessed batch and its ground truth, on copies.
+    """Resize copies of a preprocessed batch and of its ground truth.
 
-    Each image is cut out of the padded batch, resized as mmdet's ``Resize(scale_factor=scale)`` would (bilinear with
-    anti-aliasing), and padded again to the batch's new common size. A pixel of a bitmap mask is on where at least half
-    of its area was.
+    Each image is cropped from the padded batch, resized as by mmdet's ``Resize(scale_factor=scale)`` (bilinear with
+    anti-aliasing), and padded again to the new common size of the batch. A pixel of a bitmap mask is set if at least
+    half of its area was.
 
     Args:
         inputs: (N, C, H, W) images, normalised and padded at the bottom and on the right.
@@ -48,14 +48,14 @@ def rescale_batch(
         Images (N, C, H', W') and their ground truth.
 
     Raises:
-        TypeError: If ``inputs`` is no tensor or ``data_samples`` are no data samples.
+        TypeError: If ``inputs`` is not a tensor or ``data_samples`` are not data samples.
         ValueError: If instances have maps other than masks.
     """
     listed = isinstance(data_samples, Sequence)
     if not (isinstance(inputs, Tensor) and listed and all(_is_sample(item) for item in data_samples)):
         kinds = sorted({type(item).__name__ for item in data_samples}) if listed else type(data_samples).__name__
         raise TypeError(
-            'rescaling needs a batch as DetDataPreprocessor makes it, a (N, C, H, W) tensor and data samples with '
+            'rescaling needs a batch of DetDataPreprocessor, that is, a (N, C, H, W) tensor and data samples with '
             f'img_shape, but got {type(inputs).__name__} and {kinds}'
         )
     if scale == 1.0:
@@ -80,10 +80,10 @@ def rescale_batch(
 def rescale_as(
     preprocessor: nn.Module, inputs: Tensor, data_samples: Sequence[BaseDataElement], scale: float, norm_stride: int = 1
 ) -> tuple[Tensor, list[BaseDataElement]]:
-    """As ``rescale_batch``, padded as a data preprocessor pads.
+    """As ``rescale_batch``, with the padding of a data preprocessor.
 
     Args:
-        preprocessor: The data preprocessor that made the batch; what it does not define is padded by default.
+        preprocessor: The data preprocessor of the batch; settings that it does not define have their defaults.
         inputs: As ``rescale_batch``.
         data_samples: As ``rescale_batch``.
         scale: As ``rescale_batch``.
@@ -149,8 +149,8 @@ def _rescale_instances(
     maps = [name for name, value in instances.items() if isinstance(value, Tensor) and value.dim() > 2]
     if maps:
         raise ValueError(
-            f'rescaling knows the boxes and masks of instances, but not {maps}, which the data preprocessor made for '
-            'one image size: train with scales=(1.0,)'
+            f'rescaling supports the boxes and masks of instances, but not {maps}, which the data preprocessor made '
+            'for one image size: train with scales=(1.0,)'
         )
     rescaled = instances.new()
     if 'bboxes' in instances:
@@ -162,7 +162,7 @@ def _rescale_instances(
             boxes = boxes * boxes.new_tensor(factor * 2)
         rescaled.bboxes = boxes
     if 'masks' in instances:
-        # Nearest pixels, mmdet's default, would shift bitmaps by 0.4 pixels against their boxes and fray small objects.
+        # Nearest-neighbour resizing, mmdet's default, would shift masks by 0.4 pixels and damage small objects.
         masks = _without_padding(instances.masks, old).resize(new, interpolation='area')
         rescaled.masks = masks.pad(frame, pad_val=mask_pad_value)
     return rescaled

@@ -1,7 +1,7 @@
-"""Which sub-networks one training iteration runs: the sandwich rule with mutual scales.
+"""Sample the sub-networks of a training iteration: the sandwich rule with mutual scales.
 
-The widest network sees the full scale; the narrowest and some random widths see a scale drawn at random each
-(MutualNet, arXiv 1909.12978; the sandwich rule comes from US-Nets, arXiv 1903.05134).
+The widest network runs at the full scale. The narrowest and some random widths each run at a scale drawn at random
+(MutualNet, arXiv 1909.12978; the sandwich rule is from US-Nets, arXiv 1903.05134).
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class Subnet:
 
 
 class SandwichSampler:
-    """Draws the sub-networks of an iteration, a pure function of (seed, iteration).
+    """Draw the sub-networks of an iteration, as a pure function of (seed, iteration).
 
-    Nothing is remembered between iterations: every process draws the same, and a resumed run draws what the
-    uninterrupted one would have drawn.
+    The sampler has no state: every process draws the same sub-networks, and a resumed run draws those of an
+    uninterrupted run.
 
     Args:
-        widths: Width multipliers; the largest and the smallest are drawn each time.
-        scales: Input scales; the largest belongs to the widest network.
-        num_subnets: Sub-networks per iteration, the widest and the narrowest among them.
+        widths: Width multipliers; the largest and the smallest are in every iteration.
+        scales: Input scales; the widest network runs at the largest.
+        num_subnets: Sub-networks per iteration, including the widest and the narrowest.
         seed: Seed of the run.
 
     Raises:
@@ -54,8 +54,8 @@ class SandwichSampler:
     def sample(self, iteration: int) -> list[Subnet]:
         """Sub-networks of an iteration (0-based), the widest first.
 
-        The random widths come from between the widest and the narrowest, all different as far as there are enough; with
-        nothing in between, from those two.
+        The random widths lie between the widest and the narrowest and are different if there are enough of them. If
+        there are none between, they are drawn from these two.
         """
         widest, narrowest = self.widths[0], self.widths[-1]
         if self.num_subnets == 1:

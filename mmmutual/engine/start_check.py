@@ -1,4 +1,4 @@
-"""Checks of model, hooks and loops before MMEngine makes a folder or a log."""
+"""Check model, hooks and loops before MMEngine creates folders or logs."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ from .norm_check import check_frozen_norms, check_statistics
 def check_model(
     config: Config | Mapping, splits: tuple[str, ...], checkpoint: Mapping | None = None
 ) -> nn.Module | None:
-    """Build the model once before a run makes folders and logs; in a distributed run the first process does.
+    """Build and check the model before a run creates folders and logs, in the first process of a distributed run.
 
     Args:
         config: As ``build_model``.
-        splits: Which of ``'train'``, ``'val'``, ``'test'`` the run uses: images must have the channels of the model.
-        checkpoint: What training starts from, as ``read_checkpoint`` returns it, if it starts from a local file.
+        splits: Those of ``'train'``, ``'val'`` and ``'test'`` that the run uses. Their images must have the channels of
+            the model.
+        checkpoint: The initial checkpoint as ``read_checkpoint`` returns it, if training starts from a local file.
 
     Returns:
         The model; None in the other processes of a distributed run.
 
     Raises:
         TypeError: As ``build_model``, or if widths or scales are not numbers.
-        ValueError: As ``build_model``, or if images have other channels than the model, or for widths or scales
-            that the model cannot be trained or evaluated at, the reason of a hook among them.
+        ValueError: As ``build_model``; if images have other channels than the model; if the model cannot be trained or
+            evaluated at the widths or scales; or if a hook rejects the model.
     """
     if int(os.environ.get('RANK', 0)) > 0:
         return None
@@ -44,7 +45,7 @@ def check_model(
     evaluated = _check_loops(config, splits, model)
     check_colors(config, model, splits)
     if checkpoint:
-        _load_fitting(model, checkpoint['state_dict'])  # it may have widths that the config does not name
+        _load_fitting(model, checkpoint['state_dict'])  # it may have widths that are not in the config
     if 'train' in splits:
         known = bool(checkpoint) or not _starts_from_weights(config)
         _check_hooks(config, model, evaluated.get('val_cfg', ()), known)
@@ -52,10 +53,10 @@ def check_model(
 
 
 def _check_hooks(config: Config | Mapping, model: nn.Module, evaluated: tuple[float, ...], known: bool) -> None:
-    """Check what the hooks of this project say themselves; MMEngine builds them after the log.
+    """Run the checks of this project's hooks now; MMEngine builds the hooks only after it has created the log.
 
-    What depends on weights is checked if the model has those that training starts from: ``known``. The validation is
-    to run at the widths ``evaluated``.
+    Checks that depend on weights are run if the model has the initial weights of the training (``known``). The widths
+    of the validation are ``evaluated``.
     """
     hooks = [HOOKS.build(copy.deepcopy(settings)) for settings in config.get('custom_hooks') or [] if _is_own(settings)]
     mutual = next((hook for hook in hooks if isinstance(hook, MutualLearningHook)), None)
@@ -69,14 +70,14 @@ def _check_hooks(config: Config | Mapping, model: nn.Module, evaluated: tuple[fl
         return
     calibrated = any(isinstance(hook, BNCalibrationHook) for hook in hooks)
     for width in evaluated:
-        with use_width(model, width):  # or the run would end after its first epoch
+        with use_width(model, width):  # raises now instead of after the first epoch
             pass
         if not calibrated and width not in mutual.sampler.widths:
             check_statistics(model, [width])
 
 
 def _check_loops(config: Config | Mapping, splits: tuple[str, ...], model: nn.Module) -> dict[str, tuple[float, ...]]:
-    """Check widths and scales of the loops over sub-networks; the widths that each of these loops evaluates."""
+    """Check widths and scales of the loops over sub-networks; return the widths that each loop evaluates."""
     evaluated = {}
     for name in [f'{split}_cfg' for split in splits]:
         loop = config.get(name) or {}
@@ -88,20 +89,20 @@ def _check_loops(config: Config | Mapping, splits: tuple[str, ...], model: nn.Mo
 
 
 def _is_own(settings: Mapping) -> bool:
-    """Whether a hook is one of this project."""
+    """Whether a hook belongs to this project."""
     kind = HOOKS.get(settings['type']) if isinstance(settings.get('type'), str) else settings.get('type')
     return kind is not None and kind.__module__.split('.')[0] == 'mmmutual'
 
 
 def _starts_from_weights(config: Config | Mapping) -> bool:
-    """Whether a checkpoint is loaded when training starts that is not read here."""
+    """Whether training starts from a checkpoint that only MMEngine reads."""
     parts = nested_dicts(config['model'])
     pretrained = any(part.get('type') == 'Pretrained' or part.get('pretrained') for part in parts)
     return bool(config.get('load_from')) or pretrained
 
 
 def _load_fitting(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load the weights that fit; a run from the weights of other classes has some that do not."""
+    """Load the weights whose shapes match; weights of a training with other classes do not all match."""
     own = model.state_dict()
     fitting = {name: value for name, value in state.items() if name not in own or own[name].shape == value.shape}
     model.load_state_dict(fitting, strict=False)

@@ -1,4 +1,4 @@
-"""Checks that nothing depends on the ``train_step`` of a model, which runs the passes of an iteration instead."""
+"""Check that no setting depends on the ``train_step`` of a model, which MutualLearningHook replaces."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 
 
 def check_train_step(model: nn.Module) -> None:
-    """Refuse a model whose class overrides MMEngine's ``train_step``.
+    """Reject a model whose class overrides MMEngine's ``train_step``.
 
     Args:
         model: A model or its wrapper.
@@ -18,13 +18,13 @@ def check_train_step(model: nn.Module) -> None:
     train_step = getattr(type(model), 'train_step', None)
     if train_step is not None and not train_step.__module__.startswith('mmengine.'):
         raise ValueError(
-            f'{type(model).__name__} has a train_step other than that of MMEngine, which MutualLearningHook would not '
-            "call: move its code to the model's loss or to a hook"
+            f'{type(model).__name__} overrides train_step of MMEngine, but MutualLearningHook does not call it: move '
+            "its code to the model's loss or to a hook"
         )
 
 
 def warn_of_replaced_train_step(runner: Runner) -> None:
-    """Warn of options of MMEngine that change the ``train_step`` of the model, which is not called.
+    """Warn about options of MMEngine that change the ``train_step`` of the model, which is not called.
 
     Args:
         runner: The runner, with its model.
@@ -35,5 +35,5 @@ def warn_of_replaced_train_step(runner: Runner) -> None:
     )
     for option in (name for name, is_given in given.items() if is_given):
         runner.logger.warning(
-            f'{option} has no effect: MutualLearningHook runs the passes of an iteration in place of train_step'
+            f'{option} has no effect: MutualLearningHook runs the passes of an iteration instead of train_step'
         )

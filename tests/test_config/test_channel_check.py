@@ -138,7 +138,7 @@ class TestBeforeTraining:
 
     def test_what_is_distilled_is_there(self):
         config = self.config(distill=dict(type='PearsonDistillation', module='neck.no_such_layer'))
-        with pytest.raises(ValueError, match="distill watches the module 'neck.no_such_layer'"):
+        with pytest.raises(ValueError, match="distill needs the module 'neck.no_such_layer'"):
             check_model(config, ('train',), self.weights())
 
     def test_validation_needs_statistics(self):

@@ -109,8 +109,8 @@ def test_a_constant_channel_has_a_finite_gradient():
 @pytest.mark.parametrize(
     ('distill', 'text'),
     [
-        (dict(module='neck'), r"watches the module 'neck', but Classifier has none.*'backbone', 'head', 'unused'\]"),
-        (dict(module='unused'), "watches the module 'unused', which the training pass did not call"),
+        (dict(module='neck'), r"needs the module 'neck', but Classifier only has .*'backbone', 'head', 'unused'\]"),
+        (dict(module='unused'), "needs the module 'unused', but the training pass did not call it"),
     ],
 )
 def test_wrong_modules(distill, text):
@@ -123,7 +123,7 @@ def test_wrong_modules(distill, text):
 
 
 def test_other_outputs_are_refused():
-    with pytest.raises(TypeError, match='distill compares tensors, but the module it watches returns a dict: name ano'):
+    with pytest.raises(TypeError, match='distill compares tensors, but its module returns a dict: set distill.module'):
         detached([torch.zeros(1), dict(a=torch.zeros(1))])
 
 

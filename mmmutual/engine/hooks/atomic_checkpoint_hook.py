@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill at any moment: MMEngine's own hook writes in place, and deletes before it writes."""
+"""Write checkpoints that survive a kill at any moment: MMEngine's hook writes in place, and deletes before writing."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class AtomicBackend(LocalBackend):
 
 
 class _PostponingBackend(AtomicBackend):
-    """Keeps files that were removed until ``finish``."""
+    """Backend that postpones the removal of files until ``finish``."""
 
     def __init__(self) -> None:
         self.removed: list[str] = []
 
     def remove(self, filepath: str | Path) -> None:
-        """Note a file that is to go."""
+        """Record a file to remove later."""
         self.removed.append(os.fspath(filepath))
 
     def finish(self, keep: tuple[str | None, ...]) -> None:
-        """Remove the noted files, but for those that have been written anew meanwhile."""
+        """Remove the recorded files, except for those that have been written again since."""
         for path in self.removed:
             if path not in keep and self.isfile(path):
                 super().remove(path)
@@ -46,16 +46,16 @@ LOCAL_BACKENDS = ('local', 'disk', 'atomic')  # 'disk' is MMEngine's former name
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """MMEngine's ``CheckpointHook`` for local files, with the same arguments, but nothing is lost to a kill.
+    """MMEngine's ``CheckpointHook`` for local files, with the same arguments; a killed run does not lose a checkpoint.
 
-    - A checkpoint has its name only when it is whole. ``CheckpointHook`` writes in place, also the one that
-      ``last_checkpoint`` names already: after a validation with a new best score it writes that one again.
-    - A former checkpoint (``max_keep_ckpts``, ``save_best``) is deleted once its successor is there, not before. After
-      a resume in a copy of a work dir, what is deleted is in the copy.
+    - A checkpoint receives its name only when it is completely written. ``CheckpointHook`` writes in place. It even
+      overwrites the file that ``last_checkpoint`` names, after a validation with a new best score.
+    - A former checkpoint (``max_keep_ckpts``, ``save_best``) is deleted only after its successor is written. After a
+      resume in a copy of a work dir, only files in the copy are deleted.
 
     Args:
         *args: As ``CheckpointHook``.
-        backend_args: As ``CheckpointHook``, but local files only.
+        backend_args: As ``CheckpointHook``, but only for local files.
         file_client_args: The deprecated name of ``backend_args``.
         **kwargs: As ``CheckpointHook``.
 
@@ -72,20 +72,20 @@ class AtomicCheckpointHook(CheckpointHook):
         super().__init__(*args, backend_args=dict(backend='atomic'), **kwargs)
         if '://' in str(self.out_dir or ''):
             raise ValueError(_not_local(f'out_dir={self.out_dir!r}'))
-        self.file_backend = _PostponingBackend()  # an evaluation alone never comes to before_train
+        self.file_backend = _PostponingBackend()  # an evaluation does not call before_train
 
     def before_train(self, runner: Runner) -> None:
         """Prepare the folder, and postpone deletions from now on."""
         super().before_train(runner)
         self.file_backend = _PostponingBackend()
-        if self.save_best is not None:  # of the run that is resumed
+        if self.save_best is not None:  # the best checkpoints of the resumed run
             if best := getattr(self, 'best_ckpt_path', None):
                 self.best_ckpt_path = self._in_own_folder(best)
             former = getattr(self, 'best_ckpt_path_dict', {})
             former.update({key: self._in_own_folder(path) for key, path in former.items() if path})
 
     def _in_own_folder(self, path: str) -> str | None:
-        """A former best checkpoint, which a better one replaces; in a copied work dir never that of the original."""
+        """The former best checkpoint, which a better one will replace; in a copied work dir only a file of the copy."""
         own = os.path.join(self.out_dir, os.path.basename(path))
         return own if os.path.isfile(own) else None
 
@@ -106,6 +106,6 @@ class AtomicCheckpointHook(CheckpointHook):
 
 def _not_local(argument: str) -> str:
     return (
-        f'AtomicCheckpointHook writes local files only, but got {argument}: use one of the backends '
+        f'AtomicCheckpointHook only writes local files, but got {argument}: use one of the backends '
         f"{', '.join(LOCAL_BACKENDS)} and a folder, or MMEngine's CheckpointHook"
     )

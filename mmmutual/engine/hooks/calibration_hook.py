@@ -1,4 +1,4 @@
-"""Calibrates the batch norms during training, so that each checkpoint is ready for every width."""
+"""Calibrate the batch norms during training, so that each checkpoint is ready for every width."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from ..unwrapped import unwrapped
 
 @HOOKS.register_module()
 class BNCalibrationHook(Hook):
-    """Runs ``calibrate`` on training data before each checkpoint and each validation.
+    """Run ``calibrate`` on training data before each checkpoint and each validation.
 
-    So a run that stops early, or is killed, leaves calibrated checkpoints, and the best checkpoint is one too. What the
-    training draws at random afterwards does not depend on it. Under an ``EMAHook`` the averaged model, whose weights a
-    checkpoint holds and a validation sees, is calibrated as well. A model without slimmable batch norms, as one with
-    group norms, has nothing to calibrate: the log says so once.
+    All checkpoints are therefore calibrated, including the best one and those of a run that stops early or is killed.
+    The random numbers of the training do not depend on the calibration. With an ``EMAHook``, the averaged model is
+    calibrated too, since checkpoints and validations use its weights. If a model has no slimmable batch norms (for
+    example, it has group norms), there is nothing to calibrate; this is logged once.
 
     Args:
         num_batches: Batches per process.
-        widths: Widths to calibrate. Defaults to all that the norms keep statistics for: the grid that the model was
-            built for, and widths that a loaded checkpoint adds.
-        scales: Input scales the batches cycle through.
+        widths: Widths to calibrate. Defaults to all widths for which the norms store statistics: the grid that the
+            model was built for, and widths from a loaded checkpoint.
+        scales: Input scales, which the batches use in turn.
         last_only: Whether to calibrate at the end of the training only.
 
     Raises:
@@ -57,10 +57,10 @@ class BNCalibrationHook(Hook):
         self.scales = check_ratios(scales, 'scales')
         self.last_only = last_only
         self._training = False
-        self._calibrated = -1  # iterations that the calibrated weights had been trained for
+        self._calibrated = -1  # number of training iterations before the last calibration
 
     def before_train(self, runner: Runner) -> None:
-        """Look whether there is anything to calibrate."""
+        """Find out whether there is anything to calibrate."""
         self._training = bool(norms_with_statistics(unwrapped(runner.model)))
         if not self._training:
             runner.logger.info(
@@ -86,7 +86,7 @@ class BNCalibrationHook(Hook):
             self._calibrate(runner, runner.iter)
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Evaluate the averaged weights with their own statistics."""
+        """Evaluate the averaged weights with their statistics."""
         self._swap(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
@@ -94,7 +94,7 @@ class BNCalibrationHook(Hook):
         self._swap(runner)
 
     def before_test_epoch(self, runner: Runner) -> None:
-        """Evaluate the averaged weights with their own statistics."""
+        """Evaluate the averaged weights with their statistics."""
         self._swap(runner)
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
@@ -102,7 +102,7 @@ class BNCalibrationHook(Hook):
         self._swap(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """Calibrate what an early stop left, and say so if the last checkpoint is without."""
+        """Calibrate after an early stop, and warn if the last checkpoint is not calibrated."""
         if self._training and self.last_only and self._calibrated != runner.iter:
             runner.logger.warning(
                 f'The training stopped after {runner.iter} of {runner.max_iters} iterations: its checkpoints hold '
@@ -121,7 +121,7 @@ class BNCalibrationHook(Hook):
         return any(due(runner, hook.interval, hook.save_begin) for hook in hooks)
 
     def _calibrate(self, runner: Runner, iterations: int) -> None:
-        """Calibrate weights that have been trained for some iterations, unless that is done."""
+        """Calibrate the weights after a number of iterations, unless they are already calibrated."""
         if not self._training or self._calibrated == iterations:
             return
         self._calibrated = iterations

@@ -1,4 +1,4 @@
-"""Randomness that survives a resume: MMEngine's resume restores no random state."""
+"""Make random numbers independent of a resume: MMEngine's resume does not restore random states."""
 
 from __future__ import annotations
 
@@ -19,21 +19,25 @@ LOADING, TRAINING = 0, 1
 
 @HOOKS.register_module()
 class IterationSeedHook(Hook):
-    """Seeds python, numpy and torch from (seed, rank, iteration) before each load and each training step.
+    """Seed python, numpy and torch from (seed, rank, iteration) before each load and each training step.
 
-    So a run that stops and resumes draws the augmentations, RoI samples and dropout masks that the uninterrupted run
-    would have drawn, and nothing needs to be stored. Workers that load data are seeded when they start, by their number
-    and the iteration; MMEngine seeds them by their number alone, so that those that restart each epoch would draw the
-    same augmentations in each. Exact for loading in the main process and for workers that restart each epoch. Workers
-    with ``persistent_workers=True`` keep random states of their own, which a resume cannot restore; so do all workers
-    of an iteration loop, which start once; and upstream's iteration loop (mmengine 0.10.7) loads the batches it skips,
-    so that the first batch after a resume is augmented otherwise there.
+    A resumed run therefore draws the augmentations, RoI samples and dropout masks of an uninterrupted run, and random
+    states need not be stored. Workers that load data are seeded from their number and the iteration when they start.
+    MMEngine seeds workers from their number only, so that workers that restart each epoch would draw the same
+    augmentations in each epoch.
+
+    The resume is exact for loading in the main process and for workers that restart each epoch, with these exceptions:
+
+    - Workers with ``persistent_workers=True`` have separate random states, which a resume cannot restore.
+    - All workers of an iteration loop start once, so their random states cannot be restored either.
+    - Upstream's iteration loop (mmengine 0.10.7) loads the batches that it skips, so that the first batch after a
+      resume is augmented differently.
     """
 
     priority = 'ABOVE_NORMAL'  # hooks of normal priority that draw random numbers draw the same ones after a resume
 
     def before_train(self, runner: Runner) -> None:
-        """Seed the loading of the first batch, and let workers follow."""
+        """Seed the loading of the first batch, and set the seeding of workers."""
         loader = runner.train_dataloader
         workers = getattr(loader, 'num_workers', 0)
         if workers and getattr(loader.worker_init_fn, 'func', None) is not seed_worker:
@@ -47,7 +51,7 @@ class IterationSeedHook(Hook):
         _seed(runner.seed, runner.iter, LOADING)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Seed the loading of the epoch's first batch, whatever a validation drew before it."""
+        """Seed the loading of the epoch's first batch, since a validation may have drawn random numbers."""
         _seed(runner.seed, runner.iter, LOADING)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
@@ -62,7 +66,7 @@ class IterationSeedHook(Hook):
 
 
 def seed_worker(worker_id: int, init_fn: Callable[[int], None] | None) -> None:
-    """Seed a worker that starts by torch's own number for it, which the main process drew for this start.
+    """Seed a starting worker from torch's seed for it, which the main process drew for this start.
 
     Args:
         worker_id: Number of the worker.

@@ -28,36 +28,36 @@ from ..unwrapped import unwrapped
 
 @HOOKS.register_module()
 class MutualLearningHook(Hook):
-    """Trains several sub-networks per iteration on one batch, with one optimizer step.
+    """Train several sub-networks per iteration on one batch, with one optimizer step.
 
-    Each iteration runs the sandwich: the widest network on the full scale, then the narrowest and some random widths,
-    each on an input scale drawn at random. The data preprocessor runs once, so all passes see the same images, batch
-    augmentations included. The training loop calls ``train_step`` as usual; during an iteration this is
-    :meth:`MutualIteration.run`, whose passes MMEngine's gradient accumulation adds up. So mixed precision, gradient
-    clipping, distributed training and the user's own accumulation work as usual. The logged losses are those of the
-    widest network; the losses of each other width are logged as ``w0.25/loss`` and so on.
+    Each iteration follows the sandwich rule: the widest network runs at the full scale, then the narrowest and some
+    random widths run, each at an input scale drawn at random. The data preprocessor runs once, so all passes use the
+    same images, including batch augmentations. The training loop calls ``train_step`` as usual; during an iteration
+    this is ``MutualIteration.run``, whose passes are added up by MMEngine's gradient accumulation. Mixed precision,
+    gradient clipping, distributed training and the user's accumulation therefore work as usual. The losses of the
+    widest network are logged under their usual names, those of each other width as ``w0.25/loss`` and so on.
 
     Args:
-        widths: Width multipliers above 0 and at most 1, in any order; the norms must know them. Defaults to the grid
+        widths: Width multipliers above 0 and at most 1, in any order; the norms must support them. Defaults to the grid
             that the model was built for.
         scales: Input scales relative to the training pipeline's size, above 0 and at most 1, in any order.
-        num_subnets: Passes per iteration, the widest and the narrowest among them.
-        loss_reduction: How the passes' losses combine: ``'sum'`` as in the paper, or ``'mean'``, which is MMEngine's
-            accumulation as it is.
-        nonfinite: What a pass does whose loss is infinite or NaN: ``'raise'`` ends the run with the sub-network, the
-            iteration and the loss term; ``'skip'`` logs them and leaves the pass out.
-        distill: Config of a ``Distillation``, what the narrower passes learn from the widest; by default all passes
-            learn from the ground truth alone, as the paper's detectors do.
+        num_subnets: Passes per iteration, including the widest and the narrowest.
+        loss_reduction: ``'sum'`` adds the losses of the passes, as in the paper; ``'mean'`` averages them, as
+            MMEngine's accumulation does.
+        nonfinite: Action for a pass whose loss is infinite or NaN. ``'raise'`` ends the run with a message that names
+            the sub-network, the iteration and the loss term; ``'skip'`` logs the message and leaves the pass out.
+        distill: Config of a ``Distillation``, by which the narrower passes learn from the widest. By default all passes
+            learn from the ground truth only, as the paper's detectors do.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If an argument is out of range; before training, if the model has nothing to slim or declares no
-            grid of widths, a norm does not know a width, a frozen norm lacks statistics for one, or the model cannot be
-            distilled as asked.
+        ValueError: If an argument is out of range. Before training, if the model is not slimmable or declares no grid
+            of widths, if a norm does not support a width, if a frozen norm lacks statistics for a width, or if the
+            model does not have the module to distill.
         FloatingPointError: During training, if a loss is not finite and ``nonfinite`` is ``'raise'``.
     """
 
-    priority = 'HIGH'  # the averaged models know the widths of the iteration before EMAHook updates them
+    priority = 'HIGH'  # the averaged models receive the widths of the iteration before EMAHook updates them
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class MutualLearningHook(Hook):
         self._logs: list[dict[str, Tensor]] = []
 
     def before_run(self, runner: Runner) -> None:
-        """Check what can be checked before data and weights are loaded."""
+        """Check model and config before data and weights are loaded."""
         check_train_step(runner.model)
         self.check(unwrapped(runner.model), runner.cfg)
 
@@ -90,12 +90,13 @@ class MutualLearningHook(Hook):
             config: The config of the run.
 
         Raises:
-            ValueError: If the model has nothing to slim, declares no grid of widths by default, does not know a width,
-                cannot be distilled as configured, or overrides ``train_step``, or if ``sync_bn`` is set in the config.
+            ValueError: If the model is not slimmable, declares no grid of widths (without ``widths``), does not support
+                a width, does not have the module to distill, or overrides ``train_step``; or if ``sync_bn`` is set in
+                the config.
         """
         if config.get('sync_bn'):
             raise ValueError(
-                f'sync_bn={config["sync_bn"]!r} would replace the slimmable batch norms by plain ones: remove it and '
+                f'sync_bn={config["sync_bn"]!r} would replace the slimmable batch norms by stock ones: remove it and '
                 "use norm_cfg=dict(type='SlimSyncBN')"
             )
         check_train_step(model)
@@ -110,7 +111,7 @@ class MutualLearningHook(Hook):
             self.distillation.find_module(model)
 
     def before_train(self, runner: Runner) -> None:
-        """Check the weights and the optimizer wrapper; leave the model at its widest."""
+        """Check the weights and the optimizer wrapper; set the model to its largest width."""
         model = unwrapped(runner.model)
         check_frozen_norms(model, self.sampler.widths)
         warn_of_mixed_statistics(model)
@@ -123,7 +124,7 @@ class MutualLearningHook(Hook):
                 'train all parameters with one optimizer, and set their learning rates with paramwise_cfg'
             )
         self.sampler.seed = runner.seed
-        optim_wrapper.zero_grad()  # a training that was interrupted may have left the gradients of some passes
+        optim_wrapper.zero_grad()  # an interrupted training may have left gradients of some passes
         set_width(model, self.sampler.widths[0])
         self.iteration = replace(self.iteration, norm_stride=fit_padding(model))
 
@@ -132,8 +133,8 @@ class MutualLearningHook(Hook):
         runner.model.train_step = partial(self._train_step, runner)
 
     def _train_step(self, runner: Runner, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
-        """Run the passes in place of the model's ``train_step``; the loop logs the losses of the widest network."""
-        del runner.model.train_step  # the model has its own again, whatever happens in the passes
+        """Run the passes instead of the model's ``train_step``; the loop logs the losses of the widest network."""
+        del runner.model.train_step  # restore that of the class now, since the passes may raise an error
         subnets = self.sampler.sample(runner.iter)
         self._logs = self.iteration.run(runner.model, data, optim_wrapper, subnets, f'iteration {runner.iter + 1}')
         return self._logs[0]
@@ -141,7 +142,7 @@ class MutualLearningHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Log the losses of the narrower networks; let averaged models follow the widths that were trained."""
+        """Log the losses of the narrower networks; add the trained widths to averaged models."""
         subnets = self.sampler.sample(runner.iter)
         for subnet, losses in zip(subnets[1:], self._logs[1:]):
             for name, value in losses.items():
@@ -150,7 +151,7 @@ class MutualLearningHook(Hook):
             start_averages(unwrapped(runner.model), average, {subnet.width for subnet in subnets})
 
     def _check_fused(self, model: nn.Module, parts: str | Sequence[str]) -> None:
-        """Refuse what fuses layers at full width."""
+        """Reject an option that fuses layers at full width."""
         for name in [parts] if isinstance(parts, str) else parts:
             if any(isinstance(layer, Slimmable) for layer in getattr(model, name, nn.Identity()).modules()):
                 raise ValueError(

@@ -21,8 +21,8 @@ from ..sampling import Subnet
 def evaluator_for(evaluator: Evaluator, subnet: Subnet) -> Evaluator:
     """A copy of an evaluator that collects and writes the results of one sub-network.
 
-    The ground truth that COCO metrics hold is shared, not copied; files are written beside the original's, with the
-    sub-network's name in theirs.
+    The ground truth of COCO metrics is shared, not copied. Files are written next to those of the original, with the
+    name of the sub-network in their names.
     """
     shared = [coco_ground_truth(metric) for metric in evaluator.metrics]
     clone = copy.deepcopy(evaluator, {id(api): api for api in shared if api is not None})
@@ -38,8 +38,8 @@ def evaluator_for(evaluator: Evaluator, subnet: Subnet) -> Evaluator:
 def fill_missing(results: Mapping[Subnet, dict]) -> list[Subnet]:
     """Complete the metrics of sub-networks that detected nothing, in place.
 
-    MMDetection's metrics leave out what they cannot compute without any detection. Where another sub-network has a
-    number, the value is 0, or -1 where all others have -1: COCO's mark of an area of objects that the data lack.
+    MMDetection's metrics omit values that they cannot compute without detections. If another sub-network has a number,
+    the value is set to 0, or to -1 if all others have -1, which marks an object area without data in COCO.
 
     Args:
         results: Metrics of each sub-network.
@@ -61,7 +61,7 @@ def fill_missing(results: Mapping[Subnet, dict]) -> list[Subnet]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the pages that a metric prints for each sub-network off the terminal; warnings still come through."""
+    """Suppress the output of metrics for each sub-network, except for warnings."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.WARNING)

@@ -30,7 +30,7 @@ from ..sampling import Subnet
 from ..unwrapped import unwrapped
 from .evaluators import evaluator_for, fill_missing, quiet
 
-REPORT = 'SubnetReportHook'  # by its registered name: evaluation imports this room, not the other way round
+REPORT = 'SubnetReportHook'  # by its registered name: engine must not import evaluation
 
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ else:
 
 
 class _SubnetLoop(Loop):
-    """What the two loops share; ``mode`` is ``'val'`` or ``'test'``.
+    """Common base of the two loops; ``mode`` is ``'val'`` or ``'test'``.
 
     Args:
         runner: The runner.
@@ -50,16 +50,17 @@ class _SubnetLoop(Loop):
         scales: Input scales to evaluate, in any order: the test pipeline resizes the original image to its size times
             the scale.
         fp16: Whether to evaluate under autocast.
-        calibration_batches: Training batches to recompute the batch-norm statistics with at each scale, as the authors
-            do for classifiers; afterwards they are as before. 0 evaluates with those of the checkpoint.
-        num_widths: Instead of ``widths``: how many widths of the model's grid to evaluate, at least 1. They are evenly
-            spread, the widest and the narrowest among them; 1 is the widest alone.
+        calibration_batches: Number of training batches from which to recompute the batch-norm statistics at each scale,
+            as the authors do for classifiers; the former statistics are restored afterwards. 0 evaluates with the
+            statistics of the checkpoint.
+        num_widths: Instead of ``widths``: number of widths of the model's grid to evaluate, at least 1. They are evenly
+            spread and include the widest and the narrowest; 1 means the widest only.
 
     Raises:
         TypeError: If ``widths``, ``scales``, ``calibration_batches`` or ``num_widths`` are not numbers.
         ValueError: If they are out of range, if ``widths`` and ``num_widths`` are both given, if neither is and the
             model declares no grid, if the test pipeline cannot be scaled, or in ``run``, before anything is evaluated,
-            if the model does not know a width.
+            if the model does not support a width.
     """
 
     mode: str
@@ -98,8 +99,8 @@ class _SubnetLoop(Loop):
         """Evaluate all sub-networks: one pass over the data for each scale, all widths on each loaded batch.
 
         Returns:
-            Metrics; the widest network's at the largest scale under their stock names, its losses among them if the
-            model predicts any, the others' with the sub-network's name before them, as ``w0.5_s0.8/coco/bbox_mAP``.
+            Metrics. Those of the widest network at the largest scale have their stock names, and include its losses if
+            the model predicts any. Other metrics have the sub-network as prefix, as ``w0.5_s0.8/coco/bbox_mAP``.
         """
         self._losses.clear()
         self._call_hook('before_{}')
@@ -109,7 +110,7 @@ class _SubnetLoop(Loop):
         self.runner.model.eval()
         keeping = kept_statistics(self._model) if self.calibration_batches else nullcontext()
         with use_width(self._model, self.widths[0]), keeping:
-            for scale in reversed(self.scales):  # the full scale last: --show-dir keeps the last pictures drawn
+            for scale in reversed(self.scales):  # the full scale last: --show-dir keeps the pictures drawn last
                 self.runner.logger.info(
                     f'Evaluating scale {scale:g} at widths {", ".join(f"{width:g}" for width in self.widths)}'
                 )
@@ -122,13 +123,13 @@ class _SubnetLoop(Loop):
         return metrics
 
     def check_widths(self) -> None:
-        """Raise ``ValueError`` now, not after an hour, for a width that the model cannot be evaluated at."""
+        """Raise ``ValueError`` before the evaluation for a width at which the model cannot be evaluated."""
         if not self.calibration_batches:
             check_statistics(self._model, self.widths)
 
     @property
     def _losses(self) -> dict:
-        """What MMEngine's loop collects of the losses that a model predicts."""
+        """The losses of the model that MMEngine's loop collects."""
         return getattr(self, f'{self.mode}_loss')
 
     @property
@@ -144,7 +145,7 @@ class _SubnetLoop(Loop):
 
     @torch.no_grad()
     def _run_batch(self, index: int, batch: dict, scale: float) -> None:
-        """Predict one batch at every width; the hooks see the widest network's predictions."""
+        """Predict one batch at every width; the hooks receive the widest network's predictions."""
         step = self.runner.model.val_step if self.mode == 'val' else self.runner.model.test_step
         self._call_hook('before_{}_iter', batch_idx=index, data_batch=batch)
         for width in reversed(self.widths):
@@ -162,7 +163,7 @@ class _SubnetLoop(Loop):
             for subnet, evaluator in list(self._evaluators.items())[1:]:
                 self.results[subnet] = evaluator.evaluate(size)
         for subnet in fill_missing(self.results):
-            self.runner.logger.warning(f'{subnet} detected nothing: the metrics that it lacks are 0')
+            self.runner.logger.warning(f'{subnet} detected nothing: its missing metrics are set to 0')
         metrics = dict(self.results[self.reference])
         if self._losses:
             metrics.update(parse_losses(self._losses, self.mode))
@@ -185,7 +186,7 @@ class _SubnetLoop(Loop):
 
 @LOOPS.register_module()
 class SubnetValLoop(_SubnetLoop, ValLoop):
-    """MMEngine's validation loop over many sub-networks; the arguments are those of the base class."""
+    """MMEngine's validation loop over many sub-networks, with the arguments of the base class."""
 
     mode = 'val'
 
