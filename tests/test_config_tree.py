@@ -1,4 +1,4 @@
-"""The one walk over nested configs."""
+"""The walk over nested configs."""
 
 from mmdet.models import ResNet
 from mmengine.config import ConfigDict

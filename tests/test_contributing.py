@@ -1,4 +1,4 @@
-"""What contributors read and GitHub runs: texts and workflows name make targets and files that exist."""
+"""Texts for contributors and workflows name make targets and files that exist."""
 
 import re
 from pathlib import Path

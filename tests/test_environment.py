@@ -1,4 +1,4 @@
-"""One clear sentence for a stack that is not whole, and safe loading of what MMEngine saves."""
+"""Errors for an incomplete stack, and safe loading of the files that MMEngine saves."""
 
 import importlib
 import io
@@ -39,7 +39,7 @@ def nothing_registered():
 
 
 def saved(value, **replaced: str) -> io.BytesIO:
-    """What ``torch.save`` writes in its old form, which is not compressed, with some bytes replaced."""
+    """A file in the old, uncompressed format of ``torch.save``, with some bytes replaced."""
     buffer = io.BytesIO()
     torch.save(value, buffer, _use_new_zipfile_serialization=False)
     data = buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The one check of whole and of positive numbers."""
+"""Checks of whole and positive numbers."""
 
 import math
 

@@ -53,7 +53,7 @@ def test_no_files_import_each_other_in_a_circle():
 
 
 def test_importing_the_package_imports_no_plotting():
-    """MMDetection itself imports matplotlib, so ``sys.modules`` cannot tell who asked for it."""
+    """MMDetection itself imports matplotlib, so ``sys.modules`` cannot show which module imported it."""
     code = """
 import builtins, sys
 importers, stock = set(), builtins.__import__

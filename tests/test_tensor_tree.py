@@ -1,4 +1,4 @@
-"""The one walk over nested tensors."""
+"""The walk over nested tensors."""
 
 import torch
 

@@ -31,7 +31,7 @@ def small_config(folder: str):
 
 @pytest.fixture(autouse=True)
 def _no_random_weights(monkeypatch):
-    """Random numbers are most of the time that a model takes to build."""
+    """Random numbers need most of the time of building a model."""
     for name in ('kaiming_uniform_', 'kaiming_normal_', 'normal_', 'trunc_normal_', 'uniform_', 'xavier_uniform_'):
         monkeypatch.setattr(torch.nn.init, name, lambda tensor, *args, **kwargs: tensor.data.zero_())
 

@@ -45,7 +45,7 @@ def config_for(data, work_dir) -> Config:
 
 @pytest.fixture(scope='module')
 def emptied(tiny_data, tmp_path_factory):
-    """The tiny data with objects in every other training image only, so that one of two ranks never sees any."""
+    """The tiny data with objects in every other training image only, so that one of two ranks never receives any."""
     folder = tmp_path_factory.mktemp('emptied') / 'shapes'
     subprocess.run(['cp', '-r', tiny_data, folder], check=True)
     file = folder / 'annotations' / 'train.json'
@@ -58,7 +58,7 @@ def emptied(tiny_data, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def trained(emptied, tmp_path_factory, root):
-    """What dist_train.sh left after an epoch in which one of two ranks saw no object, and what it printed."""
+    """Files and output of dist_train.sh after an epoch in which one of two ranks received no object."""
     folder = tmp_path_factory.mktemp('dist')
     config = config_for(emptied, folder / 'work')
     config.train_dataloader.sampler.shuffle = False

@@ -17,7 +17,7 @@ SMALL = ('--images', '8', '--val-images', '4', '--epochs', '1')
 
 
 def run(name: str, *arguments: object) -> str:
-    """What an example prints."""
+    """The output of an example."""
     printed = StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
         patch.setattr(sys, 'argv', [name, *map(str, arguments)])

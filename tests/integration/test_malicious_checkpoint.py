@@ -59,7 +59,7 @@ def config(tiny_data, tmp_path):
 
 
 def tool(root, monkeypatch, capsys, name: str, *arguments) -> str:
-    """What a tool prints on stderr when it refuses."""
+    """Output of a tool on stderr when it refuses its input."""
     monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
     monkeypatch.delenv('RANK', raising=False)
     with pytest.raises(SystemExit) as end:

@@ -1,6 +1,6 @@
-"""Runs the tests that need mmpretrain, each file in a process of its own.
+"""Runs the tests that need mmpretrain, each file in a separate process.
 
-mmpretrain is optional. `make pretrain` puts it into a folder beside the environment, since a torchvision whose operators do
+mmpretrain is optional. `make pretrain` puts it into a separate folder, since a torchvision whose operators do
 not load stops MMEngine from describing the environment at the start of each training.
 """
 

@@ -1,4 +1,4 @@
-"""An error in a pass, whatever it is, says width, scale and size."""
+"""Any error in a pass names width, scale and image size."""
 
 import pytest
 import torch

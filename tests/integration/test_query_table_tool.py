@@ -59,7 +59,7 @@ names = (f'query_{i}' for i in itertools.count())
 
 
 def config_of(setting, **options) -> Config:
-    """The config, under an experiment name of its own as MMEngine needs it in one process."""
+    """The config, with a separate experiment name, as MMEngine needs in one process."""
     config = Config.fromfile(setting / 'config.py')
     config.merge_from_dict(options)
     config.experiment_name = config.visualizer.name = next(names)
@@ -151,7 +151,7 @@ def test_a_killed_run_continues(setting, whole):
     assert {file.name for file in path.parent.iterdir()} == {
         'table.json', 'table.csv', 'front_multiply_adds.png', 'front_latency.png'
     }  # fmt: skip
-    assert not list((setting / 'work').rglob('subnets.json'))  # a pass over one scale is no report
+    assert not list((setting / 'work').rglob('subnets.json'))  # a pass over one scale does not write a report
     assert 'best within the budget: width 0.5 at scale 0.5: ' in continued.stdout
     assert '100%' in continued.stderr and 'left' in continued.stderr
 

@@ -8,7 +8,7 @@ from torch import nn
 
 
 def run_tool(root, folder, name: str, *arguments) -> str:
-    """What a tool prints on stderr when it refuses its input: no traceback, and nothing is left behind."""
+    """Output of a tool on stderr when it refuses its input: no traceback, and no new files."""
     before = sorted(folder.rglob('*'))
     command = [sys.executable, str(root / 'tools' / name), *map(str, arguments)]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)

@@ -64,7 +64,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(loop, drawn, tiny_data, tmp_
 
 @DATASETS.register_module()
 class Draws(Dataset):
-    """What python, numpy and torch draw in the process that loads an item."""
+    """Random numbers of python, numpy and torch in the process that loads an item."""
 
     def __init__(self, length: int = 4) -> None:
         self.length = length

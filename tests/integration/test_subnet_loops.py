@@ -38,7 +38,7 @@ class RecordingHook(Hook):
 
 @METRICS.register_module()
 class FeatureMetric(BaseMetric):
-    """What the model saw and was: mean image width, and the sum of scores as a fingerprint of the predictions."""
+    """Input and predictions of the model: mean image width, and the sum of scores as a fingerprint."""
 
     default_prefix = 'seen'
 
@@ -124,7 +124,7 @@ def test_the_width_is_restored(runner, monkeypatch):
 
 
 def test_under_ema(tiny_data, tmp_path):
-    """Evaluation sees the averaged weights at every width, and training gets its own back."""
+    """Evaluation uses the averaged weights at every width, and training continues with the former ones."""
     config = config_for(tiny_data, tmp_path, scales=(1.0,))
     config.custom_hooks.append(dict(type='EMAHook', momentum=0.5))
     config.train_cfg.update(max_epochs=1, val_interval=1)

@@ -38,5 +38,5 @@ def loading(dataset: dict, split: str = 'train', **options) -> Config:
 def refusal(config, error=FileNotFoundError, **options) -> str:
     with pytest.raises(error) as caught:
         check_data(config, **options)
-    assert caught.type is error  # no JSONDecodeError, say
+    assert caught.type is error  # not a subclass, for example JSONDecodeError
     return str(caught.value)

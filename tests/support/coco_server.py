@@ -1,4 +1,4 @@
-"""A server of tiny zips of COCO that drops, cuts and refuses as it is told."""
+"""A server of tiny zips of COCO that drops, cuts and refuses as configured."""
 
 import io
 import json

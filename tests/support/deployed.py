@@ -56,7 +56,7 @@ def detector_config(kind: str, data: Path, work_dir: Path) -> Config:
 
 
 def trained(config: Config, checkpoint: Path) -> nn.Module:
-    """The detector in evaluation mode with statistics of its own at every width, saved as a training saves it."""
+    """The detector in evaluation mode with separate statistics at every width, saved as by a training."""
     torch.manual_seed(1)
     model = MODELS.build(config.model).eval()
     for layer in model.modules():

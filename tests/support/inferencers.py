@@ -44,7 +44,7 @@ def save_detector(data: Path, folder: Path) -> Path:
 
 
 class Clock:
-    """Goes on by a sub-network's latency in milliseconds between the start and the end of a batch."""
+    """Advances by a sub-network's latency in milliseconds between the start and the end of a batch."""
 
     def __init__(self, latency, inferencer) -> None:
         self.latency, self.inferencer, self.calls, self.seconds = latency, inferencer, 0, 0.0

@@ -28,7 +28,7 @@ def channels_dim(layer: nn.Module) -> int:
 
 
 def segments_in(layer: nn.Module) -> Sequence[Segment] | None:
-    """What a layer takes; None if it is unknown."""
+    """The input channels of a layer; None if they are unknown."""
     return layer.segments if hasattr(layer, 'segments') else layer.in_segments
 
 
@@ -122,7 +122,7 @@ def _found_in(ours: Tensor, theirs: Tensor, tolerance: float) -> Tensor:
 
 
 def _inputs(model: nn.Module, run: Run, width: float, mask: float) -> dict[str, list[Tensor]]:
-    """What each slimmable layer gets, by name, and what the model gives; masked as at a width."""
+    """Inputs of each slimmable layer, by name, and outputs of the model; masked as at a width."""
     found = defaultdict(list)
     handles = []
     for name, layer in model.named_modules():

@@ -1,7 +1,7 @@
-"""MutualNet's and slimmable_networks' networks stated anew: their weights under their names, and their forward.
+"""The networks of MutualNet and slimmable_networks, written again: their weights under their names, and their forward.
 
-What is stated: layers with their channels, strides and paddings; how many channels are active at a width; which norm uses
-which tensors. Nothing of mmmutual is used.
+The module states the layers with their channels, strides and paddings, the numbers of active channels at a width, and
+the tensors of each norm. It does not use mmmutual.
 """
 
 from __future__ import annotations

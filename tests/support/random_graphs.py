@@ -54,7 +54,7 @@ class Graph(nn.Module):
         return len(self.layers) - 1
 
     def make(self, values: list[Tensor]) -> tuple[str, Callable[[Graph, list[Tensor]], Tensor]]:
-        """A step that takes one or two of the maps, the last ones more often."""
+        """A step with one or two of the maps as input, the last ones more often."""
         draw = self.draw
         one, two = (max(draw.randrange(len(values)), draw.randrange(len(values))) for _ in range(2))
         channels, others = values[one].size(1), values[two].size(1)

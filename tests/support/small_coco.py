@@ -93,7 +93,7 @@ def refusal(config: Config, splits: tuple[str, ...] = ('train', 'val')) -> str:
 
 
 def notes(config: Config, capsys, splits: tuple[str, ...] = ('train', 'val')) -> str:
-    """What is said of data that pass."""
+    """The notes about valid data."""
     capsys.readouterr()
     check_data(config, splits)
     return capsys.readouterr().err

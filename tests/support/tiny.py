@@ -73,14 +73,14 @@ _experiments = 0
 
 
 def run_training(config: Config) -> Runner:
-    """Train under an experiment name of its own, since MMEngine keeps one message hub per name."""
+    """Train with a separate experiment name, since MMEngine keeps one message hub per name."""
     runner = build_runner(config)
     runner.train()
     return runner
 
 
 def build_runner(config: Config) -> Runner:
-    """A runner whose logs and message hub are no other test's."""
+    """A runner whose logs and message hub are not shared with another test."""
     global _experiments
     _experiments += 1
     config.experiment_name = f'test_{_experiments}'

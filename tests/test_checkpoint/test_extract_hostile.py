@@ -116,7 +116,7 @@ def test_protocols(protocol, tmp_path):
 
 
 def test_kinds_of_tensors(tmp_path, monkeypatch):
-    """What is not read is named, not left out in silence."""
+    """Entries that are not read are named."""
     said = []
     monkeypatch.setattr(module, 'print_log', lambda message, **_: said.append(message))
     weight = torch.arange(6.0).view(2, 3).t()

@@ -1,4 +1,4 @@
-"""Checkpoints are whole, safe to load and of the model's architecture, or are refused with a clear message."""
+"""Checkpoints that are damaged, unsafe or of another architecture are refused with a clear message."""
 
 import random
 import re

@@ -1,4 +1,4 @@
-"""The parts of a model fit each other, and the images fit the model."""
+"""The parts of a model match each other, and the images match the model."""
 
 import copy
 

@@ -142,7 +142,7 @@ class CompletedDataset(CocoDataset):
 
 
 def instances(config) -> list:
-    """What mmdet would train on: image, box and name of the class of each object."""
+    """The objects that mmdet would train on: image, box and class name of each."""
     options = {key: value for key, value in config.items() if key not in ('type', 'pipeline')}
     with contextlib.redirect_stdout(None):
         dataset = CompletedDataset(**options, pipeline=[], serialize_data=False)  # which collects garbage

@@ -59,7 +59,7 @@ class TestClasses:
 
 
 class TestSubclasses:
-    """What a class overrides decides how much is known of its files."""
+    """The checks of the files of a class depend on the methods that it overrides."""
 
     class Named(CocoDataset):
         METAINFO = dict(classes=small_coco.CLASSES)

@@ -175,7 +175,7 @@ class TestObjects:
         assert "add 'instances' to the meta_keys of PackDetInputs" in refusal(config(meta_keys=('img_id',)))
         check_data(config(meta_keys=('img_id', 'instances')), ('val',))
         other = config(meta_keys=('img_id',))
-        other.val_evaluator.type = 'FasterCocoMetric'  # which takes other objects
+        other.val_evaluator.type = 'FasterCocoMetric'  # which counts other objects
         check_data(other, ('val',))
 
 

@@ -36,7 +36,7 @@ def uniform_background(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestContent:
-    """What is drawn and annotated."""
+    """Drawings and annotations."""
 
     def test_layout(self, drawn):
         files = read_folder(drawn)
@@ -206,7 +206,7 @@ class TestContent:
 
 
 class TestDeterminism:
-    """What an image depends on."""
+    """Dependence of an image on the options."""
 
     def test_same_seed_same_bytes(self, tmp_path):
         for name, seed in (('a', 3), ('b', 3), ('c', 4)):

@@ -1,4 +1,4 @@
-"""A detector whose batch norms have a weight and a bias of their own at each width: exported, counted, calibrated."""
+"""A detector whose batch norms have a separate weight and bias at each width: exported, counted, calibrated."""
 
 import copy
 

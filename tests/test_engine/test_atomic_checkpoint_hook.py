@@ -28,7 +28,7 @@ def names(folder) -> list[str]:
 
 
 def fail_at(monkeypatch, file: str, function: str) -> None:
-    """Raise :class:`Killed` where a function of ``os`` is called with a file."""
+    """Raise ``Killed`` where a function of ``os`` is called with a file."""
     original = getattr(os, function)
 
     def failing(path, *args, **kwargs):
@@ -95,7 +95,7 @@ def test_what_is_written_anew_is_not_deleted(tiny_data, tmp_path):
 @pytest.mark.integration
 @pytest.mark.parametrize('save_best', ['a', ['a', 'b']], ids=str)
 def test_a_copy_of_a_work_dir_leaves_the_original_alone(save_best, tiny_data, tmp_path):
-    """The resumed run knows its former best checkpoint by the original's path."""
+    """The resumed run stores its former best checkpoint with the original's path."""
     for name in ('old', 'new'):
         (tmp_path / name).mkdir()
         (tmp_path / name / 'best_a_epoch_0.pth').touch()

@@ -40,7 +40,7 @@ def norms(model: nn.Module) -> dict[str, SlimBatchNorm2d]:
 
 
 def inputs_of_norms(model, batches, width, scale=1.0) -> dict[str, torch.Tensor]:
-    """What each norm sees at a width while all normalise by the batch, (C, everything)."""
+    """The input of each norm at a width while all norms normalise by the batch, (C, all other dimensions)."""
     seen = {name: [] for name in norms(model)}
     twin = copy.deepcopy(model)
     for name, norm in norms(twin).items():

@@ -1,4 +1,4 @@
-"""What narrow passes learn from the widest; the whole detector's case is in test_mutual_learning_hook.py."""
+"""Losses of narrow passes from the widest pass; test_mutual_learning_hook.py tests a full detector."""
 
 from types import SimpleNamespace
 

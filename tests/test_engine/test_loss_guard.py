@@ -88,7 +88,7 @@ def test_skip_is_a_pass_without_gradient_and_statistics(width, scale, tiny_data,
     assert [message for message in messages if found in message and message.endswith('the pass is left out')]
 
     def without_gradient(reference):
-        """The same run, but for a pass whose losses are multiplied by 0."""
+        """The same run, except for a pass whose losses are multiplied by 0."""
         loss = reference.model.loss
 
         def scaled(*args, **kwargs):

@@ -81,7 +81,7 @@ def test_a_crowd_region_in_run_lengths(poly2mask, scale):
     assert_close(sample.ignored_instances.bboxes[0], np.multiply([10, 8, 45, 32], [w / 50, h / 40] * 2))
     edges = extents(bitmaps(sample.gt_instances.masks)[0]) + [0, 0, 1, 1]
     assert_close(edges, np.multiply([1, 2, 30, 30], [w / 50, h / 40] * 2), 1)
-    if poly2mask:  # without it, mmdet drops what is no polygon
+    if poly2mask:  # without it, mmdet drops masks that are not polygons
         edges = extents(bitmaps(sample.ignored_instances.masks)[0]) + [0, 0, 1, 1]
         assert_close(edges, np.multiply([10, 8, 45, 32], [w / 50, h / 40] * 2), 0.6)
 

@@ -100,7 +100,7 @@ def test_a_stock_config_is_noticed(tiny_detector, tmp_path):
     config = load_config(tiny_detector / 'config.py')
     config.model.backbone.type, config.model.neck.type = 'ResNet', 'FPN'
     config.model.backbone.pop('widths')
-    with pytest.raises(ValueError, match=rf'was trained mutually, .* beside it: {tiny_detector}/config.py'):
+    with pytest.raises(ValueError, match=rf'was trained mutually, .* next to it: {tiny_detector}/config.py'):
         AdaptiveInferencer(config, tiny_detector / 'model.pth', device='cpu')
 
 

@@ -1,4 +1,4 @@
-"""What is done to mmcv's sources before they are compiled; `make install` itself compiles them."""
+"""Changes of mmcv's sources before the compilation, which `make install` tests."""
 
 import pytest
 

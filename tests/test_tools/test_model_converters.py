@@ -39,7 +39,7 @@ def save(path, state, **others):
 
 
 def reset(reference, *widths):
-    """What MutualNet leaves of the statistics of a width while it recomputes those of another."""
+    """The reset statistics of a width while MutualNet recomputes those of another."""
     for index in map(reference.lists.index, widths):
         for key, value in reference.state.items():
             if f'.bn.{index}.running' in key:
@@ -140,7 +140,7 @@ def test_order_of_the_lists_and_names_without_prefix_or_counters(tmp_path):
 
 
 def run(root, monkeypatch, src, dst):
-    """What the tool prints, or what it says when it refuses."""
+    """The output of the tool, or its error."""
     path = root / 'tools' / 'model_converters' / 'slimmable_to_mmmutual.py'
     monkeypatch.setattr(sys, 'argv', [path.name, str(src), str(dst)])
     out, err = StringIO(), StringIO()

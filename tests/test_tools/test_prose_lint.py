@@ -58,6 +58,10 @@ def test_hidden_text_keeps_its_lines_and_length(prose, text):
     assert prose(text).count('\n') == text.count('\n')
 
 
+def test_an_empty_file_passes():
+    assert lint('', '__init__.py') == []
+
+
 def test_a_rule_skips_files():
     assert lint('It used to be slow.', 'CHANGELOG.md') == []
 

@@ -1,4 +1,4 @@
-"""A download goes on after each way in which a connection or a server can fail."""
+"""A download continues after each way in which a connection or a server can fail."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""What tools/train.py checks and changes before it trains."""
+"""Checks and changes of tools/train.py before the training."""
 
 import re
 
@@ -16,7 +16,7 @@ def train_tool():
 
 
 class TestStart:
-    """What tools/train.py checks of the checkpoint it starts from."""
+    """Checks of the checkpoint from which tools/train.py starts."""
 
     STATE = dict(state_dict=nn.Linear(1, 1).state_dict(), meta=dict(epoch=1, iter=2), message_hub={})
 
@@ -65,7 +65,7 @@ class TestStart:
 
 
 class TestMixedPrecision:
-    """What --amp makes of a config."""
+    """The changes of --amp to a config."""
 
     def made(self, train_tool, **wrapper) -> dict:
         config = ConfigDict(optim_wrapper=wrapper)

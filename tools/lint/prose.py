@@ -69,6 +69,8 @@ class ProseLinter:
             text: Its content.
         """
         prose = python_prose(text) if path.endswith('.py') else markdown_prose(text)
+        if not prose:
+            return []  # LintFile cannot read an empty text
         checks = {f'mmmutual.{name}': path not in rule.get('skip', ()) for name, rule in self.rules.items()}
         config = {'max_errors': 1000, 'checks': checks | dict.fromkeys(STOCK, True)}
         found = []
