@@ -115,9 +115,9 @@ def slider_range(table: QueryTable, unit: str) -> tuple[float, float, float]:
 
 
 def describe(subnet, latency_ms: float) -> str:
-    """Describe the sub-network that ran, for people."""
+    """Describe the sub-network that ran, in a readable way."""
     metrics = ', '.join(f'{name} {value:.3f}' for name, value in subnet.metrics.items())
-    expected = '' if subnet.latency_ms is None else f' (the table says {subnet.latency_ms:.1f} ms)'
+    expected = '' if subnet.latency_ms is None else f' ({subnet.latency_ms:.1f} ms in the table)'
     return (
         f'### Ran width {subnet.width:g} at scale {subnet.scale:g} in {latency_ms:.1f} ms{expected}\n'
         f'{subnet.multiply_adds / 1e6:.0f} M multiply-adds, {metrics} on the validation data'

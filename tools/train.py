@@ -100,7 +100,7 @@ def use_mixed_precision(config: Config) -> None:
 
 
 def _mutual(stock: Config, scope: str, grid: dict[str, list[float]]) -> Config:
-    """The config made mutual, after the first process printed what changes, and how much slims."""
+    """Make the config mutual; the first process prints the changes and the slimmable share."""
     mutual, plan = make_mutual_with_plan(stock, scope=scope, **grid)
     if int(os.environ.get('RANK', 0)) == 0:
         print(format_changes(stock, mutual, color=sys.stdout.isatty()))

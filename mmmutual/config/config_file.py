@@ -40,7 +40,7 @@ def load_config(name: str | os.PathLike, options: Mapping[str, Any] | None = Non
     """
     name = os.fspath(name)
     if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # python TOOL puts the folder of the tool there, not the user's
+        sys.path.append(os.getcwd())  # python TOOL adds the folder of the tool, not the current one
     config = with_registered_names(_read(name))
     override(config, options or {})
     return config

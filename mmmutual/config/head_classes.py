@@ -61,7 +61,7 @@ def check_head_classes(config: Mapping, splits: tuple[str, ...]) -> None:
 
 
 def _has_detection_classes(use: DatasetUse) -> bool:
-    """Whether the classes of a data set are those that heads tell apart, not those of panoptic segmentation."""
+    """Whether the classes of a data set are those that heads predict, not those of panoptic segmentation."""
     kind = use.kind
     return (
         kind is not None and issubclass(kind, (CocoDataset, XMLDataset)) and not issubclass(kind, CocoPanopticDataset)

@@ -46,7 +46,7 @@ def make_mutual(
         A new config; the one given does not change.
 
     Raises:
-        ImportError: If the detector needs a package that is not there.
+        ImportError: If the detector needs a package that is not installed.
         TypeError: If ``widths`` or ``scales`` are not numbers.
         ValueError: If they are out of range, or if the detector cannot be made mutual, with the module's name.
     """
@@ -113,14 +113,14 @@ def _wrap_model(config: Config, widths: tuple[float, ...], scope: str) -> Slimmi
     init_default_scope(config.get('default_scope') or 'mmdet')
     if not isinstance(model.get('backbone'), Mapping):
         parts = [name for name, part in model.items() if isinstance(part, Mapping) and 'backbone' in part]
-        several = f', but several models ({", ".join(parts)})' if parts else ''
+        several = f', but contains several models ({", ".join(parts)})' if parts else ''
         raise ValueError(f'{type_name(model)} has no backbone at its top level{several}: it cannot be made mutual')
     for part in (model.backbone, (model.get('roi_head') or {}).get('shared_head')):
         if part:
             _thaw(part)
     for part in nested_dicts(model):
         if part.get('type') == 'MMSyncBN':
-            part['type'] = 'SyncBN'  # torch's synchronised batch norm slims, mmcv's does not
+            part['type'] = 'SyncBN'  # torch's synchronised batch norm can be made slimmable, mmcv's cannot
     plan = _plan(_build(model), widths, scope)
     stock = dict(model)
     setting = dict(scope=scope) if scope == 'detector' else {}

@@ -31,7 +31,7 @@ def build_narrow_detector(
         width: Width multiplier in (0, 1].
         widths: As ``SlimmableDetector``; None if the parts in ``config`` are slimmable themselves.
         scope: As ``SlimmableDetector``.
-        **config: All other arguments of that detector.
+        **config: All other arguments of the detector.
 
     Returns:
         The detector with stock layers, which have as many channels as those of the sub-network.

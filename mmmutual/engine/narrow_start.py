@@ -1,4 +1,4 @@
-"""Says once what a start from the weights of a stock network means for the narrow widths."""
+"""Warn that the narrow widths start untrained if training starts from the weights of a stock network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def warn_of_stock_weights(runner: Runner, model: nn.Module, widths: Sequence[flo
     if any(norm.is_ready(width) for norm in norms for width in norm.widths if width < 1.0):
         return
     runner.logger.warning(
-        f'{source} has batch-norm statistics for width 1.0 alone, as the weights of a stock network have: the widths '
+        f'{source} only has batch-norm statistics for width 1.0, as the weights of a stock network: the widths '
         f'{", ".join(f"{width:g}" for width in narrow)} start from channels that were never trained to work without '
         'the others. Freeze nothing (norm_eval=False, frozen_stages=-1), or start from slimmable pretraining: '
         'docs/pretraining.md'

@@ -1,4 +1,4 @@
-"""A start from stock weights is told of in one line, any other start is not."""
+"""A start from stock weights is logged in one line; any other start is not."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from mmmutual.layers import SlimBatchNorm2d
 from tests.support.tiny import build_runner, tiny_config, without_validation
 
 TEXT = (
-    ' has batch-norm statistics for width 1.0 alone, as the weights of a stock network have: the widths 0.75, 0.5, '
+    ' only has batch-norm statistics for width 1.0, as the weights of a stock network: the widths 0.75, 0.5, '
     '0.25 start from channels that were never trained to work without the others. Freeze nothing (norm_eval=False, '
     'frozen_stages=-1), or start from slimmable pretraining: docs/pretraining.md'
 )
