@@ -67,7 +67,7 @@ def test_a_rule_skips_files():
 
 
 def test_an_allowed_line(tmp_path):
-    rules = RULES.read_text().replace('allow: []', 'allow: [{file: a.md, rule: cell, text: biology, reason: a field}]')
+    rules = RULES.read_text() + '- {file: a.md, rule: cell, text: biology, reason: a field}\n'
     (tmp_path / 'rules.yml').write_text(rules)
     linter = ProseLinter(tmp_path / 'rules.yml')
     assert [f.line for f in linter.lint('a.md', 'A cell in biology.\nA cell.\n')] == [2]
