@@ -109,7 +109,7 @@ class TestStack:
         monkeypatch.setitem(sys.modules, 'mmpretrain', None)  # as if it were not installed
         monkeypatch.setattr('mmmutual.environment.find_spec', lambda name: None)
         with pytest.raises(
-            ImportError, match='classifiers need mmpretrain, which does not import.*`make pretrain` puts'
+            ImportError, match='classifiers need mmpretrain, which does not import.*`make pretrain` installs'
         ):
             find_mmpretrain()
 

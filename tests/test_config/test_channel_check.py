@@ -54,7 +54,9 @@ class TestParts:
             build_model(detector(slim, neck__in_channels=channels))
 
     def test_a_head_of_another_neck(self, slim):
-        with pytest.raises(ChannelMismatch, match=r'the bbox_head \(RetinaHead\) .* is built for 64 channels, but 32'):
+        with pytest.raises(
+            ChannelMismatch, match=r'the bbox_head \(RetinaHead\) .* is built for 64 channels, but receives 32'
+        ):
             build_model(detector(slim, bbox_head__in_channels=64))
 
 

@@ -30,7 +30,7 @@ def test_masks_are_evaluated_without_a_head(metric):
 
 
 def test_a_head_has_no_masks_to_learn_from():
-    with pytest.raises(ValueError, match=r'^train_dataloader: model.roi_head.mask_head learns .*Set with_mask=True in'):
+    with pytest.raises(ValueError, match=r'^train_dataloader: model.roi_head.mask_head needs .*Set with_mask=True in'):
         check_mask_heads(config(MASKS, False), ('train', 'val'))
     check_mask_heads(config(MASKS, False), ('val', 'test'))
 

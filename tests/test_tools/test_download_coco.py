@@ -45,7 +45,7 @@ def test_zip_in_place_is_used(run, server, tmp_path):
 def test_member_outside_root_is_refused(run, server, tmp_path, name):
     name = name.format(tmp=tmp_path.parent)
     server.files[VAL] = zip_of({**JPEGS, name: b'evil'}), '"one"'
-    with pytest.raises(SystemExit, match=f"'{re.escape(name)}' would land outside"):
+    with pytest.raises(SystemExit, match=f"'{re.escape(name)}' would be written outside"):
         run('--parts', 'val')
     assert not (tmp_path.parent / 'evil.txt').exists()
     assert list(tmp_path.iterdir()) == []
@@ -90,7 +90,7 @@ def test_disk_full_while_unpacking(run, server, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(download_coco.shutil, 'copyfileobj', fail)
-        with pytest.raises(SystemExit, match='No space left on device; see to its permissions'):
+        with pytest.raises(SystemExit, match='No space left on device; check its permissions'):
             run('--parts', 'val')
     assert list((tmp_path / 'val2017').iterdir()) == []
     run('--parts', 'val')

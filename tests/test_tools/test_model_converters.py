@@ -232,7 +232,7 @@ def without(state, *parts):
         (
             lambda state: without(state, 'classifier.0.weight'),
             r'has no matrix classifier\.0\.weight, whose inputs identify the network: ResNet-50 \(2048\), MobileNetV1 '
-            r'\(1024\), MobileNetV2 \(1280\)\. It is not of .* its first names are features\.0\.0\.weight, ',
+            r'\(1024\), MobileNetV2 \(1280\)\. It is not a file of .* its first names are features\.0\.0\.weight, ',
         ),
         (
             lambda state: {**state, 'classifier.0.weight': torch.ones(5, 1640)},

@@ -92,5 +92,7 @@ class TestMixedPrecision:
         assert said[0].startswith('--amp changes nothing: the config has an AmpOptimWrapper, with loss_scale=')
 
     def test_another_wrapper_is_named(self, train_tool):
-        with pytest.raises(ValueError, match="--amp puts .* but the config has optim_wrapper.type='ApexOptimWrapper'"):
+        with pytest.raises(
+            ValueError, match="--amp replaces .* but the config has optim_wrapper.type='ApexOptimWrapper'"
+        ):
             self.made(train_tool, type='ApexOptimWrapper')

@@ -28,7 +28,7 @@ class Part:
     name: str
     url_path: str
     md5: str
-    zip_bytes: int  # this and the next only serve the check of the disk space
+    zip_bytes: int  # this field and the next are for the check of the disk space
     unpacked_bytes: int  # an estimate, rounded up to cover file system blocks
     pattern: str
     count: int  # of files that match pattern, at least
@@ -36,9 +36,9 @@ class Part:
     listing: str = ''  # annotation file with the names, if it exists
 
 
-# The MD5s of the zips on images.cocodataset.org as many public projects state them alike,
-# PaddleDetection (ppdet/utils/download.py) among them.
-# Annotations come first: they name the images that the other parts are checked against.
+# The MD5s of the zips on images.cocodataset.org. Many public projects state the same ones,
+# for example PaddleDetection (ppdet/utils/download.py).
+# Annotations come first: they name the images of the other parts.
 PARTS = (
     Part(
         'annotations',
@@ -74,7 +74,7 @@ PARTS = (
 
 
 def missing(part: Part, root: Path) -> str:
-    """Says which files of ``part`` are not under ``root``; empty if all are there."""
+    """Describe the files of ``part`` that are missing under ``root``; empty if all exist."""
     found = {path.name for path in root.glob(part.pattern)}
     if len(found) < part.count:
         return f'{len(found)} of {part.count} files {root / part.pattern} are there'
@@ -92,36 +92,36 @@ def missing(part: Part, root: Path) -> str:
 
 
 def check_disk(parts: list[Part], root: Path, keep_zips: bool):
-    """Raises ValueError if the disk of ``root`` cannot take what ``parts`` still need."""
+    """Raise ValueError if the disk of ``root`` has less space than ``parts`` still need."""
     zips, unpacked = [0], 0
     for part in parts:
-        # The files of an earlier run need no more space.
+        # The files of an earlier run already have their space.
         zips.append(part.zip_bytes - sum(map(size_of, root.glob(f'{Path(part.url_path).name}*'))))
         unpacked += max(0, part.unpacked_bytes - sum(map(size_of, root.glob(part.pattern))))
-    # Each zip goes before the next one comes unless they are kept.
+    # Each zip is deleted before the next one is fetched, unless zips are kept.
     need = unpacked + (sum(zips) if keep_zips else max(zips))
     free = shutil.disk_usage(root).free
     if need > free:
         raise ValueError(
             f"--root '{root}' has {free / 1e9:.2f} GB free, "
             f'{" ".join(part.name for part in parts)} need {need / 1e9:.2f} GB; free '
-            'some space, give another --root or fewer --parts'
+            'some space, pass another --root or fewer --parts'
         )
 
 
 def extract(path: Path, root: Path):
-    """Unpacks a zip into ``root``; files there with the right size are left as they are.
+    """Unpack a zip into ``root``; existing files of the right size are kept.
 
     Raises:
-        ValueError: The zip is damaged or has a member that would land outside ``root``.
+        ValueError: If the zip is damaged or has a member that would be written outside ``root``.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
             for member in members:
-                # By name only: a folder under ROOT may well be a link to another disk.
+                # Check names only: a folder under ROOT may be a link to another disk.
                 if Path(os.path.abspath(root)) not in Path(os.path.abspath(root / member.filename)).parents:
-                    raise zipfile.BadZipFile(f"'{member.filename}' would land outside '{root}'")
+                    raise zipfile.BadZipFile(f"'{member.filename}' would be written outside '{root}'")
             for member in tqdm(members, desc=f'unpack {path.name}', unit='file'):
                 target = root / member.filename
                 if target.is_file() and size_of(target) == member.file_size:
@@ -139,7 +139,7 @@ def extract(path: Path, root: Path):
 
 
 def fetch(parts: list[Part], root: Path, base_url: str, keep_zips: bool):
-    """Brings all ``parts`` to ``root``, leaving out those that are complete."""
+    """Fetch all ``parts`` to ``root``, except for those that are complete."""
     if not base_url.startswith(('http://', 'https://')):
         raise ValueError(f"--base-url '{base_url}' must start with http:// or https://")
     root.mkdir(parents=True, exist_ok=True)
@@ -153,8 +153,8 @@ def fetch(parts: list[Part], root: Path, base_url: str, keep_zips: bool):
         extract(path, root)
         if lack := missing(part, root):
             raise ValueError(
-                f'{part.name} is not complete: {lack}; give an empty --root or '
-                'delete what in it is not from COCO 2017, then run again'
+                f'{part.name} is not complete: {lack}; pass an empty --root, or '
+                'delete files in it that are not from COCO 2017, then run again'
             )
         if not keep_zips:
             path.unlink()
@@ -175,7 +175,7 @@ def main(argv: list[str] | None = None, parts: tuple[Part, ...] = PARTS):
         sys.exit(f'download_coco.py: {error}')
     except OSError as error:
         sys.exit(
-            f"download_coco.py: --root '{args.root}' could not be written: {error}; see to "
+            f"download_coco.py: --root '{args.root}' could not be written: {error}; check "
             'its permissions and free space, then run the same command again to continue'
         )
     except KeyboardInterrupt:

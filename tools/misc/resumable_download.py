@@ -1,4 +1,4 @@
-"""Fetch a file over HTTP in as many tries as it takes, and check its MD5."""
+"""Fetch a file over HTTP with retries, and check its MD5."""
 
 import hashlib
 import os
@@ -22,12 +22,12 @@ class Dropped(Exception):
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, 0 if it is not there."""
+    """Size of a file in bytes, 0 if it does not exist."""
     return path.stat().st_size if path.is_file() else 0
 
 
 def discard(path: Path, reason: str):
-    """Removes a damaged file, so that the next run fetches it again, and raises ValueError."""
+    """Remove a damaged file, so that the next run fetches it again, and raise ValueError."""
     path.unlink()
     raise ValueError(f'{path} is damaged: {reason}; it was removed, run the same command again to fetch it')
 
@@ -42,13 +42,13 @@ def md5_of(path: Path) -> str:
 
 
 def receive(url: str, path: Path, tag: Path, md5: str):
-    """Makes one request that adds the missing bytes to ``path``, or starts it again.
+    """Make one request that adds the missing bytes to ``path``, or starts it again.
 
-    ``tag`` holds the ETag or date of the file on the server that the bytes in ``path`` are of.
+    ``tag`` contains the ETag or the date that the server's file had when the bytes in ``path`` were received.
 
     Raises:
-        Dropped: The transfer stopped before the end.
-        ValueError: The server has no such file or refuses it.
+        Dropped: If the transfer stopped before the end.
+        ValueError: If the server has no such file or refuses it.
     """
     have, headers = size_of(path), {}
     stored = tag.read_text() if tag.is_file() else ''
@@ -76,14 +76,14 @@ def receive(url: str, path: Path, tag: Path, md5: str):
     with response:
         resumed = response.status == 206
         span = response.headers.get('Content-Range', '')
-        # If-Range takes no weak ETag.
+        # If-Range does not accept a weak ETag.
         etag = response.headers.get('ETag', 'W/')
         fresh = response.headers.get('Last-Modified', '') if etag.startswith('W/') else etag
         # Some servers ignore If-Range or answer with another range.
         changed = stored and fresh and fresh != stored
         if resumed and (changed or not span.startswith(f'bytes {have}-')):
             path.unlink()
-            raise Dropped('the file on the server is another one now')
+            raise Dropped('the file on the server has changed')
         total = span.rpartition('/')[2] if resumed else response.headers.get('Content-Length', '')
         total = int(total) if total.isdigit() else None
         with (
@@ -91,7 +91,7 @@ def receive(url: str, path: Path, tag: Path, md5: str):
             tqdm.wrapattr(response, 'read', total, desc=path.stem, initial=file.tell()) as source,
         ):
             if not resumed:
-                # Only once the old bytes are gone: they must never be found with the new tag.
+                # Only after the old bytes are deleted: they must never exist together with the new tag.
                 tag.write_text(fresh)
             while True:
                 try:
@@ -106,17 +106,17 @@ def receive(url: str, path: Path, tag: Path, md5: str):
 
 
 def receive_all(url: str, path: Path, tag: Path, md5: str):
-    """Calls receive until ``path`` is whole.
+    """Call receive until ``path`` is complete.
 
     Raises:
-        ValueError: The server cannot be reached, keeps dropping or does not have the file.
+        ValueError: If the server cannot be reached, repeatedly stops the transfer, or does not have the file.
     """
     most, failures = size_of(path), 0
     while True:
         try:
             return receive(url, path, tag, md5)
         except Dropped as reason:
-            # Only bytes never had before count as progress: a server without Range that always
+            # Only new bytes count as progress: a server without Range that always
             # drops the connection would otherwise cause endless requests.
             failures = 1 if size_of(path) > most else failures + 1
             most = max(most, size_of(path))
@@ -132,9 +132,9 @@ def receive_all(url: str, path: Path, tag: Path, md5: str):
 
 
 def download(url: str, target: Path, md5: str):
-    """Fetches ``url`` by way of ``target``.part, so that ``target`` is only ever a checked file.
+    """Fetch ``url`` into ``target``.part first, so that ``target`` is always a checked file.
 
-    A ``target`` that is there already, as put there by hand, is checked too.
+    An existing ``target``, for example one copied by hand, is checked too.
     """
     path, tag = Path(f'{target}.part'), Path(f'{target}.part.tag')
     if target.is_file():
