@@ -173,7 +173,7 @@ class AdaptiveInferencer(DetInferencer):
         predictions = super().forward(inputs, **kwargs)
         latency_ms = (self._now() - start) * 1e3
         subnet = dict(width=self.subnet.width, scale=self.subnet.scale, latency_ms=latency_ms)
-        self._subnets += [dict(subnet) for _ in predictions]
+        self._ran += [dict(subnet) for _ in predictions]
         if self._adapting and self.controller is not None:
             chosen = self.controller.update(latency_ms)
             self._switch(Subnet(chosen.width, chosen.scale))  # the next batch is not preprocessed yet
