@@ -32,7 +32,7 @@ class TestTools:
         torch.save(nn.Linear(9, 9).state_dict(), tmp_path / 'cut.pth')
         (tmp_path / 'cut.pth').write_bytes((tmp_path / 'cut.pth').read_bytes()[:-50])
         message = run_tool(root, tmp_path, 'test.py', root / 'configs' / 'mutual_mask_rcnn_r50.py', 'cut.pth')
-        assert message.startswith('error: the checkpoint cut.pth cannot be read: it is cut short, damaged or holds')
+        assert message.startswith('error: the checkpoint cut.pth cannot be read: it is cut short, damaged or has')
 
     def test_evaluating_another_architecture(self, root, tmp_path, tiny_data):
         """Of the same model in another size, for one weight."""
