@@ -55,7 +55,7 @@ MUTANTS = (
     ('engine/rescale.py', 'return max(height, 1), max(width, 1)', 'return height, width', RESCALE),
     ('engine/iteration.py', 'loss * factor', 'loss', HOOK),
     ('engine/iteration.py', 'use_width(network, subnet.width)', 'use_width(network, 1.0)', HOOK),
-    ('engine/iteration.py', 'if teacher is not None', 'if False', HOOK),
+    ('engine/iteration.py', 'and teacher is not None', 'and False', HOOK),
     ('engine/iteration.py', 'copy.deepcopy(prepared)', 'prepared', HOOK),
     ('engine/iteration.py', 'del data, losses, output, loss, log', 'pass', HOOK),
     ('upstream.py', "former['_inner_count'] += 1", 'pass', ('tests/test_upstream.py',)),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 
 
 def is_whole(value: object, least: float = -math.inf) -> bool:
     """Whether a value is a whole number of at least ``least``."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def is_number(value: object) -> bool:
@@ -26,7 +26,7 @@ def check_whole(value: int, name: str, least: int, unit: str = '') -> int:
         unit: Unit of the count, for the message, such as ``'frames'``.
 
     Returns:
-        The value.
+        The value as an int.
 
     Raises:
         TypeError: If it is not a whole number.
@@ -36,7 +36,7 @@ def check_whole(value: int, name: str, least: int, unit: str = '') -> int:
         raise TypeError(f'{name} must be a whole number, but got {value!r}')
     if value < least:
         raise ValueError(f'{name} must be at least {least}{f" {unit}" if unit else ""}, but got {value}')
-    return value
+    return int(value)
 
 
 def check_positive(value: float, name: str, unit: str = '', finite: bool = False) -> float:

@@ -104,9 +104,9 @@ def counted_once(wrapper: OptimWrapper, passes: int) -> Iterator[None]:
     names = ('_accumulative_counts', '_inner_count', '_max_counts', '_remainder_counts')
     former = {name: getattr(wrapper, name) for name in names}
     vars(wrapper).update({name: count * passes for name, count in former.items()})
-    # A resume in the middle of an epoch repeats iterations, so that more than the maximum run. MMEngine needs it for an
-    # accumulation over iterations only, whose last step may have fewer of them.
-    if former['_accumulative_counts'] == 1 or former['_max_counts'] == -1:
+    # MMEngine needs the maximum for an accumulation over iterations only, whose last step may have fewer of them. A
+    # resume in the middle of an epoch repeats iterations, so that more than the maximum run.
+    if former['_accumulative_counts'] == 1 or former['_inner_count'] >= former['_max_counts']:
         wrapper._max_counts = -1
     try:
         yield

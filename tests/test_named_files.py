@@ -16,6 +16,11 @@ def test_in_pages(root):
     assert [(page, name) for page, name in sorted(named) if not (root / name).is_file()] == []
 
 
+def test_each_mutant_changes_one_place(root):
+    texts = {file: (root / 'mmmutual' / file).read_text() for file, *_ in mutants.MUTANTS}
+    assert [(file, old) for file, old, *_ in mutants.MUTANTS if texts[file].count(old) != 1] == []
+
+
 def test_in_the_list_of_mutants(root):
     named = {name for file, _, _, tests in mutants.MUTANTS for name in (f'mmmutual/{file}', *tests)}
     assert [name for name in sorted(named) if not (root / name).is_file()] == []

@@ -2,12 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from mmmutual.number_checks import check_positive, check_whole, is_number, is_whole
 
 
-@pytest.mark.parametrize(('value', 'whole'), [(3, True), (0, True), (True, False), (3.0, False), ('3', False)])
+@pytest.mark.parametrize(
+    ('value', 'whole'), [(3, True), (np.int64(3), True), (0, True), (True, False), (3.0, False), ('3', False)]
+)
 def test_whole_numbers(value, whole):
     assert is_whole(value) is whole
 
@@ -24,7 +27,7 @@ def test_numbers(value, number):
 
 
 def test_a_whole_number_is_returned():
-    assert check_whole(5, 'window', 5) == 5
+    assert check_whole(5, 'window', 5) == 5 and type(check_whole(np.int64(7), 'window', 5)) is int
 
 
 @pytest.mark.parametrize(

@@ -82,16 +82,16 @@ def test_the_passes_of_an_iteration_count_as_one():
     assert values == pytest.approx([1.0] * 7 + [0.0] * 4 + [-1.0]), 'the last step has one iteration only'
 
 
-@pytest.mark.parametrize('most', [-1, 2])
-def test_more_iterations_than_the_maximum_take_their_steps(most):
+@pytest.mark.parametrize(('most', 'own', 'steps'), [(-1, 1, 4), (2, 1, 4), (2, 2, 2)])
+def test_more_iterations_than_the_maximum_take_their_steps(most, own, steps):
     weight = nn.Parameter(torch.ones(()))
-    wrapper = OptimWrapper(torch.optim.SGD([weight], lr=1.0))
-    wrapper.initialize_count_status(nn.Identity(), 1, most)
-    for _ in range(3):
+    wrapper = OptimWrapper(torch.optim.SGD([weight], lr=1.0), accumulative_counts=own)
+    wrapper.initialize_count_status(nn.Identity(), 0, most)
+    for _ in range(4):
         with counted_once(wrapper, 2):
             wrapper.update_params(weight * 1.0)
             wrapper.update_params(weight * 1.0)
-    assert weight.item() == pytest.approx(-2.0)
+    assert weight.item() == pytest.approx(1.0 - steps)
 
 
 @pytest.mark.parametrize('error', [ValueError, KeyboardInterrupt])

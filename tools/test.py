@@ -57,8 +57,6 @@ def read_config(args: argparse.Namespace) -> Config:
                     f'{config.test_cfg.get("type", "TestLoop")}'
                 )
             config.test_cfg[name] = tuple(values)
-    if args.widths is not None:
-        config.test_cfg.num_widths = None
     detects = config.get('default_scope') != 'mmpretrain'
     if args.show_dir:
         folder = str(Path(args.show_dir).absolute())

@@ -21,8 +21,8 @@ RENAMED = {  # stock name, and arguments that it does not have
     'SlimConvWS': ('ConvWS', ('slim_out',)),
     'SlimConvTranspose2d': ('deconv', ('slim_out',)),
     'SlimLinear': ('Linear', ('slim_out',)),
-    'SubnetValLoop': ('ValLoop', ('widths', 'num_widths', 'scales')),
-    'SubnetTestLoop': ('TestLoop', ('widths', 'num_widths', 'scales')),
+    'SubnetValLoop': ('ValLoop', ('widths', 'num_widths', 'scales', 'calibration_batches')),
+    'SubnetTestLoop': ('TestLoop', ('widths', 'num_widths', 'scales', 'calibration_batches', 'report')),
     'SubnetLogProcessor': ('LogProcessor', ()),
     'AtomicCheckpointHook': ('CheckpointHook', ()),
 }

@@ -47,7 +47,7 @@ class SandwichSampler:
     def __init__(self, widths: Sequence[float], scales: Sequence[float], num_subnets: int = 4, seed: int = 0) -> None:
         self.widths = check_ratios(widths, 'widths')
         self.scales = check_ratios(scales, 'scales')
-        check_whole(num_subnets, 'num_subnets', min(2, len(self.widths)), f'for widths {self.widths}')
+        num_subnets = check_whole(num_subnets, 'num_subnets', min(2, len(self.widths)), f'for widths {self.widths}')
         self.num_subnets = num_subnets
         self.seed = seed
 

@@ -42,13 +42,14 @@ def width_grid(model: nn.Module) -> tuple[float, ...]:
 def evaluated_widths(
     model: nn.Module, widths: Sequence[float] | None = None, num_widths: int | None = None, name: str = 'widths'
 ) -> tuple[float, ...]:
-    """The widths to evaluate a model at: those given, a number of its grid's, or all of its grid.
+    """The widths to evaluate a model at: the given ones, a number of widths of its grid, or the whole grid.
 
     Args:
         model: A model with slimmable layers, without a wrapper.
-        widths: Width multipliers in (0, 1], in any order.
-        num_widths: How many widths of the grid, at least 1: evenly spread, the widest and the narrowest among them;
-            the widest alone for 1, all if the grid has fewer.
+        widths: Width multipliers in (0, 1], in any order. They take precedence over ``num_widths``, which a config may
+            have inherited.
+        num_widths: Number of widths of the grid, at least 1: evenly spread, the widest and the narrowest among them;
+            the widest only for 1, all if the grid has fewer.
         name: The name of the argument ``widths``, for the messages.
 
     Returns:
@@ -56,16 +57,13 @@ def evaluated_widths(
 
     Raises:
         TypeError: If ``widths`` is not a list of numbers, or ``num_widths`` is not a whole number.
-        ValueError: If an argument is out of range, if both are given, or as ``width_grid`` if ``widths`` is None.
+        ValueError: If an argument is out of range, or as ``width_grid`` if ``widths`` is None.
     """
-    if num_widths is None:
-        return width_grid(model) if widths is None else check_ratios(widths, name)
-    check_whole(num_widths, f'num_{name}', 1)
+    if num_widths is not None:
+        num_widths = check_whole(num_widths, f'num_{name}', 1)
     if widths is not None:
-        raise ValueError(
-            f'{name} and num_{name} are mutually exclusive, but got {widths!r} and {num_widths}: set one to None'
-        )
+        return check_ratios(widths, name)
     grid = width_grid(model)
-    if num_widths >= len(grid):
+    if num_widths is None or num_widths >= len(grid):
         return grid
     return tuple(grid[round(index * (len(grid) - 1) / max(1, num_widths - 1))] for index in range(num_widths))

@@ -275,7 +275,7 @@ def without_resize(config):
     ('change', 'text'),
     [
         (lambda config: config.val_cfg.update(widths=()), 'widths is empty'),
-        (lambda config: config.val_cfg.update(num_widths=3), 'widths and num_widths are mutually exclusive'),
+        (lambda config: config.val_cfg.update(num_widths=0), 'num_widths must be at least 1, but got 0'),
         (lambda config: config.val_cfg.update(scales=(1.0, 2.0)), 'each of scales must be above 0 and at most 1'),
         (
             lambda config: config.val_cfg.update(widths=(1.0, 0.6)),

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import mmmutual
+from mmmutual.config import scale_pipeline
 from tests.support.inferencers import WIDTHS, Clock, make, same, subnets
 from tests.support.tiny import build_runner, tiny_config
 
@@ -17,7 +18,7 @@ from tests.support.tiny import build_runner, tiny_config
 def test_predictions_are_those_of_the_evaluation(inferencer, tiny_detector, tiny_data, images, width, scale):
     """The reference is MMEngine's loader over the scaled data set, and the model at that width."""
     config = tiny_config(tiny_data, tiny_detector / 'reference')
-    loader = mmmutual.engine.scale_pipeline(config.test_dataloader, scale)
+    loader = scale_pipeline(config.test_dataloader, scale)
     loader.batch_size = 1
     runner = build_runner(config)
     batches = list(runner.build_dataloader(loader))

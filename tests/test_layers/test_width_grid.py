@@ -84,6 +84,7 @@ def test_widths_of_a_checkpoint_or_a_calibration_are_not_part_of_it():
         (dict(num_widths=4), (1.0, 0.8, 0.6, 0.4)),
         (dict(num_widths=7), (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)),
         (dict(num_widths=20), (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)),
+        (dict(widths=(0.5, 1.0), num_widths=4), (1.0, 0.5)),  # a config inherits num_widths and sets widths
     ],
 )
 def test_evaluated_widths(options, expected):
@@ -97,11 +98,6 @@ def test_evaluated_widths(options, expected):
         (dict(num_widths=2.0), TypeError, 'num_widths must be a whole number, but got 2.0'),
         (dict(num_widths=True), TypeError, 'num_widths must be a whole number, but got True'),
         (dict(widths=()), ValueError, 'widths is empty'),
-        (
-            dict(widths=(1.0, 0.5), num_widths=4),
-            ValueError,
-            r'widths and num_widths are mutually exclusive, but got \(1.0, 0.5\) and 4: set one to None',
-        ),
         (dict(num_widths=4), ValueError, 'SlimConv2d declares no widths'),
     ],
     ids=str,

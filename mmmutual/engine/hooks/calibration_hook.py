@@ -49,7 +49,7 @@ class BNCalibrationHook(Hook):
         scales: Sequence[float] = (1.0,),
         last_only: bool = False,
     ) -> None:
-        check_whole(num_batches, 'num_batches', 1)
+        num_batches = check_whole(num_batches, 'num_batches', 1)
         if not isinstance(last_only, bool):
             raise TypeError(f'last_only must be True or False, but got {last_only!r}')
         self.num_batches = num_batches

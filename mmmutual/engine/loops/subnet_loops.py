@@ -53,14 +53,14 @@ class _SubnetLoop(Loop):
         calibration_batches: Number of training batches from which to recompute the batch-norm statistics at each scale,
             as the authors do for classifiers; the former statistics are restored afterwards. 0 evaluates with the
             statistics of the checkpoint.
-        num_widths: Instead of ``widths``: number of widths of the model's grid to evaluate, at least 1. They are evenly
+        num_widths: Without ``widths``: number of widths of the model's grid to evaluate, at least 1. They are evenly
             spread and include the widest and the narrowest; 1 means the widest only.
 
     Raises:
         TypeError: If ``widths``, ``scales``, ``calibration_batches`` or ``num_widths`` are not numbers.
-        ValueError: If they are out of range, if ``widths`` and ``num_widths`` are both given, if neither is and the
-            model declares no grid, if the test pipeline cannot be scaled, or in ``run``, before anything is evaluated,
-            if the model does not support a width.
+        ValueError: If they are out of range, if ``widths`` is None and the model declares no grid, if the test
+            pipeline cannot be scaled, or in ``run``, before anything is evaluated, if the model does not support a
+            width.
     """
 
     mode: str
@@ -76,7 +76,7 @@ class _SubnetLoop(Loop):
         calibration_batches: int = 0,
         num_widths: int | None = None,
     ) -> None:
-        check_whole(calibration_batches, 'calibration_batches', 0)
+        calibration_batches = check_whole(calibration_batches, 'calibration_batches', 0)
         self.calibration_batches = calibration_batches
         self.scales = check_ratios(scales, 'scales')
         self.widths = evaluated_widths(unwrapped(runner.model), widths, num_widths)
