@@ -148,7 +148,10 @@ def test_local_backends_are_written_atomically(name, value, tiny_data, tmp_path)
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        (dict(backend_args=dict(backend='petrel')), r"local files only, but got backend_args=\{'backend': 'petrel'\}"),
+        (
+            dict(backend_args=dict(backend='petrel')),
+            r"only writes local files, but got backend_args=\{'backend': 'petrel'\}",
+        ),
         (dict(file_client_args=dict(backend='http')), "but got file_client_args=.*or MMEngine's CheckpointHook"),
         (dict(out_dir='s3://bucket/runs'), "but got out_dir='s3://bucket/runs'"),
     ],
