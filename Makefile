@@ -77,7 +77,7 @@ demo-detector: $(WORK)/last_checkpoint
 	$(TEST) $(CONFIG:.py=_detector.py) $$(cat $(WORK)_detector/last_checkpoint) $(PROCESSES) --work-dir $(WORK)_detector
 	$(RUN) tools/analysis_tools/compare_fronts.py 'scope backbone=$(WORK)' 'scope detector=$(WORK)_detector' -o $(WORK)_detector/fronts.png
 
-demo-whole: demo-detector  # its name before 0.2
+demo-whole: demo-detector  # a deprecated name
 
 $(WORK)/last_checkpoint:
 	$(MAKE) demo

@@ -5,8 +5,8 @@ from .moved_names import moved
 __getattr__ = moved(
     __name__,
     {
-        'mmmutual.checkpoint': """PublishedWeights check_architecture check_mutual check_scope convert_published
-            latest_checkpoint load_model read_checkpoint warn_of_other_classes""",
+        'mmmutual.checkpoint': """PublishedWeights check_architecture check_mutual check_scope:check_resumed_scope
+            convert_published latest_checkpoint load_model read_checkpoint warn_of_other_classes""",
         'mmmutual.config': """build_model config_name format_changes load_config make_mutual make_mutual_with_plan
             override require write_mutual""",
         'mmmutual.engine': 'check_model clear_errors join_processes prepare',

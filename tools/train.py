@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmmutual.checkpoint import check_mutual, check_scope, latest_checkpoint, read_checkpoint
+from mmmutual.checkpoint import check_mutual, check_resumed_scope, latest_checkpoint, read_checkpoint
 from mmmutual.config import config_name, format_changes, load_config, make_mutual_with_plan, override, require
 from mmmutual.engine import check_model, clear_errors, join_processes, prepare
 from mmmutual.slimming import SCOPES, format_share
@@ -148,7 +148,7 @@ def main() -> None:
         model = check_model(config, ('train', 'val'), checkpoint)
         if model is not None and checkpoint and config.get('resume'):
             check_mutual(model, checkpoint, config.load_from, args.config)
-            check_scope(config, checkpoint, config.load_from)
+            check_resumed_scope(config, checkpoint, config.load_from)
         join_processes(config)
         runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
     with clear_errors(only_own=True):

@@ -18,7 +18,7 @@ from mmmutual.engine.sampling import Subnet
 SCALES = (1.0, 0.8, 0.6, 0.4)
 
 
-class MutualIteration:
+class TimedIteration:
     """One training iteration with the hook, as MMEngine's loop runs it; each call does the same.
 
     Args:

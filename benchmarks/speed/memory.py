@@ -13,7 +13,7 @@ from mmdet.utils import register_all_modules
 from mmmutual.engine.sampling import Subnet
 
 from .batches import training_batch
-from .iterations import MutualIteration, separate_passes
+from .iterations import TimedIteration, separate_passes
 from .networks import slimmable
 from .options import Options
 from .table import Row
@@ -59,7 +59,7 @@ def peak(options: Options, kind: str) -> float:
     if kind == 'stock':
         iteration = separate_passes({1.0: model}, batch, [Subnet(1.0)])
     else:
-        iteration = MutualIteration(model, batch, options.widths, distill=DISTILL if kind == 'distilled' else None)
+        iteration = TimedIteration(model, batch, options.widths, distill=DISTILL if kind == 'distilled' else None)
     for _ in range(ITERATIONS):
         iteration()
     if options.device == 'cuda':

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .batches import training_batch
-from .iterations import MutualIteration, separate_passes
+from .iterations import TimedIteration, separate_passes
 from .networks import per_layer, slimmable, static
 from .options import Options
 from .per_layer import set_per_layer_width
@@ -19,7 +19,7 @@ def measure(options: Options) -> list[Row]:
     config = options.config()
     batch = training_batch(options, config)
     model = slimmable(config, options.device)
-    mutual = MutualIteration(model, batch, options.widths)
+    mutual = TimedIteration(model, batch, options.widths)
     subnets = mutual.subnets
     networks = {subnet.width: static(model, subnet.width, options.device) for subnet in subnets}
     authors = per_layer(model, options.widths, options.device)

@@ -10,9 +10,9 @@ from torch import nn
 from mmmutual.config_tree import nested_dicts
 from mmmutual.layers import Slimmable
 from mmmutual.layers.batch_norm import widths_in
+from mmmutual.slimming import SCOPES
 
 HOOK = 'MutualLearningHook'
-SCOPES = ('backbone', 'detector')
 NAMES = ('scope', 'slim')  # in the config of a detector; 'slim' before mmmutual 0.2
 
 
@@ -37,7 +37,7 @@ def check_mutual(model: nn.Module, checkpoint: Mapping, path: str | Path, config
     )
 
 
-def check_scope(config: Mapping, checkpoint: Mapping, path: str | Path) -> None:
+def check_resumed_scope(config: Mapping, checkpoint: Mapping, path: str | Path) -> None:
     """Check that a mutual run is resumed with the scope that it was started with.
 
     Args:

@@ -1,6 +1,7 @@
 """A mutual checkpoint under a stock config is noticed, and the right config named."""
 
 import copy
+from importlib import import_module
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmmutual import make_slimmable_
-from mmmutual.checkpoint import check_mutual, check_scope
+from mmmutual.checkpoint import check_mutual, check_resumed_scope
 from mmmutual.checkpoint.trained_config import narrow_widths
 
 
@@ -75,12 +76,12 @@ def test_a_run_is_resumed_with_its_scope(scope, name):
     hooks = dict(custom_hooks=[dict(type='MutualLearningHook')])
     checkpoint = dict(meta=dict(cfg=Config({**started[scope], **hooks}).pretty_text))
     other = ({*configs} - {scope}).pop()
-    check_scope(Config(configs[scope]), checkpoint, 'a.pth')
-    check_scope(Config(started[scope]), checkpoint, 'a.pth')
+    check_resumed_scope(Config(configs[scope]), checkpoint, 'a.pth')
+    check_resumed_scope(Config(started[scope]), checkpoint, 'a.pth')
     with pytest.raises(
         ValueError, match=f"wrote a.pth has the scope '{scope}', but .* '{other}': .* --mutual {scope},"
     ):
-        check_scope(Config(configs[other]), checkpoint, 'a.pth')
+        check_resumed_scope(Config(configs[other]), checkpoint, 'a.pth')
 
 
 def test_both_spellings_are_one_model(root):
@@ -96,11 +97,17 @@ def test_both_spellings_are_one_model(root):
     classes.custom_hooks = [dict(type='MutualLearningHook')]
     checkpoint = dict(state_dict=before.state_dict(), meta=dict(cfg=classes.pretty_text))
     check_mutual(after, checkpoint, 'a.pth')
-    check_scope(wrapper, checkpoint, 'a.pth')
+    check_resumed_scope(wrapper, checkpoint, 'a.pth')
     assert str(after.load_state_dict(before.state_dict())) == '<All keys matched successfully>'
+
+
+@pytest.mark.parametrize('module', ['mmmutual.checkpoint', 'mmmutual.apis'])
+def test_the_former_name_of_the_check_warns(module):
+    with pytest.warns(DeprecationWarning, match='use mmmutual.checkpoint.check_resumed_scope$'):
+        assert import_module(module).check_scope is check_resumed_scope
 
 
 def test_other_checkpoints_say_nothing_of_a_scope():
     config = Config(dict(model=dict(type='SlimmableDetector', scope='detector')))
     for meta in ({}, dict(meta=None), dict(meta=dict(cfg="model = dict(type='MaskRCNN')"))):
-        check_scope(config, meta, 'a.pth')
+        check_resumed_scope(config, meta, 'a.pth')
