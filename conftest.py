@@ -16,8 +16,8 @@ from tests.support.inferencers import WIDTHS, save_detector, table
 from tests.support.small_detectors import stock_detector
 from tests.support.tiny import ROOT, draw_tiny
 
-# Without tests and examples, and not to be imported: those of mmpretrain, which is optional, are tested in processes of
-# their own by test_mmpretrain.py.
+# Without tests and examples, and not to be imported: test_mmpretrain.py tests those of mmpretrain, which is optional,
+# in separate processes.
 collect_ignore = [
     'mmmutual/classification',
     'mmmutual/slimming/rules_mmpretrain.py',

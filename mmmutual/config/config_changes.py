@@ -9,6 +9,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmmutual.config_tree import rebuilt
+
 from .config_file import inheriting
 
 LINE = 100  # characters of a written setting
@@ -125,9 +127,5 @@ def _flat(node: Mapping, prefix: str = '') -> list[tuple[str, Any]]:
 
 
 def _builtin(value: Any) -> Any:
-    """Built-in dicts and lists instead of MMEngine's."""
-    if isinstance(value, Mapping):
-        return {name: _builtin(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_builtin(item) for item in value) if type(value) in (list, tuple) else list(value)
-    return value
+    """Built-in dicts instead of MMEngine's."""
+    return rebuilt(value, lambda item: item)

@@ -187,6 +187,7 @@ def classes_of(node: Mapping) -> tuple[str, ...] | None:
 
 def _nodes(node: object, transforms: tuple[Mapping, ...]) -> Iterator[tuple[Mapping, tuple[Mapping, ...]]]:
     """All configs in a nested one except for pipelines, each with the transforms of its pipeline and the outer ones."""
+    # ``config_tree.walk`` passes nothing down, and a node needs the transforms of those around it.
     if isinstance(node, Mapping):
         transforms = (*nested_dicts(node.get('pipeline')), *transforms)
         yield node, transforms

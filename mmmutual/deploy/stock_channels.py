@@ -111,6 +111,7 @@ def narrow_channels(cfg: Any, width: float, names: tuple[str, ...] = CHANNELS) -
         return type(cfg)(narrow_channels(item, width, names) for item in cfg)
     if not isinstance(cfg, Mapping) or 'type' not in cfg:
         return cfg
+    # Not a walk through the whole config: only these settings are parts of a RoI head with channels.
     parts = {
         key: narrow_channels(value, width, names) for key, value in cfg.items() if key.endswith(('_head', '_extractor'))
     }

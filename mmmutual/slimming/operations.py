@@ -1,7 +1,7 @@
 """How torch's operations treat channels: combine them one by one, move them, act within each one, or mix them.
 
 An operation is known by its public name. One that is not known here may do anything with the channels that reach it, so
-these never slim. Known operations are followed exactly: what moves a tensor's elements moves their ids.
+these never slim. Known operations are followed exactly: an operation that moves elements of a tensor moves their ids.
 """
 
 from __future__ import annotations

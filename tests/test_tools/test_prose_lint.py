@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from prose import ROOT, RULES, ProseLinter
+from prose import ROOT, RULES, ProseLinter, tracked_files
 from prose_text import markdown_prose, python_prose
 
 LINTER = ProseLinter()
@@ -80,3 +80,15 @@ def test_the_command_names_file_line_and_remedy(tmp_path):
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stdout == 'README.md:3: "cell.": write "sub-network" [cell]\n1 files checked, 1 findings\n'
+
+
+@pytest.mark.integration
+def test_the_repository_has_no_findings():
+    result = subprocess.run([sys.executable, ROOT / 'tools/lint/prose.py'], capture_output=True, text=True)
+    assert result.stdout.endswith(' files checked, 0 findings\n'), result.stdout
+    assert int(result.stdout.split()[0]) > 200
+
+
+@pytest.mark.parametrize('path', ['README.md', 'examples/README.md', '.github/PULL_REQUEST_TEMPLATE.md', 'conftest.py'])
+def test_the_linter_reads_by_default(path):
+    assert path in tracked_files(ROOT)

@@ -35,6 +35,12 @@ def test_public_names_are_read_without_an_import(tmp_path):
     assert site_pages.public_names(tmp_path / 'module.py') == ['A', 'b']
 
 
+def test_a_reference_page_names_what_its_examples_assume():
+    page = site_pages.reference('mmmutual.layers')
+    assert page.startswith('# mmmutual.layers\n\nExamples assume `import copy, mmmutual, torch`, a stock `detector`')
+    assert page.endswith('\n\n::: mmmutual.layers\n')
+
+
 def test_every_room_with_public_names_is_in_the_reference():
     assert {'mmmutual', 'mmmutual.engine', 'mmmutual.layers'} <= set(site_pages.rooms())
     config = (site_pages.ROOT / 'mkdocs.yml').read_text()

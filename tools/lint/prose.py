@@ -21,12 +21,17 @@ RULES = Path(__file__).with_name('prose_rules.yml')
 FILES = [
     '*.md',
     'docs/**/*.md',
+    'examples/**/*.md',
+    '.github/**/*.md',
+    '.github/ISSUE_TEMPLATE/*.yml',
     'mmmutual/**/*.py',
     'tools/**/*.py',
     'demo/**/*.py',
     'examples/**/*.py',
     'benchmarks/**/*.py',
     'configs/**/*.py',
+    'tests/support/**/*.py',
+    'conftest.py',
     'setup.py',
 ]
 # Those of proselint's own checks that fit technical text.

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = (
+    'Examples assume `import copy, mmmutual, torch`, a stock `detector`, a slimmable `model` and a query table `table`.'
+)
 # Fenced blocks first, so that a link is only found outside of them.
 LINK = re.compile(r'^ *```.*?^ *```|(?<=\]\()(?P<target>[^)\s#:]+)(?P<anchor>#[^)\s]*)?(?=\))', re.S | re.M)
 
@@ -22,6 +25,11 @@ def rooms(package: Path = ROOT / 'mmmutual') -> list[str]:
     """Names of the package and of its folders that declare public names."""
     modules = [package / '__init__.py', *sorted(package.glob('*/__init__.py'))]
     return ['.'.join(m.parent.relative_to(package.parent).parts) for m in modules if public_names(m)]
+
+
+def reference(room: str) -> str:
+    """The page of the API reference for a room."""
+    return f'# {room}\n\n{EXAMPLES}\n\n::: {room}\n'
 
 
 def public_names(module: Path) -> list[str]:
@@ -67,7 +75,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, page in root_pages().items():
         files.append(File.generated(config, page, content=(ROOT / name).read_text(encoding='utf-8')))
     for room in rooms():
-        files.append(File.generated(config, f'reference/{room}.md', content=f'# {room}\n\n::: {room}\n'))
+        files.append(File.generated(config, f'reference/{room}.md', content=reference(room)))
     return files
 
 

@@ -1,4 +1,4 @@
-"""Fronts of several methods in one plot: what each reaches within a budget of multiply-adds."""
+"""Fronts of several methods in one plot: the best metric of each within a budget of multiply-adds."""
 
 from __future__ import annotations
 
