@@ -58,6 +58,13 @@ def with_imports(root: Path, script: Path) -> str:
     return '\n'.join([source, *(file.read_text() for file in files if file.is_file())])
 
 
+def test_in_the_map_of_slimming(root):
+    """Each file of the room has its line."""
+    folder = root / 'mmmutual' / 'slimming'
+    named = re.findall(r'`(\w+\.py)`', (folder / '__init__.py').read_text())
+    assert sorted(named) == sorted(path.name for path in folder.glob('*.py') if path.stem != '__init__')
+
+
 def test_in_the_list_of_mutants(root):
     named = {name for file, _, _, tests in mutants.MUTANTS for name in (f'mmmutual/{file}', *tests)}
     assert [name for name in sorted(named) if not (root / name).is_file()] == []

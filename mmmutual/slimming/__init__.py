@@ -1,9 +1,31 @@
-"""The slimming plan of a model: which channels slim, in which layers, and together with which others."""
+"""The slimming plan of a model: the channels that slim, their layers, and the channels that slim together.
+
+| file | content |
+|---|---|
+| `make_slimmable.py` | plan a built model, and apply the plan in place |
+| `plan_model.py` | `plan_slimming` and `plan_neck`: choose the layers of a scope, and run the planner |
+| `planner.py` | `Planner`: the search, from the trace through the groups to the checks on narrow networks |
+| `plan.py` | `SlimmingPlan`: the result, which is printed, applied and undone |
+| `dry_run.py` | run a model on a small image; the model does not change |
+| `trace.py` | follow channels through one such run at full width |
+| `narrow_trace.py` | follow them through a simulated narrow network, which checks the groups |
+| `meta_run.py` | run a model on meta tensors, which have shapes only: for other rooms, not for the plan |
+| `channel_ids.py` | number channels, and join those that slim together |
+| `groups.py` | cut the joined channels into groups of consecutive channels |
+| `operations.py`, `operation_names.py` | the effect of torch's operations on channels |
+| `roles.py` | the kinds of layers, by their effect on channels |
+| `rules.py`, `rules_mmpretrain.py` | the registry of block rules |
+| `blocks.py` | slimmable counterparts of blocks that count channels |
+| `costs.py` | multiply-adds of each layer |
+| `scope.py` | the scopes, and the layers that belong to them |
+| `input_channels.py` | the channels of a model's images |
+| `slim_share.py` | the slimmable share of the compute, as a line of text |
+"""
 
 from .input_channels import input_channels
 from .make_slimmable import make_slimmable_, undo_slimmable_
 from .plan import ChannelGroup, LayerPlan, SlimmingPlan
-from .planning import plan_neck, plan_slimming
+from .plan_model import plan_neck, plan_slimming
 from .rules import BlockRule, block_rule
 from .scope import SCOPES, check_scope
 from .slim_share import format_share

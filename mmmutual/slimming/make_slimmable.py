@@ -10,7 +10,7 @@ from mmmutual.layers import Slimmable, check_ratios, unslim_layer_
 from mmmutual.moved_names import renamed_argument
 
 from .plan import unswap_block_
-from .planning import plan_slimming
+from .plan_model import plan_slimming
 from .scope import FilterFn
 
 

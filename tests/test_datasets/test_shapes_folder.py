@@ -179,10 +179,12 @@ class TestErrors:
         assert list(tmp_path.iterdir()) == []
 
     def test_limits_are_allowed(self):
-        ShapesOptions(
+        lowest = ShapesOptions(
             num_train=1, num_val=1, image_size=32, min_size=8, max_size=8, min_objects=1, max_objects=1, min_visible=1
         )
-        ShapesOptions(min_size=128, max_size=128, min_objects=7, min_visible=0)
+        assert (lowest.num_train, lowest.image_size, lowest.min_size, lowest.largest) == (1, 32, 8, 8)
+        highest = ShapesOptions(min_size=128, max_size=128, min_objects=7, min_visible=0)
+        assert (highest.min_size, highest.largest, highest.min_objects, highest.min_visible) == (128, 128, 7, 0)
 
     def test_smallest_image(self):
         for index in range(20):

@@ -109,6 +109,7 @@ def test_disk_space(run, server, tmp_path, monkeypatch, args, need):
     assert server.log == []
     monkeypatch.setattr(download_coco.shutil, 'disk_usage', lambda path: Usage(10**6, 0, need))
     run(*args)
+    assert_whole(tmp_path)
 
 
 def test_disk_space_counts_what_is_there(run, server, tmp_path, monkeypatch):
@@ -116,8 +117,13 @@ def test_disk_space_counts_what_is_there(run, server, tmp_path, monkeypatch):
     (tmp_path / 'val2017').mkdir()
     (tmp_path / list(JPEGS)[0]).write_bytes(b'x' * 2000)
     need = 24000 - len(server.files[VAL][0]) - 2000
+    monkeypatch.setattr(download_coco.shutil, 'disk_usage', lambda path: Usage(10**6, 0, need - 1))
+    with pytest.raises(SystemExit, match='free some space'):
+        run('--parts', 'val')
     monkeypatch.setattr(download_coco.shutil, 'disk_usage', lambda path: Usage(10**6, 0, need))
     run('--parts', 'val')
+    assert_whole(tmp_path, {name: image for name, image in JPEGS.items() if name != list(JPEGS)[0]})
+    assert server.log == []  # the zip in place was used
 
 
 def test_count_of_images(run, tmp_path):
