@@ -14,6 +14,17 @@ IMPORT = re.compile(r'^(?:from|import) ([\w.]+)', re.MULTILINE)
 NAMED = re.compile(r'(?<![\w./-])(?:tests|tools|benchmarks|demo)/[a-z0-9_/]+\.(?:py|sh)\b')
 
 
+def with_imports(root: Path, script: Path) -> str:
+    """The source of a script, and of the modules of the repository that it imports."""
+    source = script.read_text()
+    files = [
+        folder / f'{name.replace(".", "/")}.py'
+        for name in IMPORT.findall(source)
+        for folder in (root, script.parent, root / 'benchmarks')
+    ]
+    return '\n'.join([source, *(file.read_text() for file in files if file.is_file())])
+
+
 def test_in_pages(root):
     pages = [page for pattern in PAGES for page in root.glob(pattern)]
     named = {(page.name, name) for page in pages for name in NAMED.findall(page.read_text())} - OF_OTHERS
@@ -45,17 +56,6 @@ def test_options_of_commands_in_pages(root):
 def test_groups_of_the_miniature_in_pages(root):
     named = {group for page in root.glob('docs/*.md') for group in re.findall(r'--group (\w+)', page.read_text())}
     assert named and named <= {*miniature.GROUPS}
-
-
-def with_imports(root: Path, script: Path) -> str:
-    """The source of a script, and of the modules of the repository that it imports."""
-    source = script.read_text()
-    files = [
-        folder / f'{name.replace(".", "/")}.py'
-        for name in IMPORT.findall(source)
-        for folder in (root, script.parent, root / 'benchmarks')
-    ]
-    return '\n'.join([source, *(file.read_text() for file in files if file.is_file())])
 
 
 def test_in_the_map_of_slimming(root):
