@@ -7,7 +7,7 @@ from torch import nn
 import mmmutual
 from mmmutual.layers import Segment, SlimBatchNorm2d, SlimConv2d, SlimConvTranspose2d, SlimLinear
 
-CONV = r'SlimConv2d\(64, 8, .* takes '
+CONV = r'SlimConv2d\(64, 8, .* accepts '
 CAUSE = r'Is its in_channels that of another backbone or neck\?'
 
 
