@@ -30,6 +30,7 @@ def load(name: str) -> Config:
 
 
 @pytest.mark.parametrize('name', ['mask_rcnn_r50', 'faster_rcnn_r50', 'mask_rcnn_r18_shapes'])
+@pytest.mark.integration
 def test_former_names_are_the_same_configs(name):
     former, config = (Config.fromfile(f'{ROOT}/configs/mutual_{name}_{end}.py') for end in ('whole', 'detector'))
     assert former.to_dict() == config.to_dict()
@@ -59,6 +60,7 @@ def test_builds_and_predicts(name):
 
 
 @pytest.mark.parametrize('name', COCO)
+@pytest.mark.integration
 def test_the_coco_recipe(name):
     """R-50-FPN, 2x schedule, 8 x 2 images, 1000 x 600 pixels, nothing frozen; all six share it."""
     config = load(name)
@@ -142,6 +144,7 @@ def test_the_boosted_network_is_exported_as_a_stock_one(tmp_path):
 
 
 @pytest.mark.parametrize('width', [1.0, 0.5])
+@pytest.mark.integration
 def test_independent_width_from_the_environment(width, monkeypatch):
     monkeypatch.setenv('WIDTH', str(width))
     config = Config.fromfile(f'{ROOT}/configs/independent_mask_rcnn_r50.py')

@@ -52,6 +52,7 @@ def test_no_files_import_each_other_in_a_circle():
     TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules}).prepare()
 
 
+@pytest.mark.integration
 def test_importing_the_package_imports_no_plotting():
     """MMDetection itself imports matplotlib, so ``sys.modules`` cannot show which module imported it."""
     code = """

@@ -93,7 +93,6 @@ def test_the_first_process_checks(monkeypatch):
         (dict(val_cfg=dict(type='SubnetValLoop', widths=(1.0, 1.5))), 'each of widths of val_cfg must be above 0'),
         (dict(val_cfg=dict(type='SubnetValLoop', widths=(1.0,), scales=())), 'scales of val_cfg is empty'),
         (dict(val_cfg=dict(type='SubnetValLoop', num_widths=0)), 'num_widths of val_cfg must be at least 1, but got 0'),
-        (dict(val_cfg=dict(type='SubnetValLoop', widths=(1.0,), num_widths=2)), 'num_widths of val_cfg are mutually'),
         (dict(custom_hooks=[dict(type='MutualLearningHook', num_subnets=1)]), r'at least 2 for widths \(1.0, 0.5\)'),
     ],
     ids=str,

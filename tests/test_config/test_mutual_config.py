@@ -126,6 +126,7 @@ def test_what_the_plan_fails_with_is_one_sentence(error, reason, retinanet, monk
 @pytest.mark.parametrize(
     'name', ['res2net/faster-rcnn_res2net-101_fpn_2x_coco', 'tridentnet/tridentnet_r50-caffe_1x_coco']
 )
+@pytest.mark.integration
 def test_frozen_parts_are_thawed(name):
     stock = load_config(f'mmdet::{name}.py')
     stock.model.backbone.init_cfg = None

@@ -34,6 +34,7 @@ def frozen_stage(config: Config) -> None:
         (frozen_stage, r'backbone.bn1 is frozen.*frozen_stages=-1'),
     ],
 )
+@pytest.mark.integration
 def test_what_cannot_be_trained_is_an_error_before_the_first_iteration(change, text, tiny_data, tmp_path):
     config = config_for('sum', tiny_data, tmp_path)
     change(config)

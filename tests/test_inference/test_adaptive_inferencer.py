@@ -15,6 +15,7 @@ from tests.support.tiny import build_runner, tiny_config
 
 
 @pytest.mark.parametrize(('width', 'scale'), [(1.0, 1.0), (0.5, 1.0), (1.0, 0.5), (0.25, 0.5)])
+@pytest.mark.integration
 def test_predictions_are_those_of_the_evaluation(inferencer, tiny_detector, tiny_data, images, width, scale):
     """The reference is MMEngine's loader over the scaled data set, and the model at that width."""
     config = tiny_config(tiny_data, tiny_detector / 'reference')

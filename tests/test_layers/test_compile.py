@@ -41,6 +41,7 @@ def compiled(network: nn.Module) -> tuple[nn.Module, list]:
 
 
 @pytest.mark.parametrize('training', [False, True])
+@pytest.mark.integration
 def test_widths_visited_again_are_not_compiled_again(training):
     network, reference = make_network(), make_network()
     reference.load_state_dict(network.state_dict())

@@ -142,6 +142,7 @@ def test_full_width_is_stock_bit_for_bit(case):
 @pytest.mark.parametrize('training', [False, True])
 @pytest.mark.parametrize('width', [0.75, 0.25])
 @pytest.mark.parametrize('case', CASES)
+@pytest.mark.integration
 def test_narrow_width_is_a_narrow_stock_network(case, width, training):
     slim, narrow, parts = build(case).double(), CASES[case][1](width).double(), CASES[case][2]
     randomize_norms(slim)
@@ -149,6 +150,7 @@ def test_narrow_width_is_a_narrow_stock_network(case, width, training):
 
 
 @pytest.mark.parametrize('case', CASES)
+@pytest.mark.integration
 def test_narrow_width_is_the_masked_full_network(case):
     slim = build(case).double()
     slim.eval()

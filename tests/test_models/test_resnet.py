@@ -29,6 +29,7 @@ BN = dict(type='BN', requires_grad=True)
     ],
 )
 @pytest.mark.parametrize('depth', [18, 50])
+@pytest.mark.integration
 def test_full_width_is_stock_bit_for_bit(depth, options):
     slim = SlimmableResNet(depth, WIDTHS, base_channels=16, **copy.deepcopy(options))
     stock = ResNet(depth, base_channels=16, **copy.deepcopy(options))

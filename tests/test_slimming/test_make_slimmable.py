@@ -278,6 +278,7 @@ def test_an_error_leaves_what_was_slimmable_before():
 @pytest.mark.parametrize(
     'kinds', [('GeneralizedAttention', 'NonLocal2d'), ('NonLocal2d', 'ContextBlock'), ('ContextBlock', 'NonLocal2d')]
 )
+@pytest.mark.integration
 def test_two_plugins_in_a_row(kinds, images):
     settings = dict(
         GeneralizedAttention=dict(spatial_range=-1, num_heads=8, attention_type='0010', kv_stride=2),

@@ -112,6 +112,7 @@ MAKE = (retinanet, faster_rcnn, mask_rcnn, yolox, rtmdet, detr, swin, pvt)
 
 @pytest.mark.parametrize('scope', ['backbone', 'detector'])
 @pytest.mark.parametrize('make', MAKE, ids=lambda make: make.__name__)
+@pytest.mark.integration
 def test_a_narrow_detector_is_the_masked_full_one(make, scope):
     model: nn.Module = MODELS.build(make())
     randomize(model)

@@ -85,6 +85,7 @@ def predictions_of(model, data) -> list[dict[str, torch.Tensor]]:
 
 
 @pytest.mark.parametrize('kind', HEADS)
+@pytest.mark.integration
 def test_full_width_is_stock_bit_for_bit(kind):
     stock, slim = MODELS.build(stock_config(kind)), MODELS.build(slim_config(kind))
     stock.init_weights()
@@ -105,6 +106,7 @@ def test_full_width_is_stock_bit_for_bit(kind):
 
 @pytest.mark.parametrize('kind', HEADS)
 @pytest.mark.parametrize('width', WIDTHS[2:])
+@pytest.mark.integration
 def test_narrow_width_is_a_narrow_stock_detector(kind, width):
     slim = MODELS.build(slim_config(kind))
     slim.init_weights()

@@ -45,6 +45,7 @@ def test_what_is_outside_of_the_scope_is_a_reason():
         ('swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py', ['neck and heads', 'LayerNorm needs all of its channels']),
     ],
 )
+@pytest.mark.integration
 def test_a_detector_below_a_half(name, reasons):
     stock = load_config(f'mmdet::{name}')
     stock.model.backbone.init_cfg = None

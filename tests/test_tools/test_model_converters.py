@@ -17,6 +17,8 @@ from mmmutual.checkpoint import convert_published, read_checkpoint
 from mmmutual.layers import SlimBatchNorm2d, SwitchableBatchNorm2d
 from tests.support.published_reference import PublishedReference
 
+pytestmark = pytest.mark.integration  # builds whole published networks
+
 QUARTERS = (0.25, 0.5, 0.75, 1.0)
 FILES = {  # the widths that the repositories' apps/*.yml list
     's_resnet50': ('resnet50', QUARTERS, True),
