@@ -90,6 +90,7 @@ PRETRAIN = sorted(f'pretrain/{name}' for name in os.listdir(f'{ROOT}/configs/pre
 
 
 @pytest.mark.parametrize('name', [name for name in NAMES + PRETRAIN if 'independent' not in name])
+@pytest.mark.integration
 def test_widths_and_scales(name):
     """Those that are trained and evaluated, all derived from one list of widths and one of scales."""
     config = Config.fromfile(f'{ROOT}/configs/{name}', import_custom_modules=False)
@@ -110,6 +111,7 @@ def test_widths_and_scales(name):
 
 
 @pytest.mark.parametrize('detector', ['mask', 'faster'])
+@pytest.mark.integration
 def test_mutual_and_us_net_differ_in_the_scales_alone(detector):
     mutual, us_net = (load(f'{kind}_{detector}_rcnn_r50.py') for kind in ('mutual', 'us_net'))
     hooks = [find_hook(config) for config in (mutual, us_net)]
@@ -119,6 +121,7 @@ def test_mutual_and_us_net_differ_in_the_scales_alone(detector):
 
 
 @pytest.mark.parametrize('detector', ['mask', 'faster'])
+@pytest.mark.integration
 def test_boosting_differs_in_the_widths_alone_and_evaluates_the_full_network(detector):
     boosting, mutual = (load(f'{kind}_{detector}_rcnn_r50.py') for kind in ('boosting', 'mutual'))
     assert find_hook(boosting, 'BNCalibrationHook').pop('widths') == (1.0,)

@@ -27,6 +27,7 @@ def mutual(retinanet) -> Config:
     return make_mutual(retinanet, WIDTHS, SCALES)
 
 
+@pytest.mark.integration
 def test_the_page_in_the_docs_shows_what_the_tool_makes(root, tmp_path):
     """The config written by hand in docs/make_mutual.md and the tool's give the same settings."""
     page = (root / 'docs' / 'make_mutual.md').read_text()
@@ -99,6 +100,7 @@ def test_the_scope_is_one_more_setting(retinanet, mutual):
         make_mutual(retinanet, WIDTHS, SCALES, scope='head')
 
 
+@pytest.mark.integration
 def test_the_plan_comes_with_the_config(retinanet, mutual):
     made, plan = make_mutual_with_plan(retinanet, WIDTHS, SCALES)
     assert made.to_dict() == mutual.to_dict()

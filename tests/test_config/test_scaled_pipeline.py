@@ -173,6 +173,7 @@ def picture(tmp_path):
         ([dict(type='Resize', scale=(100, 100), keep_ratio=True), dict(type='Pad', size=(100, 100))], 0.6, (60, 60)),
     ],
 )
+@pytest.mark.integration
 def test_a_data_set_loads_its_images_at_the_scale(resizes, scale, size, picture):
     config = Config(dict(test_dataloader=loader(*resizes)))
     config.test_dataloader.dataset.update(data_root=f'{picture}/', data_prefix=dict(img=''))

@@ -38,6 +38,7 @@ def _stock_afterwards(monkeypatch):
 
 
 @pytest.mark.parametrize('kind', [kind.__name__ for kind in DATA_SETS])
+@pytest.mark.integration
 def test_data_sets_read_with_it(kind, tmp_path):
     write(tmp_path)
     with contextlib.redirect_stdout(None):

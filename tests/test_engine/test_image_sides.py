@@ -26,6 +26,7 @@ def rtmdet(**preprocessor) -> nn.Module:
 
 
 @pytest.mark.parametrize(('present', 'needed'), [(1, 32), (24, 96), (32, 32), (64, 64)])
+@pytest.mark.integration
 def test_a_neck_that_concatenates_needs_multiples_of_its_largest_stride(present, needed):
     model = rtmdet(pad_size_divisor=present)
     assert fit_padding(model) == 32

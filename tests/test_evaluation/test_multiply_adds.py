@@ -32,6 +32,7 @@ class SlimmableResNetLast(SlimmableResNet):
 
 
 @pytest.mark.parametrize(('width', 'published'), [(1.0, '4.1 G'), (0.75, '2.3 G'), (0.5, '1.1 G'), (0.25, '278 M')])
+@pytest.mark.integration
 def test_published_counts_of_slimmable_resnet50(width, published):
     model = Classifier()
     mmmutual.set_width(model, width)

@@ -14,6 +14,8 @@ import mmmutual
 from mmmutual.layers import SlimLinear
 from mmmutual.models.backbones import SlimmableMobileNetV1, SlimmableMobileNetV2
 
+pytestmark = pytest.mark.integration  # builds whole published networks
+
 V1 = [
     (1.0, 224, 569),
     (1.0, 192, 418),

@@ -152,6 +152,7 @@ def test_threads_wait_for_each_other(inferencer, images):
         assert same(results[width], expected[width]) and subnets(results[width]) == [(width, 1.0)] * len(images)
 
 
+@pytest.mark.integration
 def test_two_inferencers_in_two_threads_do_not_disturb_each_other(tiny_detector, images):
     """Each has its width, and its scale, while the other runs at another."""
     cases = ((1.0, 1.0), (0.25, 0.5))

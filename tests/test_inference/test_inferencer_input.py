@@ -14,6 +14,7 @@ from mmmutual.inference import AdaptiveInferencer
 from tests.support.inferencers import make, same, subnets, table
 
 
+@pytest.mark.integration
 def test_without_a_table_a_width_runs_and_a_budget_is_an_error(tiny_detector, images):
     plain = make(tiny_detector)
     assert subnets(plain(images[0], width=0.25)) == [(0.25, 1.0)]

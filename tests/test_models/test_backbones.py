@@ -161,6 +161,7 @@ def test_narrow_width_is_the_masked_full_network(case):
 
 # not HRNet and Darknet, whose reference has a stem of its own, and VGG, which mmcv initialises without a config
 @pytest.mark.parametrize('case', [case for case in CASES if not case.startswith(('HRNet', 'Darknet', 'VGG'))])
+@pytest.mark.integration
 def test_same_seed_same_initial_weights_as_stock(case):
     states = []
     for make in (lambda: CASES[case][1](1.0), lambda: build(case)):
