@@ -49,3 +49,7 @@ class TestTools:
     def test_config_that_is_not_there(self, root, tmp_path):
         message = run_tool(root, tmp_path, 'train.py', 'configs/none.py')
         assert message.startswith('error: ') and 'configs/none.py' in message
+
+    def test_a_budget_is_checked_before_anything_is_evaluated(self, root, tmp_path):
+        message = run_tool(root, tmp_path, 'analysis_tools/query_table.py', 'none.py', 'none.pth', '--budget-ms', 0)
+        assert message.startswith('error: --budget-ms must be a number above 0, but got 0.0')

@@ -12,6 +12,7 @@ from mmmutual.engine import clear_errors
 from mmmutual.evaluation import QueryTable, fill_query_table, format_table
 from mmmutual.evaluation.query_report import write_query_report
 from mmmutual.moved_names import RenamedOption
+from mmmutual.number_checks import check_positive
 
 NAMES = {'multiply_adds': 'multiply-adds', 'latency_ms': 'ms'}
 
@@ -61,6 +62,9 @@ def main() -> None:
     """Fill the table, write the report, answer the budget."""
     args = parse_args()
     with clear_errors():
+        for name in ('budget_multiply_adds', 'budget_ms'):
+            if getattr(args, name) is not None:  # a wrong one must not cost an evaluation
+                check_positive(getattr(args, name), f'--{name.replace("_", "-")}')
         config = load_config(args.config, args.cfg_options)
         config.work_dir = config.get('work_dir') or f'./work_dirs/{config_name(args.config)}'
         path = Path(args.out or Path(config.work_dir) / 'query_table' / 'table.json')
