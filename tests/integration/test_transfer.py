@@ -127,7 +127,9 @@ def test_classes_that_the_files_do_not_have_are_named(config_for):
     config = config_for()
     check_data(config)
     config.train_dataloader.dataset.metainfo.classes = ('dotted square', 'dotted circle')
-    with pytest.raises(ValueError, match=r"categories are \['dotted square', 'dotted star'\].*also has \['dotted circle'\]"):
+    with pytest.raises(
+        ValueError, match=r"categories are \['dotted square', 'dotted star'\].*also has \['dotted circle'\]"
+    ):
         check_data(config)
 
 
