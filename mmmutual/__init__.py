@@ -14,7 +14,7 @@ from .engine import calibrate  # noqa: E402
 from .evaluation import count_multiply_adds  # noqa: E402  (the stack is checked first)
 from .layers import get_width, set_width, use_width, width_grid  # noqa: E402
 from .models import SlimmableFPN, SlimmableResNet  # noqa: E402
-from .slimming import SlimmingPlan, make_slimmable_, plan_slimming, undo_slimmable_  # noqa: E402
+from .slimming import SlimmingPlan, make_slimmable_, order_channels_, plan_slimming, undo_slimmable_  # noqa: E402
 
 __version__ = '0.1.0'
 
@@ -27,6 +27,7 @@ __all__ = [
     'count_multiply_adds',
     'get_width',
     'make_slimmable_',
+    'order_channels_',
     'plan_slimming',
     'set_width',
     'undo_slimmable_',

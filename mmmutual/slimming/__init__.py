@@ -9,6 +9,9 @@
 | `dry_run.py` | run a model on a small image; the model does not change |
 | `trace.py` | follow channels through one such run at full width |
 | `narrow_trace.py` | follow them through a simulated narrow network, which checks the groups |
+| `channel_order.py` | order the channels of a trained model by importance |
+| `channel_places.py` | find the places of the ordered channels in the tensors of all layers |
+| `importance.py` | the registry of functions that score channels |
 | `meta_run.py` | run a model on meta tensors, which have shapes only: for other rooms, not for the plan |
 | `channel_ids.py` | number channels, and join those that slim together |
 | `groups.py` | cut the joined channels into groups of consecutive channels |
@@ -22,6 +25,8 @@
 | `slim_share.py` | the slimmable share of the compute, as a line of text |
 """
 
+from .channel_order import ChannelOrder, is_ordered, order_channels_
+from .importance import IMPORTANCES, read_weights, written_weights
 from .input_channels import input_channels
 from .make_slimmable import make_slimmable_, undo_slimmable_
 from .plan import ChannelGroup, LayerPlan, SlimmingPlan
@@ -31,17 +36,23 @@ from .scope import SCOPES, check_scope
 from .slim_share import format_share
 
 __all__ = [
+    'IMPORTANCES',
     'SCOPES',
     'BlockRule',
     'ChannelGroup',
+    'ChannelOrder',
     'LayerPlan',
     'SlimmingPlan',
     'block_rule',
     'check_scope',
     'format_share',
     'input_channels',
+    'is_ordered',
     'make_slimmable_',
+    'order_channels_',
     'plan_neck',
     'plan_slimming',
+    'read_weights',
     'undo_slimmable_',
+    'written_weights',
 ]

@@ -25,7 +25,7 @@ LONG = 100  # characters of a reason in the table
 
 
 class Part(NamedTuple):
-    """The place of a group's channels in the input of a layer.
+    """The place of a group's channels in the output of a writer, or in the input of another layer.
 
     Attributes:
         layer: The layer's name.
@@ -48,13 +48,15 @@ class ChannelGroup:
         writers: The layers that write them.
         followers: The norms, grouped convolutions and RoI extractors that they pass.
         readers: The layers that read them.
+        leaves: Whether they are among the outputs of the model, as those of a backbone that is planned by itself.
     """
 
     channels: int
     divisor: int
-    writers: list[str] = field(default_factory=list)
+    writers: list[Part] = field(default_factory=list)
     followers: list[Part] = field(default_factory=list)
     readers: list[Part] = field(default_factory=list)
+    leaves: bool = False
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,7 @@ class SlimmingPlan:
             parts.setdefault(plan.name.split('.')[0], []).append(plan)
         for part, layers in parts.items():
             names = {plan.name for plan in layers}
-            groups = sum(not names.isdisjoint(group.writers) for group in self.groups)
+            groups = sum(any(part.layer in names for part in group.writers) for group in self.groups)
             slimming = sum(plan.slims for plan in layers)
             share = self._share(layers)
             of_it = self._share(plan for plan in layers if plan.slims) / share if share else 0

@@ -197,18 +197,26 @@ class Planner:
         return replace(plan, swapped=role is not Role.EXTRACTOR and (plan.slims or (is_norm and not is_teacher(name))))
 
     def _named_groups(self) -> tuple[ChannelGroup, ...]:
-        groups = [ChannelGroup(len(ids), divisor) for ids, divisor in zip(self.groups.members, self.groups.divisors)]
+        leaving = {run.group for end in self.full.ends for run in self.groups.runs(end)}
+        groups = [
+            ChannelGroup(len(ids), divisor, leaves=index in leaving)
+            for index, (ids, divisor) in enumerate(zip(self.groups.members, self.groups.divisors))
+        ]
         for layer in self.full.ran:
-            role, place = self.roles[layer], 0
-            written = self.full.outputs.get(layer) if role is Role.WRITER else None
-            for index in {run.group for run in self.groups.runs(written) if run.group >= 0}:
-                groups[index].writers.append(self.names[layer])
-            for run in self.groups.runs(self.full.inputs.get(layer)):
-                if run.group >= 0:
-                    part = Part(self.names[layer], place, run.channels)
-                    (groups[run.group].readers if role is Role.WRITER else groups[run.group].followers).append(part)
-                place += run.channels
+            role, name = self.roles[layer], self.names[layer]
+            for group, part in self._parts(name, self.full.outputs.get(layer) if role is Role.WRITER else None):
+                groups[group].writers.append(part)
+            for group, part in self._parts(name, self.full.inputs.get(layer)):
+                (groups[group].readers if role is Role.WRITER else groups[group].followers).append(part)
         return tuple(group for group in groups if group.divisor < group.channels)
+
+    def _parts(self, name: str, vector: np.ndarray | None) -> Iterator[tuple[int, Part]]:
+        """The groups in an input or output of a layer, with their places."""
+        start = 0
+        for run in self.groups.runs(vector):
+            if run.group >= 0:
+                yield run.group, Part(name, start, run.channels)
+            start += run.channels
 
 
 @contextmanager

@@ -59,6 +59,11 @@ def channel_dim(layer: nn.Module) -> int:
     return 1 if isinstance(layer, (AnyBatchNorm, nn.GroupNorm)) or type(layer) in EXTRACTORS else -3
 
 
+def weight_dim(layer: nn.Module, reads: bool) -> int:
+    """The dimension of the input channels in the weight of a layer if it ``reads`` them, else that of the outputs."""
+    return int(reads) if not isinstance(layer, nn.ConvTranspose2d) else int(not reads)
+
+
 def channels_out(layer: nn.Module) -> int:
     """The output channels of a layer at full width."""
     for name in ('out_channels', 'out_features', 'num_features', 'num_channels'):

@@ -171,7 +171,7 @@ class Small(nn.Module):
 
 def test_the_groups_name_who_writes_follows_and_reads():
     plan = plan_slimming(Small().eval(), 'detector')
-    groups = {tuple(group.writers): group for group in plan.groups}
+    groups = {tuple(part.layer for part in group.writers): group for group in plan.groups}
     first = groups[('backbone.0',)]
     assert (first.channels, first.divisor) == (16, 8)
     assert first.followers == [('backbone.1', 0, 16)]

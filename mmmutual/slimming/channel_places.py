@@ -1,0 +1,157 @@
+"""The places of a model's channels in the tensors of all layers that write, pass or read them, for a new order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import lcm
+
+import torch
+from torch import Tensor, nn
+
+from mmmutual.layers import Segment
+
+from .importance import Importance
+from .plan import ChannelGroup, LayerPlan, Part, SlimmingPlan
+from .roles import Role, weight_dim
+from .scope import may_get_fewer
+
+Places = dict[str, dict[int, Tensor]]
+
+
+def channel_places(plan: SlimmingPlan, score: Importance) -> Places:
+    """The new order of the channels of all groups of a plan, the most important first.
+
+    Args:
+        plan: A plan.
+        score: Scores the channels of a group.
+
+    Returns:
+        For each tensor, by its name in the model, and for each of its dimensions: the former places (channels,).
+
+    Raises:
+        ValueError: As ``order_channels_``.
+    """
+    layers = {layer.name: layer for layer in plan.layers}
+    _check_all_seen(plan)
+    modules = {name: layer.layer for name, layer in layers.items()}
+    sides: dict[tuple[str, bool], Tensor] = {}  # by layer, and whether it is the input
+    for group in plan.groups:
+        if group.leaves:
+            continue
+        order = _order(group, _norm_groups(group, layers), _scores(group, modules, score))
+        for part in group.writers:
+            _fill(sides, layers[part.layer], part, order, reads=False)
+        for part in group.readers:
+            _fill(sides, layers[part.layer], part, order, reads=True)
+        for part in group.followers:
+            layer = layers[part.layer]
+            _fill(sides, layer, _written(part, layer.layer) if layer.role is Role.GROUPED else part, order, reads=False)
+    places: Places = {}
+    for (name, reads), index in sides.items():
+        for tensor, dim in _dims(layers[name], reads):
+            places.setdefault(f'{name}.{tensor}', {})[dim] = index
+    _check_shared(plan.model, places)
+    return places
+
+
+def _check_all_seen(plan: SlimmingPlan) -> None:
+    """Raise ``ValueError`` for a layer that may read the channels, but does not run on an image alone."""
+    for layer in plan.layers:
+        unseen = layer.inputs is None and layer.role is not Role.EXTRACTOR
+        if unseen and may_get_fewer(plan.model, layer.name, plan.scope):
+            hint = "Choose scope='backbone'" if plan.scope == 'detector' else 'Train it without an order'
+            raise ValueError(
+                f'the channels of {type(plan.model).__name__} cannot be ordered in scope {plan.scope!r}: its layer '
+                f'{layer.name} ({type(layer.layer).__name__}) runs in training only, so the channels that it reads are '
+                f'unknown. {hint}'
+            )
+
+
+def _scores(group: ChannelGroup, modules: Mapping[str, nn.Module], score: Importance) -> Tensor:
+    found = torch.as_tensor(score(group, modules)).detach().double().cpu()
+    if found.shape != (group.channels,) or not bool(found.isfinite().all()):
+        name = getattr(score, '__name__', type(score).__name__)
+        raise ValueError(
+            f'the importance {name} must return a finite score for each of the {group.channels} channels that '
+            f'{group.writers[0].layer} writes, but returned '
+            f'{"values that are not finite" if found.shape == (group.channels,) else f"the shape {tuple(found.shape)}"}'
+        )
+    return found
+
+
+def _norm_groups(group: ChannelGroup, layers: Mapping[str, LayerPlan]) -> int:
+    """The number of neighbours that must stay together, since a group norm normalises them together."""
+    unit = 1
+    for part in group.followers:
+        layer = layers[part.layer].layer
+        if isinstance(layer, nn.GroupNorm):
+            size, repeats = layer.num_channels // layer.num_groups, part.channels // group.channels
+            unit = lcm(unit, lcm(size, repeats) // repeats)
+    return unit
+
+
+def _order(group: ChannelGroup, unit: int, scores: Tensor) -> Tensor:
+    """The former place of each channel of a group: units of neighbours, the most important first."""
+    end = group.channels // unit * unit  # a rest keeps its place
+    units = scores[:end].reshape(-1, unit).sum(1).argsort(descending=True, stable=True)
+    order = (units[:, None] * unit + torch.arange(unit)).flatten()
+    return torch.cat((order, torch.arange(end, group.channels)))
+
+
+def _written(part: Part, layer: nn.Module) -> Part:
+    """The place in the output of a grouped convolution for a place in its input."""
+    start, channels = (count * layer.out_channels // layer.in_channels for count in part[1:])
+    return Part(part.layer, start, channels)
+
+
+def _fill(sides: dict, plan: LayerPlan, part: Part, order: Tensor, reads: bool) -> None:
+    """Note the order of a group's channels at a place of a layer."""
+    if plan.role is Role.EXTRACTOR:
+        return
+    size = _count(plan.inputs if reads or plan.outputs is None else plan.outputs)
+    repeats = part.channels // len(order)
+    index = sides.setdefault((plan.name, reads), torch.arange(size))
+    moved = (order[:, None] * repeats + torch.arange(repeats)).flatten()
+    index[part.start : part.start + part.channels] = part.start + moved
+
+
+def _dims(plan: LayerPlan, reads: bool) -> list[tuple[str, int]]:
+    """The tensors of a layer that have the channels of its input or output, with the dimension."""
+    layer = plan.layer
+    if plan.role is Role.NORM:
+        channels = _count(plan.inputs)
+        return [(name, 0) for name, tensor in named_tensors(layer) if tensor.dim() and tensor.size(0) == channels]
+    own = {name for name, _ in named_tensors(layer)}
+    if not own <= {'weight', 'bias'}:
+        raise ValueError(
+            f'the channels of {plan.name} ({type(layer).__name__}) cannot be ordered, since its weight is made of '
+            f'{sorted(own - {"weight", "bias"})}: remove the parametrization or the pruning first'
+        )
+    return [('weight', weight_dim(layer, reads)), *([('bias', 0)] if 'bias' in own and not reads else [])]
+
+
+def _count(segments: Iterable[Segment] | None) -> int:
+    return sum(segment.channels for segment in segments or ())
+
+
+def _check_shared(model: nn.Module, places: Mapping[str, Mapping[int, Tensor]]) -> None:
+    """Raise ``ValueError`` if layers share a tensor, but not its order."""
+    first: dict[int, tuple[str, Mapping[int, Tensor]]] = {}
+    for name, tensor in named_tensors(model):
+        dims = places.get(name, {})
+        other, known = first.setdefault(id(tensor), (name, dims))
+        if known.keys() != dims.keys() or any(not torch.equal(known[dim], dims[dim]) for dim in dims):
+            raise ValueError(
+                f'the channels of {type(model).__name__} cannot be ordered, since {other} and {name} are one tensor '
+                'of layers whose channels have different orders'
+            )
+
+
+def named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Parameters and buffers: a shared module under one name, a shared tensor under the name in each module."""
+    return [
+        (f'{prefix}.{name}' if prefix else name, tensor)
+        for prefix, module in model.named_modules()
+        for named in (module.named_parameters, module.named_buffers)
+        for name, tensor in named(recurse=False, remove_duplicate=False)
+    ]

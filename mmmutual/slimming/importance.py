@@ -1,0 +1,95 @@
+"""The importance of channels in a trained network: one registry of functions that score the channels of a group.
+
+A function receives a channel group and the layers by name, and returns a score for each channel::
+
+    @IMPORTANCES.register_module()
+    def largest(group: ChannelGroup, layers: Mapping[str, nn.Module]) -> Tensor:
+        return torch.stack([weight.abs().amax(1) for weight in read_weights(group, layers)]).amax(0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import torch
+from mmengine.registry import Registry
+from torch import Tensor, nn
+
+from .plan import ChannelGroup, Part
+from .roles import weight_dim
+
+Importance: TypeAlias = Callable[[ChannelGroup, Mapping[str, nn.Module]], Tensor]
+IMPORTANCES = Registry('channel importance', locations=['mmmutual.slimming.importance'])
+
+
+def read_weights(group: ChannelGroup, layers: Mapping[str, nn.Module]) -> list[Tensor]:
+    """The weights that multiply the channels of a group, for each of its readers.
+
+    Args:
+        group: A channel group.
+        layers: Layers by name.
+
+    Returns:
+        Tensors (channels, K), one for each place in a reader's input; K are the weights of one channel.
+    """
+    return [_slices(layers[part.layer], part, group.channels, reads=True) for part in group.readers]
+
+
+def written_weights(group: ChannelGroup, layers: Mapping[str, nn.Module]) -> list[Tensor]:
+    """The weights that compute the channels of a group, for each of its writers.
+
+    Args:
+        group: A channel group.
+        layers: Layers by name.
+
+    Returns:
+        Tensors (channels, K), one for each place in a writer's output; K are the weights of one channel.
+    """
+    return [_slices(layers[part.layer], part, group.channels, reads=False) for part in group.writers]
+
+
+@IMPORTANCES.register_module('l1')
+def l1(group: ChannelGroup, layers: Mapping[str, nn.Module]) -> Tensor:
+    """The L1 norm of the readers' weights (Once-for-All, arXiv 1908.09791, section 3.3)."""
+    weights = read_weights(group, layers)
+    return sum((weight.abs().sum(1) for weight in weights), torch.zeros(group.channels))
+
+
+@IMPORTANCES.register_module('l2')
+def l2(group: ChannelGroup, layers: Mapping[str, nn.Module]) -> Tensor:
+    """The L2 norm of the readers' weights."""
+    weights = read_weights(group, layers)
+    return sum((weight.square().sum(1) for weight in weights), torch.zeros(group.channels)).sqrt()
+
+
+def importance_function(importance: str | Importance) -> Importance:
+    """The function of a name.
+
+    Args:
+        importance: A name in ``IMPORTANCES``, or a function.
+
+    Returns:
+        The function.
+
+    Raises:
+        TypeError: If it is neither a name nor a function.
+        ValueError: If no function has that name.
+    """
+    if not isinstance(importance, str):
+        if not callable(importance):
+            raise TypeError(f'importance must be a name or a function, but got {importance!r}')
+        return importance
+    found = IMPORTANCES.get(importance)
+    if found is None:
+        raise ValueError(
+            f'importance must be a function or one of {sorted(IMPORTANCES.module_dict)}, but got {importance!r}'
+        )
+    return found
+
+
+def _slices(layer: nn.Module, part: Part, channels: int, reads: bool) -> Tensor:
+    """The weights (channels, K) of a place in a layer's input or output."""
+    dim = weight_dim(layer, reads)
+    weight = layer.weight.detach().float().cpu()
+    return weight.narrow(dim, part.start, part.channels).movedim(dim, 0).reshape(channels, -1)
