@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmdet.datasets import CocoDataset, Objects365V1Dataset, Objects365V2Dataset
@@ -224,3 +227,58 @@ def converts_channels(preprocessor: nn.Module) -> bool:
 def normalizes(preprocessor: nn.Module) -> bool:
     """Whether a data preprocessor subtracts a mean; without one, the attribute ``mean`` does not exist."""
     return getattr(preprocessor, '_enable_normalize', False)
+
+
+@dataclass(frozen=True)
+class BoxHeadCall:
+    """A call of the box head of a RoI head.
+
+    Args:
+        forward: The method that was called.
+        arguments: By name; ``rois`` are (R, 5) image index, x1, y1, x2, y2 in pixels.
+        results: By name; ``cls_score`` are (R, classes + 1) and ``bbox_pred`` (R, 4) or (R, 4 classes).
+    """
+
+    forward: Callable[..., dict]
+    arguments: dict[str, Any]
+    results: dict[str, Any]
+
+    def again(self, rois: Tensor) -> BoxHeadCall:
+        """Call the box head again on the same features.
+
+        Args:
+            rois: Other RoIs.
+
+        Returns:
+            The new call.
+        """
+        arguments = {**self.arguments, 'rois': rois}
+        return BoxHeadCall(self.forward, arguments, self.forward(**arguments))
+
+
+@contextmanager
+def watched_box_head(roi_head: nn.Module) -> Iterator[list[BoxHeadCall]]:
+    """Collect the calls of the box head of a RoI head.
+
+    ``_bbox_forward`` is the one place where mmdet pools RoIs and predicts for them. Each type of RoI head has its own,
+    for example with the stage of a cascade or with a semantic map as arguments. No public method returns its results.
+
+    Args:
+        roi_head: A RoI head of mmdet.
+
+    Yields:
+        A list that receives the calls.
+    """
+    calls: list[BoxHeadCall] = []
+    forward = roi_head._bbox_forward
+
+    def remembered(*args: Any, **kwargs: Any) -> dict:
+        results = forward(*args, **kwargs)
+        calls.append(BoxHeadCall(forward, inspect.signature(forward).bind(*args, **kwargs).arguments, results))
+        return results
+
+    roi_head._bbox_forward = remembered
+    try:
+        yield calls
+    finally:
+        del roi_head._bbox_forward

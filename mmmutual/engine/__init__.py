@@ -3,7 +3,7 @@
 from mmmutual.moved_names import moved
 
 from .calibration import calibrate
-from .distillation import Distillation, PearsonDistillation, SoftLabelDistillation
+from .distillation import Distillation, PearsonDistillation, RoIDistillation, SoftLabelDistillation
 from .hooks import AtomicCheckpointHook, BNCalibrationHook, IterationSeedHook, MutualLearningHook
 from .launch import clear_errors, join_processes, prepare
 from .log_processor import SubnetLogProcessor
@@ -21,6 +21,7 @@ __all__ = [
     'IterationSeedHook',
     'MutualLearningHook',
     'PearsonDistillation',
+    'RoIDistillation',
     'SandwichSampler',
     'SoftLabelDistillation',
     'Subnet',

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmmutual.layers import use_width
 from mmmutual.upstream import counted_once
 
-from .distillation import Distillation, detached
+from .distillation import Distillation
 from .loss_guard import LossGuard
 from .pass_errors import describe_pass, named_errors
 from .rescale import rescale_as
@@ -69,7 +69,7 @@ class MutualIteration:
                         if self.distillation is not None and teacher is not None:
                             losses = self.distillation.losses(losses, output, teacher, subnet.scale / subnets[0].scale)
                         elif self.distillation is not None:
-                            teacher = detached(output)
+                            teacher = self.distillation.as_teacher(output)
                         where, truth = f'{name}, {describe_pass(subnet)}:', _ground_truth(data)
                         losses = self.guard.after_forward(network, losses, where, truth)
                     loss, log = network.parse_losses(losses)
@@ -79,7 +79,7 @@ class MutualIteration:
         return logs
 
     def _forward(self, model: nn.Module, data: Mapping | Sequence) -> tuple[dict, object]:
-        """The losses of the active sub-network, and the output of the module that is distilled."""
+        """The losses of the active sub-network, and the output that is distilled."""
         if self.distillation is None:
             return _losses(model, data), None
         with self.distillation.watched(unwrapped(model)) as outputs:

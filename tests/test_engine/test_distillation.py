@@ -12,7 +12,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmmutual.engine import MutualLearningHook, PearsonDistillation, SoftLabelDistillation
-from mmmutual.engine.distillation import detached
+from mmmutual.engine.distillation.base import detached
 from mmmutual.layers import SlimConv2d, SlimLinear, set_width
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
