@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from mmdet.datasets import XMLDataset
 from mmdet.evaluation import CocoMetric
 from mmdet.models import DetDataPreprocessor
+from mmdet.models.roi_heads import CascadeRoIHead, DoubleHeadRoIHead, HybridTaskCascadeRoIHead, StandardRoIHead
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.model import ImgDataPreprocessor, initialize
@@ -42,6 +43,7 @@ from mmmutual.upstream import (
     parse_losses,
     sync_batch_norm,
     update_losses,
+    watched_box_head,
 )
 
 
@@ -200,3 +202,30 @@ def test_the_dictionaries_of_a_module_restore_it():
         part.update(copy)
     assert not {'added', 'extra', 'child'} & {*dir(module)} and module.weight is not None
     assert module_state(torch.jit.script(nn.Identity())) == []
+
+
+@pytest.mark.parametrize(
+    ('roi_head', 'arguments'),
+    [
+        (StandardRoIHead, {}),
+        (DoubleHeadRoIHead, {}),
+        (CascadeRoIHead, dict(stage=1)),
+        (HybridTaskCascadeRoIHead, dict(stage=1, semantic_feat=None)),
+    ],
+)
+def test_the_calls_of_a_box_head_are_collected_and_repeated(roi_head, arguments):
+    class Echo(roi_head):
+        def __init__(self):
+            nn.Module.__init__(self)
+
+        def _bbox_forward(self, **arguments):
+            return dict(cls_score=arguments['rois'])
+
+    Echo._bbox_forward.__signature__ = inspect.signature(roi_head._bbox_forward)
+    head, rois = Echo(), torch.rand(2, 5)
+    with watched_box_head(head) as calls:
+        head._bbox_forward(**arguments, x=(), rois=rois)
+    assert '_bbox_forward' not in vars(head)
+    assert calls[0].arguments == dict(arguments, x=(), rois=rois)
+    assert calls[0].again(2 * rois).results['cls_score'].equal(2 * rois) and len(calls) == 1
+    assert 'self._bbox_forward(' in inspect.getsource(roi_head.bbox_loss)

@@ -12,6 +12,7 @@ from mmdet.models.roi_heads.bbox_heads import BBoxHead, MultiInstanceBBoxHead
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from mmmutual.number_checks import check_positive
 from mmmutual.upstream import BoxHeadCall, watched_box_head
 
 from .base import TERM, Distillation
@@ -64,14 +65,13 @@ class RoIDistillation(Distillation):
         loss_weight: Factor of the loss.
 
     Raises:
+        TypeError: If ``temperature`` is not a number.
         ValueError: If ``temperature`` or ``loss_weight`` is not above 0.
     """
 
     def __init__(self, temperature: float = 1.0, loss_weight: float = 1.0) -> None:
         super().__init__('roi_head', loss_weight)
-        if not temperature > 0:
-            raise ValueError(f'temperature must be above 0, but got {temperature!r}')
-        self.temperature = temperature
+        self.temperature = check_positive(temperature, 'temperature')
 
     def find_module(self, model: nn.Module) -> nn.Module:
         """The RoI head.
