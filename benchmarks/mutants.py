@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = tuple(f'tests/test_layers/test_{name}.py' for name in ('conv_linear', 'norms', 'width'))
 LAYERS += ('tests/test_properties.py',)
 CALIBRATION = ('tests/test_engine/test_calibration.py', 'tests/integration/test_calibration_hook.py')
-HOOK = ('distillation', 'iteration', 'loss_guard', 'mutual_learning_hook')
+HOOK = ('distillation', 'roi_distillation', 'iteration', 'loss_guard', 'mutual_learning_hook')
 HOOK = tuple(f'tests/test_engine/test_{name}.py' for name in HOOK)
 RESCALE = ('tests/test_engine/test_rescale.py', 'tests/test_engine/test_rescale_masks.py', 'tests/test_properties.py')
 SAMPLING = ('tests/test_engine/test_sampling.py', 'tests/test_properties.py')
@@ -61,6 +61,8 @@ MUTANTS = (
     ('upstream.py', "former['_inner_count'] += 1", 'pass', ('tests/test_upstream.py',)),
     ('engine/distillation/base.py', 'output.detach()', 'output', HOOK),
     ('engine/distillation/pearson.py', 'flat - flat.mean(1, keepdim=True)', 'flat', HOOK),
+    ('engine/distillation/roi.py', 'rois[:, 1:] * rois.new_tensor(factors)[images]', 'rois[:, 1:]', HOOK),
+    ('engine/distillation/roi.py', '(foreground * distances)', 'distances', HOOK),
     ('engine/hooks/mutual_learning_hook.py', 'self.sampler.seed = runner.seed', 'pass', (*HOOK, *RESUME)),
     ('engine/loss_guard.py', 'buffer.copy_(former)', 'pass', HOOK),
     ('engine/loss_guard.py', 'if not math.isfinite(number)', 'if math.isnan(number)', HOOK),

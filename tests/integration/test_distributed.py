@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS
 
-from mmmutual.engine import SandwichSampler, rescale_batch
+from mmmutual.engine import RoIDistillation, SandwichSampler, rescale_batch
 from mmmutual.engine.hooks.iteration_seed_hook import TRAINING, _seed
 from mmmutual.layers import SlimBatchNorm2d, set_width
 from tests.support.tiny import build_runner, find_hook, run_training, tiny_config, without_validation
@@ -25,6 +25,7 @@ def config_for(data, work_dir):
     config = without_validation(tiny_config(data, work_dir))
     config.model.backbone.update(norm_eval=True, init_cfg=dict(type='Pretrained', checkpoint=f'{data}/start.pth'))
     config.optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=LEARNING_RATE, momentum=0.9))
+    find_hook(config).distill = dict(type='RoIDistillation')  # runs the box head again, after the wrapper's forward
     config.train_dataloader.dataset.pipeline = [
         transform for transform in config.train_dataloader.dataset.pipeline if transform.type != 'RandomFlip'
     ]
@@ -75,12 +76,18 @@ def train_by_hand(config, monkeypatch) -> tuple[dict, dict]:
             batch = pseudo_collate([dataset[index] for index in indices])
             monkeypatch.setattr('mmmutual.engine.hooks.iteration_seed_hook.get_rank', lambda rank=rank: rank)
             _seed(0, iteration, TRAINING)
+            distillation, teacher = RoIDistillation(), None
             for subnet in sampler.sample(iteration):
                 set_width(model, subnet.width)
                 inputs, samples = rescale_batch(
                     **model.data_preprocessor(batch, True), scale=subnet.scale, pad_size_divisor=32
                 )
-                loss, _ = model.parse_losses(model.loss(inputs, samples))
+                with distillation.watched(model) as passes:
+                    losses = model(inputs, data_samples=samples, mode='loss')
+                if teacher is not None:
+                    losses = distillation.losses(losses, passes[0], teacher, subnet.scale)
+                teacher = teacher or distillation.as_teacher(passes[0])
+                loss, _ = model.parse_losses(losses)
                 (loss / PROCESSES).backward()
         optimizer.step()
         optimizer.zero_grad()

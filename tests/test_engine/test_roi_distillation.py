@@ -116,6 +116,9 @@ def test_the_loss_is_a_divergence_and_a_weighted_distance(boxes):
     losses = distillation.losses(labels, student, teacher, 1.0)
     assert losses['loss_distill'].item() == pytest.approx(3 * expected, rel=1e-5)
     assert losses['loss_cls'] is labels['loss_cls']
+    student.calls[:] = [known(ours.astype(np.float16), our_deltas.reshape(count, -1).astype(np.float16))]
+    loss = distillation.losses(labels, student, teacher, 1.0)['loss_distill']
+    assert loss.dtype == torch.float32 and loss.item() == pytest.approx(3 * expected, rel=1e-2), 'mixed precision'
 
 
 @pytest.mark.parametrize('roi_head', ['StandardRoIHead', 'CascadeRoIHead'])

@@ -83,7 +83,7 @@ class RoIDistillation(Distillation):
             A part of the model.
 
         Raises:
-            ValueError: If the model is no two-stage detector, or if its class scores are not those of a softmax.
+            ValueError: If the model is not a two-stage detector, or if its class scores are not those of a softmax.
         """
         roi_head = getattr(model, 'roi_head', None)
         if roi_head is None:
