@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 ROOT = Path(__file__).parents[2]
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
@@ -58,9 +59,9 @@ class Training:
             settings += [f'train_cfg.val_interval={epochs + 1}']
         common = [str(ROOT / self.config), '--work-dir', str(folder)]
         with (folder / 'log.txt').open('a') as log:
-            _call('train.py', [*common, '--resume', *settings], environment, log)
+            call('train.py', [*common, '--resume', *settings], environment, log)
             checkpoint = Path((folder / 'last_checkpoint').read_text())
-            _call('test.py', [common[0], str(checkpoint), *common[1:], *settings], environment, log)
+            call('test.py', [common[0], str(checkpoint), *common[1:], *settings], environment, log)
         newest = max(folder.rglob('subnets.json'), key=lambda path: path.stat().st_mtime)
         os.replace(newest, folder / 'rows.json')
         for path in folder.glob('epoch_*.pth'):
@@ -68,7 +69,8 @@ class Training:
                 path.unlink()
 
 
-def _call(tool: str, arguments: list[str], environment: dict[str, str], log) -> None:
+def call(tool: str, arguments: list[str], environment: dict[str, str], log: TextIO) -> None:
+    """Run one of the project's tools, with its output in a log; raise ``CalledProcessError`` if it fails."""
     command = [sys.executable, str(ROOT / 'tools' / tool), *arguments]
     subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT, env=environment)
 

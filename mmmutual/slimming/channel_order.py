@@ -78,7 +78,7 @@ class ChannelOrder:
 def order_channels_(
     model: nn.Module,
     plan: SlimmingPlan | None = None,
-    importance: str | Importance = 'l1',
+    importance: str | Importance = 'norm_scale',
     optimizer: Optimizer | None = None,
     averages: Iterable[nn.Module] = (),
 ) -> ChannelOrder:

@@ -16,6 +16,8 @@ import torch
 from mmengine.registry import Registry
 from torch import Tensor, nn
 
+from mmmutual.upstream import AnyBatchNorm
+
 from .plan import ChannelGroup, Part
 from .roles import weight_dim
 
@@ -47,6 +49,23 @@ def written_weights(group: ChannelGroup, layers: Mapping[str, nn.Module]) -> lis
         Tensors (channels, K), one for each place in a writer's output; K are the weights of one channel.
     """
     return [_slices(layers[part.layer], part, group.channels, reads=False) for part in group.writers]
+
+
+@IMPORTANCES.register_module('norm_scale')
+def norm_scale(group: ChannelGroup, layers: Mapping[str, nn.Module]) -> Tensor:
+    """The absolute weights of the norms that the channels pass (Network Slimming, arXiv 1708.06519).
+
+    A norm gives each channel the standard deviation of its weight, so this is the size of the channels' activations. It
+    is the sum over the norms of a group, as the channels of a residual stage are a sum of normalised ones. Channels
+    without a norm get their L1 norm.
+    """
+    scores = torch.zeros(group.channels)
+    for name, start, channels in group.followers:
+        norm = layers[name]
+        if isinstance(norm, (AnyBatchNorm, nn.GroupNorm)) and norm.affine:
+            weight = norm.weight.detach().abs().float().cpu().narrow(0, start, channels)
+            scores += weight.reshape(group.channels, -1).sum(1)
+    return scores if bool(scores.any()) else l1(group, layers)
 
 
 @IMPORTANCES.register_module('l1')

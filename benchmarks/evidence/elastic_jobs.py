@@ -1,0 +1,150 @@
+"""The trainings that benchmarks/elastic.py compares, and a runner for them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+
+from mmmutual.config import build_model, make_mutual
+from mmmutual.evaluation import count_multiply_adds
+from mmmutual.layers import set_width
+
+from .trainings import ROOT, WIDTHS, call
+
+CONFIG = ROOT / 'benchmarks/evidence/stock.py'
+SCALES = (1.0, 0.75, 0.5)
+STOCK, FINE_TUNING = 750, 250  # iterations
+Costs = Mapping[tuple[float, float], float]  # multiply-adds of a width and a scale over those of the stock detector
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training.
+
+    Args:
+        iterations: Its iterations.
+        tool: ``'stock'`` trains a stock detector, ``'mutual'`` a mutual one from random weights; ``'elastic'`` makes
+            the stock detector of the seed elastic.
+        width: Width of the backbone of a stock detector.
+        options: Further options of the tool.
+        hook: Settings of ``MutualLearningHook``.
+    """
+
+    iterations: int
+    tool: str = 'elastic'
+    width: float = 1.0
+    options: tuple[str, ...] = ()
+    hook: tuple[str, ...] = ()
+
+    def run(self, detector: str, seed: int, folder: Path, stock: Path) -> None:
+        """Train and evaluate at scale 1.0 with the project's tools; ``rows.json`` in the folder appears at the end.
+
+        Args:
+            detector: One of ``DETECTORS``.
+            seed: Seed of the training.
+            folder: Folder of this training; an interrupted training starts anew.
+            stock: Folder of the stock training of the seed.
+        """
+        iterations = max(self.iterations, 1)  # without an iteration, the config's own length has no effect
+        environment = {**os.environ, 'DETECTOR': detector, 'ITERATIONS': f'{iterations}', 'WIDTH': f'{self.width}'}
+        grid = ['--widths', *map(str, WIDTHS), '--scales', *map(str, SCALES)]
+        settings = ['--cfg-options', f'randomness.seed={seed}']
+        common = ['--work-dir', str(folder)]
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / 'log.txt').open('w') as log:
+            if self.tool == 'elastic':
+                checkpoint = (stock / 'last_checkpoint').read_text()
+                arguments = [CONFIG, checkpoint, *common, *grid, '--epochs', -(-self.iterations // 250), *self.options]
+                settings += ['test_cfg.scales=(1.0,)', *self._hook_settings()]
+                call('elastic.py', [*map(str, arguments), *settings], environment, log)
+            else:
+                mutual = ['--mutual', *grid] if self.tool == 'mutual' else []
+                call('train.py', [str(CONFIG), *common, *mutual, *settings], environment, log)
+                checkpoint = (folder / 'last_checkpoint').read_text()
+                config = str(folder / CONFIG.name)
+                scales = ['--scales', '1.0'] if mutual else []
+                call('test.py', [config, checkpoint, *common, *scales], environment, log)
+        (folder / 'rows.json').write_text(json.dumps(self._rows(folder)))
+
+    def _hook_settings(self) -> list[str]:
+        place = 1 if 'none' in self.options else 2  # without an order there is no hook for it
+        return [f'custom_hooks.{place}.{setting}' for setting in self.hook]
+
+    def _rows(self, folder: Path) -> list[dict]:
+        """The sub-networks, as ``tools/test.py`` writes them; a stock detector has one, of its width."""
+        found = sorted(folder.rglob('subnets.json'), key=lambda path: path.stat().st_mtime)
+        if self.tool != 'stock':
+            return json.loads(found[-1].read_text())
+        newest = max(folder.glob('2*/2*.json'), key=lambda path: path.stat().st_mtime)
+        metrics = json.loads(newest.read_text())
+        names = {'box mAP': 'coco/bbox_mAP', 'mask mAP': 'coco/segm_mAP'}
+        return [
+            {
+                'width': self.width,
+                'scale': 1.0,
+                **{name: metrics[key] for name, key in names.items() if key in metrics},
+            }
+        ]
+
+    def cost(self, costs: Costs) -> float:
+        """Its compute in iterations of the stock detector, without that of the stock detector itself."""
+        if self.tool == 'stock':
+            return self.iterations * costs[self.width, 1.0]
+        passes = next((int(setting.split('=')[1]) for setting in self.hook if 'num_subnets' in setting), 4)
+        return self.iterations * cost_of_passes(passes, costs)
+
+
+def cost_of_passes(passes: int, costs: Costs) -> float:
+    """The mean compute of a mutual iteration, in iterations of the stock detector."""
+    mean = {width: float(np.mean([costs[width, scale] for scale in SCALES])) for width in WIDTHS}
+    between = np.mean([mean[width] for width in WIDTHS[1:-1]])
+    return 1 + mean[WIDTHS[-1]] + (passes - 2) * float(between)
+
+
+def relative_costs(detector: str, scope: str = 'backbone') -> dict[tuple[float, float], float]:
+    """The multiply-adds of each width and scale over those of the stock detector."""
+    os.environ.update(DETECTOR=detector, WIDTH='1.0')
+    model = build_model(make_mutual(Config.fromfile(CONFIG), widths=WIDTHS, scope=scope))
+    counts = {}
+    for width in WIDTHS:
+        set_width(model, width)
+        for scale in SCALES:
+            counts[width, scale] = count_multiply_adds(model, (round(128 * scale),) * 2)['total']
+    return {subnet: count / counts[1.0, 1.0] for subnet, count in counts.items()}
+
+
+def jobs_of(detector: str) -> dict[str, Job]:
+    """All trainings of a detector, by name; the stock training is first."""
+    costs = relative_costs(detector)
+    as_it_is = ('--importance', 'none')
+    tuned = FINE_TUNING * cost_of_passes(4, costs)
+
+    def equal(compute: float, each: float) -> int:
+        return round(compute / each)
+
+    jobs = {'stock': Job(STOCK, 'stock')}
+    for iterations in (0, 250, 125, 500):
+        jobs[f'ordered, {iterations}'] = Job(iterations)
+        jobs[f'as it is, {iterations}'] = Job(iterations, options=as_it_is)
+    jobs['scratch, equal compute'] = Job(equal(STOCK + tuned, cost_of_passes(4, costs)), 'mutual')
+    jobs['scratch, stock not counted'] = Job(FINE_TUNING, 'mutual')
+    for width in WIDTHS[1:]:
+        jobs[f'narrow {width:g}'] = Job(equal(tuned / 3, costs[width, 1.0]), 'stock', width)
+    for kind in ('RoIDistillation', 'PearsonDistillation'):
+        jobs[f'{kind}, 250'] = Job(FINE_TUNING, hook=(f'distill.type={kind}',))
+    for passes in (2, 3):
+        iterations = equal(tuned, cost_of_passes(passes, costs))
+        jobs[f'{passes} passes'] = Job(iterations, hook=(f'num_subnets={passes}',))
+    for name in ('l1', 'l2'):
+        jobs[f'{name}, 0'] = Job(0, options=('--importance', name))
+        jobs[f'{name}, 250'] = Job(FINE_TUNING, options=('--importance', name))
+    for iterations in (0, 250):
+        jobs[f'detector, ordered, {iterations}'] = Job(iterations, options=('--scope', 'detector'))
+        jobs[f'detector, as it is, {iterations}'] = Job(iterations, options=('--scope', 'detector', *as_it_is))
+    return jobs
