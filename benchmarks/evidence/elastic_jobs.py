@@ -51,7 +51,7 @@ class Job:
             folder: Folder of this training; an interrupted training starts anew.
             stock: Folder of the stock training of the seed.
         """
-        iterations = max(self.iterations, 1)  # without an iteration, the config's own length has no effect
+        iterations = self.iterations or FINE_TUNING  # the images to calibrate on
         environment = {**os.environ, 'DETECTOR': detector, 'ITERATIONS': f'{iterations}', 'WIDTH': f'{self.width}'}
         grid = ['--widths', *map(str, WIDTHS), '--scales', *map(str, SCALES)]
         settings = ['--cfg-options', f'randomness.seed={seed}']

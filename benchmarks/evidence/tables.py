@@ -33,10 +33,10 @@ def format_summary(methods: Runs, metric: str) -> str:
     groups['mean of all'] = range(len(subnets))
     values = {method: _values(runs, subnets, metric) for method, runs in methods.items()}
     reference = next(iter(values.values())).mean(axis=1)
-    lines = _head('method', *groups, 'difference')
+    lines = head('method', *groups, 'difference')
     for method, grid in values.items():
-        difference = '' if method == next(iter(values)) else _spread(grid.mean(axis=1) - reference)
-        lines.append(_line(method, *(_cell(grid[:, group].mean(axis=1)) for group in groups.values()), difference))
+        difference = '' if method == next(iter(values)) else spread(grid.mean(axis=1) - reference)
+        lines.append(line(method, *(cell(grid[:, group].mean(axis=1)) for group in groups.values()), difference))
     return '\n'.join(lines)
 
 
@@ -50,13 +50,13 @@ def format_subnets(methods: Runs, metric: str) -> str:
     values = {method: _values(runs, subnets, metric) for method, runs in methods.items()}
     costs = [_values(runs, subnets, 'multiply_adds')[0] / 1e6 for runs in methods.values()]
     leads = [values[first] - values[other] for other in others]
-    lines = _head('width', 'scale', 'M multiply-adds', *methods, *(f'{first} over {other}' for other in others))
+    lines = head('width', 'scale', 'M multiply-adds', *methods, *(f'{first} over {other}' for other in others))
     for index, subnet in enumerate(subnets):
         known = [column[index] for column in costs if not np.isnan(column[index])]
         cost = ' / '.join(dict.fromkeys(f'{cost:.0f}' for cost in known))
-        cells = [_cell(grid[:, index]) for grid in values.values()]
-        spreads = [_spread(lead[:, index]) for lead in leads]
-        lines.append(_line(f'{subnet["width"]:g}', f'{subnet["scale"]:g}', cost, *cells, *spreads))
+        cells = [cell(grid[:, index]) for grid in values.values()]
+        spreads = [spread(lead[:, index]) for lead in leads]
+        lines.append(line(f'{subnet["width"]:g}', f'{subnet["scale"]:g}', cost, *cells, *spreads))
     return '\n'.join(lines)
 
 
@@ -64,9 +64,9 @@ def format_fronts(methods: Runs, metric: str, number: int = 9) -> str:
     """The best value within a few budgets, mean over the seeds and half their range."""
     budgets = budgets_of(methods, number)
     columns = [fronts(runs, metric, budgets) for runs in methods.values()]
-    lines = _head('within M multiply-adds', *methods)
+    lines = head('within M multiply-adds', *methods)
     for index, budget in enumerate(budgets):
-        lines.append(_line(f'{budget / 1e6:.0f}', *(_cell(column[:, index]) for column in columns)))
+        lines.append(line(f'{budget / 1e6:.0f}', *(cell(column[:, index]) for column in columns)))
     return '\n'.join(lines)
 
 
@@ -90,21 +90,25 @@ def _values(runs: Sequence[Rows], subnets: Rows, metric: str) -> np.ndarray:
     return np.array([[run.get((row['width'], row['scale']), np.nan) for row in subnets] for run in found])
 
 
-def _head(*titles: str) -> list[str]:
-    return [_line(*titles), '|---' * len(titles) + '|']
+def head(*titles: str) -> list[str]:
+    """The first two lines of a table."""
+    return [line(*titles), '|---' * len(titles) + '|']
 
 
-def _line(*cells: str) -> str:
+def line(*cells: str) -> str:
+    """A line of a table."""
     return f'| {" | ".join(cells)} |'
 
 
-def _cell(values: np.ndarray) -> str:
+def cell(values: np.ndarray) -> str:
+    """The mean over the seeds and half their range."""
     if np.isnan(values).any():
         return '-'
     return f'{values.mean():.3f} ± {np.ptp(values) / 2:.3f}'
 
 
-def _spread(gains: np.ndarray) -> str:
+def spread(gains: np.ndarray) -> str:
+    """The mean of the differences between runs of one seed, and their range."""
     if np.isnan(gains).any():
         return '-'
     return f'{gains.mean():+.3f} ({gains.min():+.3f} to {gains.max():+.3f})'
