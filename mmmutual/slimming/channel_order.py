@@ -27,9 +27,11 @@ class ChannelOrder:
 
     Attributes:
         places: The former places of the channels, by the tensor's name in the model and by dimension.
+        groups: The number of channel groups that have a new order.
     """
 
     places: Mapping[str, Mapping[int, Tensor]]
+    groups: int
 
     @torch.no_grad()
     def permute_(self, model: nn.Module) -> None:
@@ -119,7 +121,7 @@ def order_channels_(
         plan = plan_slimming(model, _scope_of(model))
     elif plan.model is not model:
         raise ValueError('plan must be a plan of this model, but it is one of another: use plan_slimming(model)')
-    order = ChannelOrder(channel_places(plan, score))
+    order = ChannelOrder(channel_places(plan, score), sum(not group.leaves for group in plan.groups))
     if optimizer is not None:
         order.permute_optimizer_(optimizer, model)
     for each in (model, *averages):

@@ -57,8 +57,8 @@ def channel_places(plan: SlimmingPlan, score: Importance) -> Places:
 def _check_all_seen(plan: SlimmingPlan) -> None:
     """Raise ``ValueError`` for a layer that may read the channels, but does not run on an image alone."""
     for layer in plan.layers:
-        unseen = layer.inputs is None and layer.role is not Role.EXTRACTOR
-        if unseen and may_get_fewer(plan.model, layer.name, plan.scope):
+        reads = not layer.ran and layer.role is not Role.EXTRACTOR and not isinstance(layer.layer, nn.Embedding)
+        if reads and may_get_fewer(plan.model, layer.name, plan.scope):
             hint = "Choose scope='backbone'" if plan.scope == 'detector' else 'Train it without an order'
             raise ValueError(
                 f'the channels of {type(plan.model).__name__} cannot be ordered in scope {plan.scope!r}: its layer '
