@@ -55,16 +55,25 @@ def channel_places(plan: SlimmingPlan, score: Importance) -> Places:
 
 
 def _check_all_seen(plan: SlimmingPlan) -> None:
-    """Raise ``ValueError`` for a layer that may read the channels, but does not run on an image alone."""
+    """Raise ``ValueError`` for a layer that may read the channels, but does not run on an image alone.
+
+    An embedding reads indices. If the plan did not follow the channels into the heads, these get all channels, in their
+    former order.
+    """
+    at_heads = plan.scope == 'detector' or any(layer.used and not _before_heads(layer) for layer in plan.layers)
     for layer in plan.layers:
-        reads = not layer.ran and layer.role is not Role.EXTRACTOR and not isinstance(layer.layer, nn.Embedding)
-        if reads and may_get_fewer(plan.model, layer.name, plan.scope):
+        unseen = not layer.used and layer.role is not Role.EXTRACTOR and not isinstance(layer.layer, nn.Embedding)
+        if unseen and (at_heads or _before_heads(layer)) and may_get_fewer(plan.model, layer.name, plan.scope):
             hint = "Choose scope='backbone'" if plan.scope == 'detector' else 'Train it without an order'
             raise ValueError(
                 f'the channels of {type(plan.model).__name__} cannot be ordered in scope {plan.scope!r}: its layer '
                 f'{layer.name} ({type(layer.layer).__name__}) does not run on an image alone, so the channels that it '
                 f'reads in training are unknown. {hint}'
             )
+
+
+def _before_heads(layer: LayerPlan) -> bool:
+    return layer.name.split('.')[0] in ('backbone', 'neck')
 
 
 def _scores(group: ChannelGroup, modules: Mapping[str, nn.Module], score: Importance) -> Tensor:

@@ -227,6 +227,12 @@ def test_a_layer_that_runs_in_training_only_is_refused():
     assert order_channels_(model, plan_slimming(model, 'detector')).groups == 2
 
 
+def test_a_layer_whose_weight_an_operation_uses_is_followed():
+    """As in the heads of TOOD: no call of the layer, but a product with its weight, which needs all channels."""
+    model = between(lambda net, x: F.conv2d(x, net.second.weight.view(CHANNELS, CHANNELS, 1, 1)), second=conv())
+    assert set(ordered(model).places) == {'backbone.weight', 'backbone.bias', 'first.weight'}
+
+
 def test_a_plan_of_another_model_is_refused():
     with pytest.raises(ValueError, match='plan must be a plan of this model, but it is one of another'):
         order_channels_(between(lambda net, x: x), plan_slimming(between(lambda net, x: x)))
