@@ -98,12 +98,13 @@ def test_a_resumed_run(warnings):
 
 def test_a_hook_orders_the_channels_before_the_training(warnings, weights, tiny_data, tmp_path):
     """A learning rate of 0 shows the start. The EMA copies the model before the weights are loaded."""
-    hooks = [dict(type='MutualLearningHook'), dict(type='EMAHook', momentum=0.5), dict(type='ChannelOrderHook')]
+    hooks = [dict(type='MutualLearningHook'), dict(type='EMAHook', momentum=0.5)]
+    hooks += [dict(type='ChannelOrderHook', importance='l1')]  # all norms of these weights are 1
     options = {'custom_hooks': hooks, 'optim_wrapper.optimizer.lr': 0.0}
     assert warnings(detector='stock', **options) == [weights['stock', 'detector'] + ORDERED]
     expected = MODELS.build(tiny_config(tiny_data, tmp_path).model)
     expected.load_state_dict(torch.load(weights['stock', 'detector'])['state_dict'], strict=False)
-    order = order_channels_(expected)
+    order = order_channels_(expected, importance='l1')
     checkpoint = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)
     for state in (checkpoint['state_dict'], checkpoint['ema_state_dict']):
         state = {name.removeprefix('module.'): value for name, value in state.items()}

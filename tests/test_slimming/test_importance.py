@@ -29,6 +29,25 @@ def test_names(name, norm):
     assert torch.equal(order_of(model, name), scores.argsort(descending=True))
 
 
+def test_the_weights_of_norms_are_the_default():
+    """Summed over the norms of a residual stage; without a norm, the L1 norm of the readers."""
+    model = Net(
+        lambda net, x: net.last(net.norm(net.first(x)) + net.other(net.second(x))),
+        first=conv(),
+        norm=nn.BatchNorm2d(CHANNELS),
+        second=conv(),
+        other=nn.GroupNorm(CHANNELS, CHANNELS),
+        last=conv(CHANNELS, 4),
+    )
+    randomize(model)
+    model.other.weight.data.neg_()
+    scores = model.norm.weight.abs() + model.other.weight.abs()
+    read = [layer.weight.detach().abs().sum((0, 2, 3)) for layer in (model.first, model.second)]
+    order = order_channels_(model, plan_slimming(model, 'detector'))
+    assert torch.equal(order.places['last.weight'][1], scores.argsort(descending=True))
+    assert torch.equal(order.places['backbone.weight'][0], sum(read).argsort(descending=True))
+
+
 def test_all_readers_count():
     model = Net(
         lambda net, x: net.last(x) + net.other(torch.cat((x, x), 1)), last=conv(outputs=8), other=conv(2 * CHANNELS, 8)

@@ -40,7 +40,7 @@ class ChannelOrderHook(Hook):
 
     priority = 'VERY_HIGH'  # MutualLearningHook then checks the weights that are trained
 
-    def __init__(self, importance: str | Importance = 'l1') -> None:
+    def __init__(self, importance: str | Importance = 'norm_scale') -> None:
         importance_function(importance)
         self.importance = importance
         self._mutual = False  # whether the loaded checkpoint was trained by MutualLearningHook
