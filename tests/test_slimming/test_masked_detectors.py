@@ -1,4 +1,4 @@
-"""Whole detectors of mmdet: ordered, and then narrow, they are the full one with some channels absent, in either scope."""
+"""Detectors of mmdet: ordered, and then narrow, they are the full one with some channels absent, in either scope."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
