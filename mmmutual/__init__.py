@@ -1,8 +1,9 @@
 """mmmutual: MutualNet for MMDetection.
 
 Importing it registers the slimmable layers, backbones and necks (``SlimmableResNet``, ``SlimmableFPN`` and those of
-docs/backbones.md), ``SlimmableDetector``, ``MutualLearningHook``, ``BNCalibrationHook``, ``IterationSeedHook``,
-``AtomicCheckpointHook``, ``SubnetValLoop``, ``SubnetTestLoop``, ``SubnetLogProcessor`` and the distillations.
+docs/backbones.md), ``SlimmableDetector``, ``MutualLearningHook``, ``ChannelOrderHook``, ``BNCalibrationHook``,
+``IterationSeedHook``, ``AtomicCheckpointHook``, ``SubnetValLoop``, ``SubnetTestLoop``, ``SubnetLogProcessor`` and the
+distillations.
 """
 
 from .environment import check_stack, register_safe_globals

@@ -4,7 +4,7 @@ from mmmutual.moved_names import moved
 
 from .calibration import calibrate
 from .distillation import Distillation, PearsonDistillation, RoIDistillation, SoftLabelDistillation
-from .hooks import AtomicCheckpointHook, BNCalibrationHook, IterationSeedHook, MutualLearningHook
+from .hooks import AtomicCheckpointHook, BNCalibrationHook, ChannelOrderHook, IterationSeedHook, MutualLearningHook
 from .launch import clear_errors, join_processes, prepare
 from .log_processor import SubnetLogProcessor
 from .loops import SubnetTestLoop, SubnetValLoop
@@ -17,6 +17,7 @@ __getattr__ = moved(__name__, {'mmmutual.config': 'nominal_size scale_pipeline'}
 __all__ = [
     'AtomicCheckpointHook',
     'BNCalibrationHook',
+    'ChannelOrderHook',
     'Distillation',
     'IterationSeedHook',
     'MutualLearningHook',

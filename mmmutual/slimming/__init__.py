@@ -26,7 +26,7 @@
 """
 
 from .channel_order import ChannelOrder, is_ordered, order_channels_
-from .importance import IMPORTANCES, read_weights, written_weights
+from .importance import IMPORTANCES, Importance, importance_function, read_weights, written_weights
 from .input_channels import input_channels
 from .make_slimmable import make_slimmable_, undo_slimmable_
 from .plan import ChannelGroup, LayerPlan, SlimmingPlan
@@ -41,11 +41,13 @@ __all__ = [
     'BlockRule',
     'ChannelGroup',
     'ChannelOrder',
+    'Importance',
     'LayerPlan',
     'SlimmingPlan',
     'block_rule',
     'check_scope',
     'format_share',
+    'importance_function',
     'input_channels',
     'is_ordered',
     'make_slimmable_',

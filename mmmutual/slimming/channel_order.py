@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mmmutual.layers import SlimBatchNorm2d, Slimmable
+from mmmutual.tensor_tree import tensors_in
 
-from .channel_places import channel_places, named_tensors
+from .channel_places import channel_places, memory_of, named_tensors
 from .importance import Importance, importance_function
 from .plan import SlimmingPlan
 from .plan_model import plan_slimming
@@ -27,24 +28,49 @@ class ChannelOrder:
 
     Attributes:
         places: The former places of the channels, by the tensor's name in the model and by dimension.
+        groups: The number of channel groups that have a new order.
     """
 
     places: Mapping[str, Mapping[int, Tensor]]
+    groups: int
+
+    def check_fits(self, model: nn.Module) -> None:
+        """Check that a model has all tensors of the order.
+
+        Args:
+            model: The model that was planned, or a copy.
+
+        Raises:
+            ValueError: If it is another model.
+        """
+        tensors = dict(named_tensors(model))
+        for name, dims in self.places.items():
+            for dim, index in dims.items():
+                if name not in tensors or tensors[name].dim() <= dim or tensors[name].size(dim) != len(index):
+                    raise ValueError(
+                        f'{type(model).__name__} is not a copy of the model that was planned: it has no {name} with '
+                        f'{len(index)} channels in dimension {dim}. Pass the averaged model itself, as ema_model.module'
+                    )
 
     @torch.no_grad()
     def permute_(self, model: nn.Module) -> None:
-        """Order the parameters and buffers of the model, or of a copy such as that of an EMA, in place.
+        """Order the parameters, their gradients and the buffers of the model or of a copy, such as an EMA, in place.
 
         Args:
             model: The model that was planned, or a copy, with the same names of parameters.
+
+        Raises:
+            ValueError: If it is another model. Nothing has changed then.
         """
+        self.check_fits(model)
         tensors = dict(named_tensors(model))
         done: set[int] = set()
         for name, dims in self.places.items():
             tensor = tensors[name]
-            if id(tensor) not in done:
-                tensor.copy_(_permuted(tensor, dims))
-                done.add(id(tensor))
+            for each in (tensor, tensor.grad):
+                if each is not None and memory_of(each) not in done:
+                    each.copy_(_permuted(each, dims))
+                    done.add(memory_of(each))
 
     @torch.no_grad()
     def permute_optimizer_(self, optimizer: Optimizer, model: nn.Module) -> None:
@@ -55,19 +81,28 @@ class ChannelOrder:
             model: The model.
 
         Raises:
-            ValueError: If the state of a parameter is neither of its shape nor a scalar. Nothing has changed then.
+            ValueError: If the optimizer has none of the model's parameters, or if the state of a parameter is neither
+                of its shape nor a scalar. Nothing has changed then.
         """
         changes, done = [], set()
+        parameters = {id(parameter) for parameter in model.parameters()}
+        if not any(id(parameter) in parameters for group in optimizer.param_groups for parameter in group['params']):
+            raise ValueError(
+                f'optimizer must be one of the parameters of the model, but the {type(optimizer).__name__} has none of '
+                'them'
+            )
         for name, parameter in named_tensors(model):
             if name not in self.places or id(parameter) in done:
                 continue
             done.add(id(parameter))
             for key, value in optimizer.state.get(parameter, {}).items():
-                if not isinstance(value, Tensor) or value.numel() == 1:
+                held = list(tensors_in(value))
+                if all(each.numel() == 1 for each in held):
                     continue
-                if value.shape != parameter.shape:
+                if not isinstance(value, Tensor) or value.shape != parameter.shape:
+                    shapes = ', '.join(str(tuple(each.shape)) for each in held)
                     raise ValueError(
-                        f'{type(optimizer).__name__} keeps {key} of {name} in the shape {tuple(value.shape)} and not '
+                        f'{type(optimizer).__name__} keeps {key} of {name} in the shape {shapes} and not '
                         f'{tuple(parameter.shape)}, so it cannot be ordered: order the channels before the training'
                     )
                 changes.append((value, self.places[name]))
@@ -96,7 +131,7 @@ def order_channels_(
         importance: A name in ``IMPORTANCES``, or a function of a channel group and the layers by name, which returns a
             score for each channel.
         optimizer: An optimizer of the model, whose state is ordered as well.
-        averages: Copies of the model, such as those of an EMA, which are ordered in the same way.
+        averages: Copies of the model, such as the ``ema_model.module`` of an EMA, which are ordered in the same way.
 
     Returns:
         The order, which can be applied to more copies.
@@ -105,7 +140,8 @@ def order_channels_(
         TypeError: If ``importance`` is neither a name nor a function.
         ValueError: If ``importance`` is unknown, or does not return a finite score for each channel; if the model was
             trained at several widths, so that its channels have an order; if a layer that runs in training only may
-            read the channels; or as ``plan_slimming``. The model is then unchanged.
+            read the channels; if ``optimizer`` or one of ``averages`` does not fit; or as ``plan_slimming``. Nothing
+            has changed then.
 
     Examples:
         >>> order = mmmutual.order_channels_(detector)
@@ -119,7 +155,9 @@ def order_channels_(
         plan = plan_slimming(model, _scope_of(model))
     elif plan.model is not model:
         raise ValueError('plan must be a plan of this model, but it is one of another: use plan_slimming(model)')
-    order = ChannelOrder(channel_places(plan, score))
+    order = ChannelOrder(channel_places(plan, score), sum(not group.leaves for group in plan.groups))
+    for each in averages:
+        order.check_fits(each)
     if optimizer is not None:
         order.permute_optimizer_(optimizer, model)
     for each in (model, *averages):

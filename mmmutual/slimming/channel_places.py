@@ -38,7 +38,7 @@ def channel_places(plan: SlimmingPlan, score: Importance) -> Places:
     for group in plan.groups:
         if group.leaves:
             continue
-        order = _order(group, _norm_groups(group, layers), _scores(group, modules, score))
+        order = _order(_norm_groups(group, layers), _scores(group, modules, score))
         for part in group.writers:
             _fill(sides, layers[part.layer], part, order, reads=False)
         for part in group.readers:
@@ -55,16 +55,25 @@ def channel_places(plan: SlimmingPlan, score: Importance) -> Places:
 
 
 def _check_all_seen(plan: SlimmingPlan) -> None:
-    """Raise ``ValueError`` for a layer that may read the channels, but does not run on an image alone."""
+    """Raise ``ValueError`` for a layer that may read the channels, but does not run on an image alone.
+
+    An embedding reads indices. If the plan did not follow the channels into the heads, these get all channels, in their
+    former order.
+    """
+    at_heads = plan.scope == 'detector' or any(layer.used and not _before_heads(layer) for layer in plan.layers)
     for layer in plan.layers:
-        unseen = layer.inputs is None and layer.role is not Role.EXTRACTOR
-        if unseen and may_get_fewer(plan.model, layer.name, plan.scope):
+        unseen = not layer.used and layer.role is not Role.EXTRACTOR and not isinstance(layer.layer, nn.Embedding)
+        if unseen and (at_heads or _before_heads(layer)) and may_get_fewer(plan.model, layer.name, plan.scope):
             hint = "Choose scope='backbone'" if plan.scope == 'detector' else 'Train it without an order'
             raise ValueError(
                 f'the channels of {type(plan.model).__name__} cannot be ordered in scope {plan.scope!r}: its layer '
-                f'{layer.name} ({type(layer.layer).__name__}) runs in training only, so the channels that it reads are '
-                f'unknown. {hint}'
+                f'{layer.name} ({type(layer.layer).__name__}) does not run on an image alone, so the channels that it '
+                f'reads in training are unknown. {hint}'
             )
+
+
+def _before_heads(layer: LayerPlan) -> bool:
+    return layer.name.split('.')[0] in ('backbone', 'neck')
 
 
 def _scores(group: ChannelGroup, modules: Mapping[str, nn.Module], score: Importance) -> Tensor:
@@ -90,12 +99,10 @@ def _norm_groups(group: ChannelGroup, layers: Mapping[str, LayerPlan]) -> int:
     return unit
 
 
-def _order(group: ChannelGroup, unit: int, scores: Tensor) -> Tensor:
+def _order(unit: int, scores: Tensor) -> Tensor:
     """The former place of each channel of a group: units of neighbours, the most important first."""
-    end = group.channels // unit * unit  # a rest keeps its place
-    units = scores[:end].reshape(-1, unit).sum(1).argsort(descending=True, stable=True)
-    order = (units[:, None] * unit + torch.arange(unit)).flatten()
-    return torch.cat((order, torch.arange(end, group.channels)))
+    units = scores.reshape(-1, unit).sum(1).argsort(descending=True, stable=True)
+    return (units[:, None] * unit + torch.arange(unit)).flatten()
 
 
 def _written(part: Part, layer: nn.Module) -> Part:
@@ -139,12 +146,17 @@ def _check_shared(model: nn.Module, places: Mapping[str, Mapping[int, Tensor]]) 
     first: dict[int, tuple[str, Mapping[int, Tensor]]] = {}
     for name, tensor in named_tensors(model):
         dims = places.get(name, {})
-        other, known = first.setdefault(id(tensor), (name, dims))
+        other, known = first.setdefault(memory_of(tensor), (name, dims))
         if known.keys() != dims.keys() or any(not torch.equal(known[dim], dims[dim]) for dim in dims):
             raise ValueError(
                 f'the channels of {type(model).__name__} cannot be ordered, since {other} and {name} are one tensor '
                 'of layers whose channels have different orders'
             )
+
+
+def memory_of(tensor: Tensor) -> int:
+    """The place of a tensor in memory: two parameters with one place are tied, also by ``other.data = one.data``."""
+    return tensor.data_ptr() or id(tensor)  # 0 for tensors without memory
 
 
 def named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:

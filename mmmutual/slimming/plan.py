@@ -69,6 +69,8 @@ class LayerPlan:
         role: Its role: a writer of channels, a norm and so on.
         inputs: The segments of its input; None if they are unknown, because it runs in training only.
         outputs: The segments of its output.
+        used: Whether the run that the plan followed called it or used its weight. In scope ``'backbone'`` that run ends
+            before the heads.
         swapped: Whether it becomes slimmable.
         reason: Why it has full outputs; empty if its output slims, or if full outputs are intended.
     """
@@ -78,6 +80,7 @@ class LayerPlan:
     role: Role
     inputs: tuple[Segment, ...] | None = None
     outputs: tuple[Segment, ...] | None = None
+    used: bool = True
     swapped: bool = False
     reason: str = ''
 

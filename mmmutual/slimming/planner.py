@@ -165,7 +165,7 @@ class Planner:
 
     def _layer_plan(self, layer: nn.Module, role: Role, scope: str) -> LayerPlan:
         name, ran = self.names[layer], layer in self.full.ran
-        plan = LayerPlan(name, layer, role)
+        plan = LayerPlan(name, layer, role, used=ran or not self.full.parameters.isdisjoint(layer.parameters()))
         if role is Role.STOCK:
             takes_features = hasattr(layer, 'weight') and not isinstance(layer, nn.Embedding)
             if not ran and scope == 'detector' and takes_features and not is_teacher(name):

@@ -39,6 +39,7 @@ class Trace(TorchFunctionMode):
         read: The ids that layers read, except for layers that follow their input.
         ends: The ids in the outputs of the model, tensor by tensor.
         ran: The layers that ran, in their order.
+        parameters: The parameters that operations between layers used.
         values: The input tensors of each layer, call by call.
         results: The output tensors of the model.
     """
@@ -51,6 +52,7 @@ class Trace(TorchFunctionMode):
         self.read: list[np.ndarray] = []
         self.ends: list[np.ndarray] = []
         self.ran: dict[nn.Module, None] = {}
+        self.parameters: set[nn.Parameter] = set()
         self.values: defaultdict[nn.Module, list[list[Tensor]]] = defaultdict(list)
         self.results: list[Tensor] = []
         self._devices = {weight.device for layer in layers for weight in layer.parameters() if weight.is_cuda}
@@ -91,7 +93,9 @@ class Trace(TorchFunctionMode):
         kwargs = kwargs or {}
         if self._open:
             return func(*args, **kwargs)
-        recent = [own for own in map(ids_of, tensors_in((args, kwargs))) if own is not None]
+        operands = list(tensors_in((args, kwargs)))
+        self.parameters.update(value for value in operands if isinstance(value, nn.Parameter))
+        recent = [own for own in map(ids_of, operands) if own is not None]
         self._recent = recent or self._recent
         result = func(*args, **kwargs)
         if recent:

@@ -1,16 +1,25 @@
-"""A start from stock weights is logged in one line; any other start is not."""
+"""A start from stock weights is logged in one line, any other start is not; a hook orders stock weights."""
 
 import pytest
 import torch
 from mmdet.registry import MODELS
 
+from mmmutual import order_channels_
 from mmmutual.layers import SlimBatchNorm2d
 from tests.support.tiny import build_runner, tiny_config, without_validation
 
-TEXT = (
+STOCK = (
     ' only has batch-norm statistics for width 1.0, as the weights of a stock network: the widths 0.75, 0.5, '
-    '0.25 start from channels that were never trained to work without the others. Freeze nothing (norm_eval=False, '
-    'frozen_stages=-1), or start from slimmable pretraining: docs/pretraining.md'
+    '0.25 start from '
+)
+TEXT = (
+    f'{STOCK}channels that were never trained to work without the others. Freeze nothing (norm_eval=False, '
+    "frozen_stages=-1), order the channels with dict(type='ChannelOrderHook') in custom_hooks, or start from slimmable "
+    'pretraining: docs/pretraining.md'
+)
+ORDERED = (
+    f'{STOCK}the most important channels, which were never trained to work without the others. Freeze nothing '
+    '(norm_eval=False, frozen_stages=-1), or start from slimmable pretraining: docs/pretraining.md'
 )
 
 
@@ -85,3 +94,23 @@ def test_without_narrow_widths(warnings):
 def test_a_resumed_run(warnings):
     assert warnings(backbone='stock')
     assert not warnings(backbone='stock', resume=True, **{'train_cfg.max_epochs': 2})
+
+
+def test_a_hook_orders_the_channels_before_the_training(warnings, weights, tiny_data, tmp_path):
+    """A learning rate of 0 shows the start. The EMA copies the model before the weights are loaded."""
+    hooks = [dict(type='MutualLearningHook'), dict(type='EMAHook', momentum=0.5)]
+    hooks += [dict(type='ChannelOrderHook', importance='l1')]  # all norms of these weights are 1
+    options = {'custom_hooks': hooks, 'optim_wrapper.optimizer.lr': 0.0}
+    assert warnings(detector='stock', **options) == [weights['stock', 'detector'] + ORDERED]
+    expected = MODELS.build(tiny_config(tiny_data, tmp_path).model)
+    expected.load_state_dict(torch.load(weights['stock', 'detector'])['state_dict'], strict=False)
+    order = order_channels_(expected, importance='l1')
+    checkpoint = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)
+    for state in (checkpoint['state_dict'], checkpoint['ema_state_dict']):
+        state = {name.removeprefix('module.'): value for name, value in state.items()}
+        for name, parameter in expected.named_parameters():
+            assert torch.equal(state[name], parameter), name
+    assert order.groups > 10
+    assert not warnings(detector=None, resume=True, **options, **{'train_cfg.max_epochs': 2})
+    resumed = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)['state_dict']
+    assert all(torch.equal(resumed[name], parameter) for name, parameter in expected.named_parameters())

@@ -174,7 +174,7 @@ def interrupt_narrow(backbone, args):
 def test_several_optimizers_are_refused():
     model = nn.Sequential(SlimLinear(16, 16))
     wrappers = OptimWrapperDict(a=OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)))
-    runner = SimpleNamespace(model=model, optim_wrapper=wrappers, seed=0, iter=0, max_iters=4, cfg={})
+    runner = SimpleNamespace(model=model, optim_wrapper=wrappers, seed=0, iter=0, max_iters=4, cfg={}, hooks=[])
     with pytest.raises(ValueError, match='needs one OptimWrapper, but the runner has a OptimWrapperDict: train all'):
         MutualLearningHook(widths=(1.0, 0.5)).before_train(runner)
 

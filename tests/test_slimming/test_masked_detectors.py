@@ -1,17 +1,19 @@
-"""Whole detectors of mmdet: a narrow one is the full one with some channels absent, in either scope."""
+"""Detectors of mmdet: ordered, and then narrow, they are the full one with some channels absent, in either scope."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import mmdet
 import pytest
+import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
 
-from mmmutual.slimming import plan_slimming
-from mmmutual.slimming.dry_run import run_whole
-from tests.support.masked import assert_narrow_is_masked, randomize
+from mmmutual.slimming import SlimmingPlan, order_channels_, plan_slimming
+from mmmutual.slimming.dry_run import run_whole, untouched
+from mmmutual.tensor_tree import tensors_in
+from tests.support.masked import Run, assert_narrow_is_masked, randomize
 from tests.support.small_detectors import shrink_detr
 
 CONFIGS = f'{mmdet.__path__[0]}/.mim/configs'
@@ -107,6 +109,17 @@ def few_proposals(model: nn.Module) -> Iterator[None]:
             model.rpn_head = former
 
 
+def assert_order_is_exact(model: nn.Module, plan: SlimmingPlan, run: Run) -> None:
+    """Order the channels; the outputs stay."""
+    with untouched(model):
+        before = [*tensors_in(run(model))]
+    order = order_channels_(model, plan)
+    assert any(not torch.equal(index, index.sort().values) for dims in order.places.values() for index in dims.values())
+    with untouched(model):
+        for ours, theirs in zip(tensors_in(run(model)), before, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10 * theirs.abs().max().item())
+
+
 MAKE = (retinanet, faster_rcnn, mask_rcnn, yolox, rtmdet, detr, swin, pvt)
 
 
@@ -122,11 +135,12 @@ def test_a_narrow_detector_is_the_masked_full_one(make, scope):
     assert 'backbone' in slimming and ('bbox_head' in slimming or 'roi_head' in slimming or 'encoder' in slimming) == (
         scope == 'detector'
     )
-    plan.apply_(WIDTHS)
-    model.eval()
 
     def run(net: nn.Module) -> object:
         with few_proposals(net):
             return run_whole(net, 128)
 
+    assert_order_is_exact(model.double(), plan, run)
+    plan.apply_(WIDTHS)
+    model.float().eval()
     assert_narrow_is_masked(model, run, WIDTHS, tolerance=1e-3)

@@ -24,6 +24,7 @@ from ..norm_check import check_frozen_norms, warn_of_mixed_statistics
 from ..sampling import SandwichSampler
 from ..train_step_check import check_train_step, warn_of_replaced_train_step
 from ..unwrapped import unwrapped
+from .channel_order_hook import ChannelOrderHook
 
 
 @HOOKS.register_module()
@@ -115,7 +116,8 @@ class MutualLearningHook(Hook):
         model = unwrapped(runner.model)
         check_frozen_norms(model, self.sampler.widths)
         warn_of_mixed_statistics(model)
-        warn_of_stock_weights(runner, model, self.sampler.widths)
+        ordered = any(isinstance(hook, ChannelOrderHook) for hook in runner.hooks)
+        warn_of_stock_weights(runner, model, self.sampler.widths, ordered)
         warn_of_replaced_train_step(runner)
         optim_wrapper = runner.optim_wrapper
         if not isinstance(optim_wrapper, OptimWrapper) or isinstance(optim_wrapper, OptimWrapperDict):
