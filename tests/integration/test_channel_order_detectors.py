@@ -13,9 +13,10 @@ from mmmutual.tensor_tree import tensors_in
 from tests.support.masked import randomize
 from tests.support.small_detectors import BACKBONES, detector_of
 
-CASES = [*((backbone, 'detector') for backbone in BACKBONES), ('Res2Net', 'classes'), ('ResNet', 'backbone')]
+CASES = [(backbone, 'classes' if backbone == 'VGG' else 'detector') for backbone in BACKBONES]
+CASES += [('Res2Net', 'classes'), ('ResNet', 'backbone')]
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-10}
-SIZE = 96
+SIZE = 64
 
 
 def outputs_of(model: nn.Module) -> list[torch.Tensor]:
@@ -26,28 +27,22 @@ def outputs_of(model: nn.Module) -> list[torch.Tensor]:
 
 def difference(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> float:
     """The largest difference relative to the largest value of a tensor."""
-    pairs = zip(ours, theirs, strict=True)
-    return max((float((one - two).abs().max() / two.abs().max()) for one, two in pairs), default=0.0)
+    return max(float((one - two).abs().max() / two.abs().max()) for one, two in zip(ours, theirs, strict=True))
 
 
 @pytest.mark.parametrize(('backbone', 'kind'), CASES)
 def test_outputs_stay(backbone, kind):
     scope = 'backbone' if kind == 'classes' else kind
-    exact = MODELS.build(detector_of(backbone, scope, classes=kind == 'classes').model).double()
-    randomize(exact)
-    models = {torch.float32: copy.deepcopy(exact).float(), torch.float64: exact}
-    names = []
-    for dtype, model in models.items():
-        before = outputs_of(model)
-        order = order_channels_(model)
-        assert difference(outputs_of(model), before) < TOLERANCES[dtype], dtype
-        names.append(set(order.places))
-        moved = [
-            not torch.equal(index, index.sort().values) for dims in order.places.values() for index in dims.values()
-        ]
-        assert sum(moved) > 0.8 * len(moved)
-    assert names[0] == names[1]
-    statistics = {name for name, _ in exact.backbone.named_buffers() if name.endswith('running_var_at_0_5')}
-    ordered = {name.removeprefix('backbone.') for name in names[0]}
-    assert len(statistics & ordered) > 0.5 * len(statistics) > 0
-    assert any(not name.startswith('backbone.') for name in names[0]) == (kind == 'detector' or bool(exact.neck))
+    model = MODELS.build(detector_of(backbone, scope, classes=kind == 'classes').model)
+    randomize(model)
+    for dtype in TOLERANCES if kind == 'backbone' else (torch.float64,):
+        ordered = copy.deepcopy(model).to(dtype)
+        before = outputs_of(ordered)
+        places = order_channels_(ordered).places
+        assert difference(outputs_of(ordered), before) < TOLERANCES[dtype], dtype
+    indices = [index for dims in places.values() for index in dims.values()]
+    assert sum(not torch.equal(index, index.sort().values) for index in indices) > 0.8 * len(indices)
+    statistics = {name for name, _ in model.named_buffers() if name.endswith('running_var_at_0_5')}
+    assert len(statistics & set(places)) > 0.5 * len(statistics)
+    heads = {name for name in places if not name.startswith(('backbone.', 'neck.'))}
+    assert bool(heads) == (kind == 'detector')
