@@ -227,6 +227,14 @@ def test_a_layer_that_runs_in_training_only_is_refused():
     assert order_channels_(model, plan_slimming(model, 'detector')).groups == 2
 
 
+def test_heads_behind_channels_that_stay_are_not_refused():
+    """The plan of scope backbone then ends before the heads, which get all channels in their former order."""
+    model = Net(lambda net, x: net.last(x), last=conv(CHANNELS, 4))
+    model.backbone = nn.Sequential(conv(3, CHANNELS), conv(), nn.Softmax(1))
+    order = ordered(model, 'backbone')
+    assert set(order.places) == {'backbone.0.weight', 'backbone.0.bias', 'backbone.1.weight'}
+
+
 def test_a_layer_whose_weight_an_operation_uses_is_followed():
     """As in the heads of TOOD: no call of the layer, but a product with its weight, which needs all channels."""
     model = between(lambda net, x: F.conv2d(x, net.second.weight.view(CHANNELS, CHANNELS, 1, 1)), second=conv())
