@@ -63,7 +63,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--scope', choices=SCOPES, default='backbone', help="the part that becomes slimmable; default: 'backbone'"
     )
-    parser.add_argument('--importance', default='l1', help='importance of a channel; default: l1')
+    parser.add_argument(
+        '--importance', help="the importance that orders channels, or 'none' to keep their order; default: norm_scale"
+    )
     parser.add_argument('--work-dir', help='folder for all results; default: work_dirs/elastic_NAME_OF_CONFIG')
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     parser.add_argument(
@@ -81,21 +83,21 @@ def read_config(args: argparse.Namespace) -> tuple[Config, dict]:
     checkpoint = read_checkpoint(args.checkpoint)
     check_classes(stock, checkpoint, args.checkpoint)
     prepare(without_initial_weights(stock), splits=('train', 'val'))
-    options: dict[str, Any] = {name: getattr(args, name) for name in ('widths', 'scales') if getattr(args, name)}
+    options: dict[str, Any] = {name: getattr(args, name) for name in ('widths', 'scales', 'importance')}
+    options = {name: None if value == 'none' else value for name, value in options.items() if value is not None}
     if is_mutual(checkpoint):
         trained = ', '.join(f'{width:g}' for width in narrow_widths(checkpoint))
         say(
             f'{args.checkpoint} is slimmable already{f" (widths {trained})" if trained else ""}: its channels keep '
             'their order, and the training continues from it'
         )
-        args.importance = None
+        options['importance'] = None
     elastic, plan = make_elastic(
         stock,
         args.checkpoint,
         epoch_length(stock, args.launcher),
         args.epochs,
         scope=args.scope,
-        importance=args.importance,
         **options,
     )
     say(f'{format_changes(stock, elastic, color=sys.stdout.isatty())}\n{format_share(plan)}')
@@ -149,7 +151,9 @@ def train(runner: Runner, epochs: int) -> None:
     if epochs:
         return
     meta = dict(epoch=0, iter=0)
-    runner.save_checkpoint(runner.work_dir, 'epoch_0.pth', meta=meta, backend_args=dict(backend='atomic'))
+    runner.save_checkpoint(
+        runner.work_dir, 'epoch_0.pth', save_param_scheduler=False, meta=meta, backend_args=dict(backend='atomic')
+    )
     if runner.rank == 0:
         folder = Path(runner.work_dir)
         (folder / 'last_checkpoint').write_text(str(folder / 'epoch_0.pth'))
@@ -187,7 +191,8 @@ def main() -> None:
 
 def training(config: Config, args: argparse.Namespace) -> str:
     """A line that says what the training consists of."""
-    tasks = ['ordering the channels'] if args.importance and not config.resume else []
+    orders = any(hook['type'] == 'ChannelOrderHook' for hook in config.custom_hooks)
+    tasks = ['ordering the channels'] if orders and not config.resume else []
     loop = next(name for name in ('max_epochs', 'max_iters') if name in config.train_cfg)
     if args.epochs:
         tasks.append(f'training ({loop}={config.train_cfg[loop]}, lr={config.optim_wrapper.optimizer.lr:g})')

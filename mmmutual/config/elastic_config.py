@@ -10,8 +10,7 @@ from mmengine.config import Config
 
 from mmmutual.config_tree import nested_dicts, type_name
 from mmmutual.number_checks import check_whole
-from mmmutual.slimming import SlimmingPlan
-from mmmutual.slimming.importance import importance_function
+from mmmutual.slimming import SlimmingPlan, importance_function
 
 from .fine_tuning import make_fine_tuning
 from .mutual_config import SCALES, WIDTHS, make_mutual_with_plan
@@ -25,7 +24,7 @@ def make_elastic(
     widths: Sequence[float] = WIDTHS,
     scales: Sequence[float] = SCALES,
     scope: str = 'backbone',
-    importance: str | None = 'l1',
+    importance: str | None = 'norm_scale',
 ) -> tuple[Config, SlimmingPlan]:
     """Make a stock config elastic: ``make_fine_tuning``, ``make_mutual_with_plan``, and ordered channels.
 
@@ -56,7 +55,7 @@ def make_elastic(
     elastic, plan = make_mutual_with_plan(stock, widths, scales, scope)
     if importance is not None:
         order = dict(type='ChannelOrderHook', importance=importance)
-        elastic.custom_hooks = [order, *elastic.custom_hooks]  # first, so that the other hooks find ordered channels
+        elastic.custom_hooks = [order, *elastic.custom_hooks]
     elastic.load_from, elastic.resume = str(checkpoint), False
     return elastic, plan
 

@@ -80,6 +80,15 @@ def test_overrides_of_data_and_model_change_the_stock_config_and_others_the_elas
     assert config.custom_hooks[3] == dict(type='BNCalibrationHook', num_batches=7)
 
 
+@pytest.mark.parametrize(('options', 'first'), [
+    ([], dict(type='ChannelOrderHook', importance='norm_scale')),
+    (['--importance', 'l2'], dict(type='ChannelOrderHook', importance='l2')),
+    (['--importance', 'none'], dict(type='IterationSeedHook')),
+], ids=str)  # fmt: skip
+def test_the_importance_orders_the_channels(options, first, read):
+    assert read('stock.pth', *options).custom_hooks[0] == first
+
+
 def test_a_slimmable_checkpoint_keeps_its_order(read, capsys):
     config = read('narrow.pth')
     assert 'narrow.pth is slimmable already (widths 0.5): its channels keep their order, and' in capsys.readouterr().out
