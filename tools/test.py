@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from pathlib import Path
 
 from mmdet.utils import setup_cache_size_limit_of_dynamo
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 from torch import nn
 
 from mmmutual.checkpoint import check_architecture, check_mutual, read_checkpoint, warn_of_other_classes
 from mmmutual.config import build_model, config_name, load_config, require
-from mmmutual.engine import check_model, clear_errors, join_processes, prepare
+from mmmutual.engine import build_runner, check_model, clear_errors, prepare
 from mmmutual.engine.norm_check import check_statistics
+from mmmutual.engine.run_options import parse_run_args
 from mmmutual.layers import evaluated_widths
 
 
@@ -31,14 +29,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', help='folder for logs, table and plot; default: work_dirs/NAME_OF_CONFIG')
     parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions of each sub-network to this file')
     parser.add_argument('--show-dir', help="folder for pictures of the widest network's predictions")
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override settings of the config'
-    )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
+    return parse_run_args(parser)
 
 
 def read_config(args: argparse.Namespace) -> Config:
@@ -91,8 +82,7 @@ def main() -> None:
                 model.load_state_dict(checkpoint['state_dict'], strict=False)
                 widths = evaluated_widths(model, config.test_cfg.get('widths'), config.test_cfg.get('num_widths'))
                 check_statistics(model, widths)
-        join_processes(config)
-        runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+        runner = build_runner(config)
     with clear_errors(only_own=True):
         runner.test()
 

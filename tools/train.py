@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 
 from mmdet.utils import setup_cache_size_limit_of_dynamo
-from mmengine.config import Config, DictAction
-from mmengine.logging import print_log
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.config import Config
 
-from mmmutual.checkpoint import check_mutual, check_resumed_scope, latest_checkpoint, read_checkpoint
-from mmmutual.config import config_name, format_changes, load_config, make_mutual_with_plan, override, require
-from mmmutual.engine import check_model, clear_errors, join_processes, prepare
+from mmmutual.checkpoint import (
+    check_mutual,
+    check_resumed_scope,
+    finished_length,
+    latest_checkpoint,
+    read_checkpoint,
+)
+from mmmutual.config import (
+    config_name,
+    format_changes,
+    load_config,
+    make_mutual_with_plan,
+    override,
+    require,
+    use_mixed_precision,
+)
+from mmmutual.engine import build_runner, check_model, clear_errors, prepare
+from mmmutual.engine.run_options import parse_run_args
 from mmmutual.slimming import SCOPES, format_share
 
 
@@ -43,14 +54,7 @@ def parse_args() -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='resume from this checkpoint; without a value, from the newest one in the work dir',
     )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override settings of the config'
-    )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
+    return parse_run_args(parser)
 
 
 def read_config(args: argparse.Namespace) -> Config:
@@ -81,24 +85,6 @@ def read_config(args: argparse.Namespace) -> Config:
     return config
 
 
-def use_mixed_precision(config: Config) -> None:
-    """Set up ``--amp``, in place; a config that sets up mixed precision itself stays as it is."""
-    wrapper = config.optim_wrapper
-    kind = str(wrapper.get('type', 'OptimWrapper')).split('.')[-1]
-    if kind == 'AmpOptimWrapper':
-        loss_scale = wrapper.get('loss_scale')
-        message = f'--amp changes nothing: the config has an AmpOptimWrapper, with {loss_scale=}'
-        print_log(message, logger='current', level=logging.WARNING)
-    elif kind == 'OptimWrapper':
-        wrapper.type = 'AmpOptimWrapper'
-        wrapper.setdefault('loss_scale', 'dynamic')
-    else:
-        raise ValueError(
-            f'--amp replaces OptimWrapper by AmpOptimWrapper, but the config has optim_wrapper.type={kind!r}: omit '
-            '--amp, and set up mixed precision in the config'
-        )
-
-
 def _mutual(stock: Config, scope: str, grid: dict[str, list[float]]) -> Config:
     """Make the config mutual; the first process prints the changes and the slimmable share."""
     mutual, plan = make_mutual_with_plan(stock, scope=scope, **grid)
@@ -127,14 +113,13 @@ def check_start(config: Config) -> dict | None:
 
 def finished(config: Config, checkpoint: dict) -> str:
     """A line for the terminal if the resumed run was already finished; else empty."""
-    for name in ('epoch', 'iter'):
-        most, done = config.train_cfg.get(f'max_{name}s'), checkpoint['meta'].get(name, 0)
-        if most and done >= most:
-            return (
-                f'nothing was left to train: {config.load_from} is {name} {done} of {most}. To continue training, '
-                f'increase train_cfg.max_{name}s\n'
-            )
-    return ''
+    done = finished_length(config.train_cfg, checkpoint)
+    if done is None:
+        return ''
+    return (
+        f'nothing was left to train: {config.load_from} is {done}. To continue training, increase '
+        f'train_cfg.max_{done.split()[0]}s\n'
+    )
 
 
 def main() -> None:
@@ -149,8 +134,7 @@ def main() -> None:
         if model is not None and checkpoint and config.get('resume'):
             check_mutual(model, checkpoint, config.load_from, args.config)
             check_resumed_scope(config, checkpoint, config.load_from)
-        join_processes(config)
-        runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+        runner = build_runner(config)
     with clear_errors(only_own=True):
         runner.train()
     if config.get('resume') and checkpoint:

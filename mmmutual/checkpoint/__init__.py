@@ -2,20 +2,25 @@
 
 from mmmutual.moved_names import moved
 
-from .classes import warn_of_other_classes
+from .classes import check_classes, warn_of_other_classes
+from .finished import finished_length
 from .model_loading import load_model
 from .published_weights import PublishedWeights, convert_published
 from .reading import check_architecture, latest_checkpoint, read_checkpoint
-from .trained_config import check_mutual, check_resumed_scope
+from .trained_config import check_mutual, check_resumed_scope, is_mutual, narrow_widths
 
 __all__ = [
     'PublishedWeights',
     'check_architecture',
+    'check_classes',
     'check_mutual',
     'check_resumed_scope',
     'convert_published',
+    'finished_length',
+    'is_mutual',
     'latest_checkpoint',
     'load_model',
+    'narrow_widths',
     'read_checkpoint',
     'warn_of_other_classes',
 ]

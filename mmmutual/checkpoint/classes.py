@@ -28,17 +28,38 @@ def warn_of_other_classes(
         path: Path of the checkpoint, for the message.
         consequence: Ending of the message.
     """
+    if difference := _difference(config, checkpoint, path, 'test'):
+        print_log(f'{difference}: {consequence}', logger='current', level=logging.WARNING)
+
+
+def check_classes(config: Mapping, checkpoint: Mapping, path: str | Path) -> None:
+    """Check that a checkpoint was trained with the classes of a config's training data, in their order.
+
+    Args:
+        config: An MMDetection config.
+        checkpoint: As ``read_checkpoint`` returns it. One without names of classes is taken as it is.
+        path: Path of the checkpoint, for the message.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    if difference := _difference(config, checkpoint, path, 'train'):
+        raise ValueError(
+            f'{difference}. Pass the config and the data of the checkpoint; docs/transfer.md trains other classes'
+        )
+
+
+def _difference(config: Mapping, checkpoint: Mapping, path: str | Path, split: str) -> str:
+    """The difference between the classes of a checkpoint and those of a config's data; empty if there is none."""
     trained = checkpoint_classes(checkpoint)
-    tested = next((use.classes for use in dataset_uses(config, 'test') if use.classes), None)
-    if trained is None or tested is None or trained == tested:
-        return
-    places = [label for label, names in enumerate(zip(trained, tested)) if names[0] != names[1]]
-    example = f' (label {places[0]} is {trained[places[0]]!r} and {tested[places[0]]!r})' if places else ''
-    print_log(
-        f'the checkpoint {path} was trained with the classes {short(list(trained))}, but the test data set of the '
-        f'config has {short(list(tested))}{example}: {consequence}',
-        logger='current',
-        level=logging.WARNING,
+    given = next((use.classes for use in dataset_uses(config, split) if use.classes), None)
+    if trained is None or given is None or trained == given:
+        return ''
+    places = [label for label, names in enumerate(zip(trained, given)) if names[0] != names[1]]
+    example = f' (label {places[0]} is {trained[places[0]]!r} and {given[places[0]]!r})' if places else ''
+    return (
+        f'the checkpoint {path} was trained with the classes {short(list(trained))}, but the {split} data set of the '
+        f'config has {short(list(given))}{example}'
     )
 
 

@@ -28,7 +28,7 @@ def check_mutual(model: nn.Module, checkpoint: Mapping, path: str | Path, config
     Raises:
         ValueError: If the checkpoint has narrow widths but the model is not slimmable, with the config to use.
     """
-    if any(isinstance(layer, Slimmable) for layer in model.modules()) or not _is_mutual(checkpoint):
+    if any(isinstance(layer, Slimmable) for layer in model.modules()) or not is_mutual(checkpoint):
         return
     widths = ', '.join(f'{width:g}' for width in narrow_widths(checkpoint))
     raise ValueError(
@@ -67,8 +67,8 @@ def narrow_widths(checkpoint: Mapping) -> list[float]:
     return sorted(widths_in(state, name.rpartition('_at_')[0]), reverse=True) if name else []
 
 
-def _is_mutual(checkpoint: Mapping) -> bool:
-    """Whether it has statistics of narrow widths, or was trained with the hook (a model without batch norms)."""
+def is_mutual(checkpoint: Mapping) -> bool:
+    """Whether a checkpoint has statistics of narrow widths, or was trained mutually (a model without batch norms)."""
     meta = checkpoint.get('meta')
     return bool(narrow_widths(checkpoint)) or (isinstance(meta, Mapping) and HOOK in str(meta.get('cfg', '')))
 

@@ -4,8 +4,9 @@ from mmmutual.moved_names import moved
 
 from .calibration import calibrate
 from .distillation import Distillation, PearsonDistillation, RoIDistillation, SoftLabelDistillation
+from .epoch_length import epoch_length
 from .hooks import AtomicCheckpointHook, BNCalibrationHook, ChannelOrderHook, IterationSeedHook, MutualLearningHook
-from .launch import clear_errors, join_processes, prepare
+from .launch import build_runner, clear_errors, join_processes, prepare
 from .log_processor import SubnetLogProcessor
 from .loops import SubnetTestLoop, SubnetValLoop
 from .rescale import rescale_batch
@@ -29,9 +30,11 @@ __all__ = [
     'SubnetLogProcessor',
     'SubnetTestLoop',
     'SubnetValLoop',
+    'build_runner',
     'calibrate',
     'check_model',
     'clear_errors',
+    'epoch_length',
     'join_processes',
     'prepare',
     'rescale_batch',

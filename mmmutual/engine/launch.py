@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
 
 from mmmutual.checkpoint.reading import read_data
 from mmmutual.config.head_classes import check_head_classes
@@ -89,6 +91,19 @@ def prepare(config: Mapping, splits: tuple[str, ...]) -> None:
             read_data(path)
 
 
+def build_runner(config: Config) -> Runner:
+    """Build MMEngine's runner of a config, or the one that ``runner_type`` names, and connect its processes.
+
+    Args:
+        config: An MMDetection config with a ``launcher``; without GPUs its ``model_wrapper_cfg`` is changed.
+
+    Returns:
+        The runner.
+    """
+    join_processes(config)
+    return RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+
+
 def join_processes(config: Config) -> None:
     """Connect the processes of a distributed run without GPUs; changes the config in place.
 
@@ -100,8 +115,9 @@ def join_processes(config: Config) -> None:
     """
     if config.launcher != 'pytorch' or get_device() != 'cpu':
         return
-    timeout = config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', TIMEOUT)
-    torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
+    if not torch.distributed.is_initialized():  # a second runner of a program joins no processes
+        timeout = config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', TIMEOUT)
+        torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
     stock = dict(broadcast_buffers=False, find_unused_parameters=config.get('find_unused_parameters', False))
     wrapper = config.get('model_wrapper_cfg') or dict(type='MMDistributedDataParallel', **stock)
     config.model_wrapper_cfg = {**wrapper, 'device_ids': None}

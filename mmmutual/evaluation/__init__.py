@@ -5,6 +5,7 @@ from .latency import Latency, device_name, measure_latency
 from .multiply_adds import count_grid, count_multiply_adds
 from .parameter_counts import count_parameters
 from .query_table import MeasuredSubnet, QueryTable, fill_query_table
+from .stock_point import stock_point
 from .subnet_report import SubnetReportHook, subnet_rows, write_report
 from .subnet_table import format_count, format_table, main_metrics
 
@@ -22,6 +23,7 @@ __all__ = [
     'format_table',
     'main_metrics',
     'measure_latency',
+    'stock_point',
     'subnet_rows',
     'write_report',
 ]

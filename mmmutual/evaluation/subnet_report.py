@@ -54,12 +54,15 @@ def count_subnets(loop: SubnetLoop) -> dict[Subnet, int]:
     return {Subnet(width, scale): counts[width, sizes[scale]] for width in loop.widths for scale in loop.scales}
 
 
-def write_report(rows: Sequence[Mapping[str, float]], folder: str | Path) -> dict[str, Path]:
+def write_report(
+    rows: Sequence[Mapping[str, float]], folder: str | Path, stock: Mapping[str, float] | None = None
+) -> dict[str, Path]:
     """Write ``subnets.json`` and, if multiply-adds and a metric are known, ``subnets.png``.
 
     Args:
         rows: Sub-networks as ``format_table`` accepts them.
         folder: The folder of the files.
+        stock: The stock detector in the same form, which the plot shows as well.
 
     Returns:
         The paths under ``'table'`` and ``'plot'``.
@@ -71,7 +74,7 @@ def write_report(rows: Sequence[Mapping[str, float]], folder: str | Path) -> dic
     paths = {'table': folder / 'subnets.json'}
     paths['table'].write_text(json.dumps(list(map(dict, rows)), indent=1))
     if metrics_of(rows) and 'multiply_adds' in rows[0]:
-        paths['plot'] = plot_subnets(rows, folder / 'subnets.png')
+        paths['plot'] = plot_subnets(rows, folder / 'subnets.png', stock=stock)
     return paths
 
 
@@ -80,11 +83,16 @@ class SubnetReportHook(Hook):
     """Logs the table of sub-networks after each evaluation; after a test it writes the table and a plot.
 
     ``SubnetValLoop`` and ``SubnetTestLoop`` register it, so a config need not name it.
+
+    Args:
+        stock: The stock detector as ``subnet_rows`` describes a sub-network, to compare with after a test: the table
+            has it as its last row, and the plot as a point.
     """
 
     priority = 'VERY_LOW'
 
-    def __init__(self) -> None:
+    def __init__(self, stock: Mapping[str, float] | None = None) -> None:
+        self.stock = stock
         self._counts: dict[Subnet, int] | None = None
 
     def after_val(self, runner: Runner) -> None:
@@ -100,11 +108,11 @@ class SubnetReportHook(Hook):
         if not isinstance(loop, SubnetTestLoop):
             return
         rows = subnet_rows(loop)
-        _log_table(runner, rows)
+        _log_table(runner, [*rows, *([{**self.stock, 'width': 'stock'}] if self.stock else [])])
         if loop.report and is_main_process():
-            for kind, path in write_report(rows, runner.log_dir).items():
+            for kind, path in write_report(rows, runner.log_dir, self.stock).items():
                 runner.logger.info(f'{kind}: {path}')
 
 
-def _log_table(runner: Runner, rows: Sequence[Mapping[str, float]]) -> None:
+def _log_table(runner: Runner, rows: Sequence[Mapping]) -> None:
     runner.logger.info('Sub-networks:\n' + format_table(rows))

@@ -18,7 +18,8 @@ from mmmutual.checkpoint import read_checkpoint
 from mmmutual.engine import join_processes
 from tests.support.tiny import tiny_config
 
-pytestmark = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason='torch was built without gloo')
+with_gloo = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason='torch was built without gloo')
+pytestmark = with_gloo
 
 
 def run(root, folder, *command, timeout: float = 240) -> subprocess.CompletedProcess:
@@ -120,6 +121,10 @@ def test_usage(root, tmp_path):
     result = run(root, tmp_path, 'dist_test.sh', 'config.py', 'epoch_1.pth')
     assert result.returncode != 0
     assert 'usage: bash tools/dist_test.sh CONFIG CHECKPOINT PROCESSES' in result.stderr
+    result = run(root, tmp_path, 'dist_elastic.sh', 'config.py', 'epoch_1.pth')
+    assert (
+        'usage: bash tools/dist_elastic.sh CONFIG CHECKPOINT PROCESSES [options of tools/elastic.py]' in result.stderr
+    )
 
 
 @pytest.mark.parametrize('launcher', ['none', 'slurm'])

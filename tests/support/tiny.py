@@ -36,7 +36,7 @@ def tiny_config(data: Path, work_dir: Path, name: str = 'mutual_mask_rcnn_r18_sh
     config.model.test_cfg.rcnn.update(max_per_img=5, score_thr=0.0)
     config.train_cfg.update(max_epochs=1, val_interval=100)
     config.param_scheduler = None
-    config.custom_hooks = [hook for hook in config.custom_hooks if hook.type != 'BNCalibrationHook']
+    config.custom_hooks = [hook for hook in config.get('custom_hooks', []) if hook.type != 'BNCalibrationHook']
     for hook in config.custom_hooks:
         if hook.type == 'MutualLearningHook':
             hook.num_subnets = 4  # the paper's, of which two are drawn from all widths

@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 
 import mmmutual.checkpoint.classes as module
-from mmmutual.checkpoint import warn_of_other_classes
+from mmmutual.checkpoint import check_classes, warn_of_other_classes
 
 CONFIG = Config(
     dict(
@@ -62,3 +62,16 @@ def test_the_same_or_unknown_classes(checkpoint, said):
 def test_data_without_known_classes(loader, said):
     warn_of_other_classes(dict(test_dataloader=loader), dict(meta=dict(CLASSES=('cow',))), 'a.pth')
     assert not said
+
+
+def test_a_training_that_has_to_keep_the_classes():
+    config = Config(dict(train_dataloader=CONFIG.test_dataloader))
+    check_classes(config, dict(meta=dict(CLASSES=('cat', 'dog'))), 'a.pth')
+    check_classes(config, {}, 'a.pth')
+    with pytest.raises(
+        ValueError,
+        match=r"^the checkpoint a.pth was trained with the classes \['dog', 'cat'\], but the train data set of the config "
+        r"has \['cat', 'dog'\] \(label 0 is 'dog' and 'cat'\)\. Pass the config and the data of the checkpoint; "
+        r'docs/transfer.md trains other classes$',
+    ):
+        check_classes(config, dict(meta=dict(CLASSES=('dog', 'cat'))), 'a.pth')

@@ -10,8 +10,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmmutual import make_slimmable_
-from mmmutual.checkpoint import check_mutual, check_resumed_scope
-from mmmutual.checkpoint.trained_config import narrow_widths
+from mmmutual.checkpoint import check_mutual, check_resumed_scope, is_mutual, narrow_widths
 
 
 class Detector(nn.Module):
@@ -34,6 +33,12 @@ def test_under_its_own_config():
     model, checkpoint = mutual()
     assert narrow_widths(checkpoint) == [0.5, 0.25]
     check_mutual(model, checkpoint, 'a.pth')
+
+
+def test_a_mutual_checkpoint_is_recognised_without_batch_norms_too():
+    assert is_mutual(mutual()[1])
+    assert is_mutual(mutual(nn.GroupNorm, cfg="custom_hooks = [dict(type='MutualLearningHook')]")[1])
+    assert not is_mutual(dict(state_dict=Detector().state_dict(), meta=dict(cfg='model = dict()')))
 
 
 def test_a_stock_checkpoint_goes_with_both():

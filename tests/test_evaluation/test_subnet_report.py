@@ -1,9 +1,10 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from mmmutual.datasets import drawable_meta
-from mmmutual.evaluation import format_table, main_metrics, write_report
+from mmmutual.evaluation import format_table, main_metrics, subnet_report, write_report
 from mmmutual.evaluation.plotting import plot_subnets
 
 ROWS = [
@@ -73,6 +74,35 @@ def test_report(tmp_path):
     nothing_found = [{'width': 1.0, 'scale': 1.0, 'multiply_adds': 1e9}]  # CocoMetric gives no metric then
     assert set(write_report(nothing_found, tmp_path)) == {'table'}
     assert set(write_report([*nothing_found, *ROWS], tmp_path)) == {'table', 'plot'}
+
+
+STOCK = {'width': 1.0, 'scale': 1.0, 'multiply_adds': 180.6e9, 'box mAP': 0.42}
+
+
+@pytest.mark.parametrize(('stock', 'stars'), [(STOCK, [['stock'], []]), ({'box mAP': 0.4}, [[], []]), (None, [[], []])])
+def test_the_stock_detector_is_a_star_where_it_has_the_metric(stock, stars, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr('matplotlib.figure.Figure.savefig', lambda self, *args, **kwargs: figures.append(self))
+    write_report(ROWS, tmp_path, stock)
+    drawn = [[line for line in axis.get_lines() if line.get_marker() == '*'] for axis in figures[0].axes]
+    assert [[line.get_label() for line in lines] for lines in drawn] == stars
+    if stock is STOCK:
+        assert drawn[0][0].get_xydata().tolist() == [[180.6, 0.42]]
+
+
+def test_the_stock_detector_is_the_last_row_of_the_log(tmp_path, monkeypatch):
+    said = []
+    runner = SimpleNamespace(
+        logger=SimpleNamespace(info=said.append),
+        log_dir=str(tmp_path),
+        test_loop=SimpleNamespace(report=True),
+    )
+    monkeypatch.setattr(subnet_report, 'SubnetTestLoop', SimpleNamespace)
+    monkeypatch.setattr(subnet_report, 'subnet_rows', lambda loop: ROWS)
+    subnet_report.SubnetReportHook(STOCK).after_test(runner)
+    cells = [cell.strip() for cell in said[0].splitlines()[-2].strip('|').split('|')]
+    assert cells == ['stock', '1', '180.60 G', '0.420', '-']
+    assert json.loads((tmp_path / 'subnets.json').read_text()) == ROWS
 
 
 def test_plot_has_a_line_for_each_scale(tmp_path, monkeypatch):

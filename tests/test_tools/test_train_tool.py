@@ -62,37 +62,3 @@ class TestStart:
     )
     def test_a_finished_run_says_so(self, loop, text, train_tool):
         assert re.search(text, train_tool.finished(ConfigDict(train_cfg=loop, load_from='a.pth'), self.STATE))
-
-
-class TestMixedPrecision:
-    """The changes of --amp to a config."""
-
-    def made(self, train_tool, **wrapper) -> dict:
-        config = ConfigDict(optim_wrapper=wrapper)
-        train_tool.use_mixed_precision(config)
-        return config.optim_wrapper
-
-    @pytest.mark.parametrize('wrapper', [dict(type='OptimWrapper'), dict(type='mmengine.OptimWrapper'), {}], ids=str)
-    def test_of_a_plain_wrapper(self, wrapper, train_tool):
-        assert self.made(train_tool, **wrapper) == dict(type='AmpOptimWrapper', loss_scale='dynamic')
-
-    @pytest.mark.parametrize(
-        'wrapper',
-        [
-            dict(type='AmpOptimWrapper', loss_scale=512.0),
-            dict(type='AmpOptimWrapper', dtype='bfloat16'),
-            dict(type='AmpOptimWrapper', loss_scale=dict(init_scale=2.0)),
-        ],
-        ids=str,
-    )
-    def test_a_config_that_sets_it_up_itself_stays(self, wrapper, train_tool, monkeypatch):
-        said = []
-        monkeypatch.setattr(train_tool, 'print_log', lambda message, **_: said.append(message))
-        assert self.made(train_tool, **wrapper) == wrapper
-        assert said[0].startswith('--amp changes nothing: the config has an AmpOptimWrapper, with loss_scale=')
-
-    def test_another_wrapper_is_named(self, train_tool):
-        with pytest.raises(
-            ValueError, match="--amp replaces .* but the config has optim_wrapper.type='ApexOptimWrapper'"
-        ):
-            self.made(train_tool, type='ApexOptimWrapper')

@@ -22,7 +22,12 @@ def metrics_of(subnets: Sequence[Mapping[str, float]]) -> list[str]:
     return [key for key in dict.fromkeys(key for subnet in subnets for key in subnet) if key not in NO_METRICS]
 
 
-def plot_subnets(subnets: Sequence[Mapping[str, float]], path: str | Path, title: str = '') -> Path:
+def plot_subnets(
+    subnets: Sequence[Mapping[str, float]],
+    path: str | Path,
+    title: str = '',
+    stock: Mapping[str, float] | None = None,
+) -> Path:
     """Plot each metric of a table of sub-networks over multiply-adds.
 
     Args:
@@ -30,6 +35,7 @@ def plot_subnets(subnets: Sequence[Mapping[str, float]], path: str | Path, title
             ``format_table`` takes them.
         path: Where the picture goes; its suffix chooses the format.
         title: Printed above the plot.
+        stock: A stock detector in the same form, drawn as a star.
 
     Returns:
         The path.
@@ -43,6 +49,9 @@ def plot_subnets(subnets: Sequence[Mapping[str, float]], path: str | Path, title
     for metric, axis in axes.items():
         _draw_scales(axis, subnets, 'multiply_adds', metric, marker='o')
         _label_widths(axis, subnets, metric)
+        if stock and {'multiply_adds', metric} <= set(stock):
+            place = stock['multiply_adds'] / _unit(subnets, 'multiply_adds')[0], stock[metric]
+            axis.plot(*place, '*', color='0.15', markersize=11, label='stock')
         axis.margins(x=0.08, y=0.12)  # room for the labels
         axis.legend(loc='lower right')
     return _save(figure, path)
