@@ -1,5 +1,6 @@
 # make demo   install, train and evaluate the embedded example (10 minutes on 2 CPU cores)
 # make demo-detector   train the example in scope detector and plot the Pareto fronts of the two scopes (as long as make demo)
+# make demo-elastic   train the example as a stock detector, and make it elastic (5 minutes)
 # make pretrain   install mmpretrain, train a small classifier on digits and evaluate its sub-networks (2 minutes)
 # make test   run all tests
 # make test-unit   run the tests that neither train nor start processes (2 minutes)
@@ -24,9 +25,11 @@ DOCS := $(VENV)/docs
 CONFIG := configs/mutual_mask_rcnn_r18_shapes.py
 WORK := work_dirs/mutual_mask_rcnn_r18_shapes
 
+STOCK := stock_mask_rcnn_r18_shapes
+
 DIGITS := mutual_resnet18_digits
 
-.PHONY: help install demo demo-detector demo-whole pretrain test test-unit coverage lint docs clean
+.PHONY: help install demo demo-detector demo-elastic demo-whole pretrain test test-unit coverage lint docs clean
 help:
 	@sed -n 's/^# \(make\|VENV\)/\1/p' Makefile
 
@@ -76,6 +79,13 @@ demo-detector: $(WORK)/last_checkpoint
 	$(TRAIN) $(CONFIG:.py=_detector.py) $(PROCESSES) --work-dir $(WORK)_detector $(SHARE)
 	$(TEST) $(CONFIG:.py=_detector.py) $$(cat $(WORK)_detector/last_checkpoint) $(PROCESSES) --work-dir $(WORK)_detector
 	$(RUN) tools/analysis_tools/compare_fronts.py 'scope backbone=$(WORK)' 'scope detector=$(WORK)_detector' -o $(WORK)_detector/fronts.png
+
+demo-elastic: export OMP_NUM_THREADS = 1
+demo-elastic: $(READY)
+	$(RUN) tools/misc/draw_shapes.py
+	$(TRAIN) configs/$(STOCK).py $(PROCESSES) --work-dir work_dirs/$(STOCK) $(SHARE)
+	PYTHON=$(RUN) bash tools/dist_elastic.sh configs/$(STOCK).py $$(cat work_dirs/$(STOCK)/last_checkpoint) $(PROCESSES) \
+		--widths 1.0 0.75 0.5 0.25 --scales 1.0 0.75 0.5 --cfg-options train_dataloader.batch_size=$$((4 / $(PROCESSES)))
 
 demo-whole: demo-detector  # a deprecated name
 
