@@ -39,7 +39,8 @@ def main() -> None:
     register_all_modules()
     draw_shapes('data/shapes')
     for detector in args.detectors:
-        jobs, folder = jobs_of(detector), args.work_dir / detector
+        costs, folder = relative_costs(detector), args.work_dir / detector
+        jobs = jobs_of(costs)
         unknown = set(args.jobs or ()) - set(jobs)
         if unknown:
             raise SystemExit(f'error: --jobs must be out of {list(jobs)}, but got {sorted(unknown)}')
@@ -50,7 +51,6 @@ def main() -> None:
         runs = collect(folder, jobs, args.seeds)
         (folder / 'runs.json').write_text(json.dumps(dict(seeds=args.seeds, runs=runs)) + '\n')
         runs = with_alone(runs)
-        costs = relative_costs(detector)
         compute = {name: job.cost(costs) for name, job in jobs.items()}
         for title, names in TABLES.items():
             shown = [name for name in names if name in runs]

@@ -119,9 +119,8 @@ def relative_costs(detector: str, scope: str = 'backbone') -> dict[tuple[float, 
     return {subnet: count / counts[1.0, 1.0] for subnet, count in counts.items()}
 
 
-def jobs_of(detector: str) -> dict[str, Job]:
-    """All trainings of a detector, by name; the stock training is first."""
-    costs = relative_costs(detector)
+def jobs_of(costs: Costs) -> dict[str, Job]:
+    """All trainings of a detector with these costs, by name; the stock training is first."""
     as_it_is = ('--importance', 'none')
     tuned = FINE_TUNING * cost_of_passes(4, costs)
 

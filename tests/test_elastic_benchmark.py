@@ -1,0 +1,87 @@
+"""The trainings and tables of benchmarks/elastic.py."""
+
+import json
+
+import pytest
+
+from evidence import elastic_jobs, elastic_tables
+from evidence.elastic_jobs import SCALES, Job, cost_of_passes, jobs_of
+from evidence.elastic_tables import TABLES, format_jobs, plot_compute, total_compute, with_alone
+from evidence.trainings import WIDTHS
+
+COSTS = {(width, scale): width * scale for width in WIDTHS for scale in SCALES}
+
+
+def rows_of(*values: float, widths: tuple[float, ...] = WIDTHS) -> list[dict]:
+    return [{'width': width, 'scale': 1.0, 'box mAP': value} for width, value in zip(widths, values)]
+
+
+def test_the_cost_of_an_iteration_is_that_of_its_passes():
+    scale = sum(SCALES) / 3
+    assert cost_of_passes(2, COSTS) == pytest.approx(1 + 0.25 * scale)
+    assert cost_of_passes(4, COSTS) == pytest.approx(1 + 0.25 * scale + 2 * 0.625 * scale)
+    assert Job(10, hook=('num_subnets=2',)).cost(COSTS) == pytest.approx(10 * cost_of_passes(2, COSTS))
+    assert Job(10, 'stock', width=0.5).cost(COSTS) == 5
+
+
+def test_trainings_of_equal_compute_have_equal_compute():
+    jobs = jobs_of(COSTS)
+    compute = {name: job.cost(COSTS) for name, job in jobs.items()}
+    expected = total_compute('ordered, 250', compute)
+    assert expected == pytest.approx(750 + 250 * cost_of_passes(4, COSTS))
+    for name in ('scratch, equal compute', 'narrow networks alone', '2 passes', '3 passes'):
+        assert total_compute(name, compute) == pytest.approx(expected, rel=0.005), name
+    assert total_compute('scratch, stock not counted', compute) == pytest.approx(expected - 750)
+
+
+def test_each_table_is_made_of_trainings():
+    names = set(jobs_of(COSTS)) | {'narrow networks alone'}
+    shown = {name for table in TABLES.values() for name in table}
+    assert shown <= names
+    assert names - shown == {'stock', *elastic_tables.ALONE}
+
+
+def test_tables_pair_the_seeds():
+    runs = {
+        'ordered, 250': [rows_of(0.4, 0.3, 0.2, 0.1), rows_of(0.6, 0.5, 0.4, 0.3)],
+        'as it is, 250': [rows_of(0.4, 0.2, 0.1, 0.1), rows_of(0.6, 0.3, 0.2, 0.1)],
+    }
+    assert format_jobs(runs, dict.fromkeys(runs, 250.0)).splitlines() == [
+        '| training | compute | width 1 | width 0.75 | width 0.5 | width 0.25 | mean | difference |',
+        '|---|---|---|---|---|---|---|---|',
+        '| ordered, 250 | 1000 | 0.500 ± 0.100 | 0.400 ± 0.100 | 0.300 ± 0.100 | 0.200 ± 0.100 | 0.350 ± 0.100 |  |',
+        '| as it is, 250 | 1000 | 0.500 ± 0.100 | 0.250 ± 0.050 | 0.150 ± 0.050 | 0.100 ± 0.000 | 0.250 ± 0.050 '
+        '| -0.100 (-0.150 to -0.050) |',
+    ]
+
+
+def test_narrow_networks_and_the_stock_detector_are_one_method(tmp_path):
+    runs = {'stock': [rows_of(0.5)], 'ordered, 0': [rows_of(0.5, 0.4, 0.3, 0.2)]}
+    for width in WIDTHS[1:]:
+        runs[f'narrow {width:g}'] = [rows_of(width / 2, widths=(width,))]
+    runs = with_alone(runs)
+    assert runs['narrow networks alone'] == [rows_of(0.5, 0.375, 0.25, 0.125)]
+    compute = {'stock': 750.0, 'ordered, 0': 0.0, **{f'narrow {width:g}': 100.0 for width in WIDTHS[1:]}}
+    assert total_compute('narrow networks alone', compute) == 1050
+    assert plot_compute(runs, compute, tmp_path / 'compute.png').stat().st_size > 10_000
+
+
+def test_a_job_runs_the_tools_and_keeps_its_sub_networks(tmp_path, monkeypatch):
+    calls = []
+
+    def call(tool, arguments, environment, log):
+        calls.append((tool, arguments, environment))
+        (folder / 'subnets.json').write_text(json.dumps(rows_of(0.5)))
+
+    monkeypatch.setattr(elastic_jobs, 'call', call)
+    (tmp_path / 'last_checkpoint').write_text('epoch_3.pth')
+    folder = tmp_path / 'job'
+    none = ('--importance', 'none')
+    Job(500, options=none, hook=('num_subnets=2',)).run('faster_rcnn', 1, folder, tmp_path)
+    ((tool, arguments, environment),) = calls
+    assert tool == 'elastic.py'
+    assert arguments[1] == 'epoch_3.pth'
+    assert arguments[arguments.index('--epochs') + 1] == '2'
+    assert {'custom_hooks.1.num_subnets=2', 'randomness.seed=1'} <= set(arguments)
+    assert (environment['DETECTOR'], environment['ITERATIONS']) == ('faster_rcnn', '500')
+    assert json.loads((folder / 'rows.json').read_text()) == rows_of(0.5)
