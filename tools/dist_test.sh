@@ -2,9 +2,9 @@
 # Evaluate in several processes, one for each GPU. Without a GPU the processes run on the CPU.
 #   bash tools/dist_test.sh CONFIG CHECKPOINT PROCESSES [options of tools/test.py]
 # Environment variables, with their defaults, as in mmdet: PORT (29500), NNODES (1), NODE_RANK (0), MASTER_ADDR (127.0.0.1), PYTHON (python).
-# dist_elastic.sh sets TOOL, the tool that runs.
+# dist_elastic.sh sets DIST_TOOL, the tool that runs.
 set -euo pipefail
-tool=${TOOL:-test.py}
+tool=${DIST_TOOL:-test.py}
 usage="usage: bash tools/dist_${tool%.py}.sh CONFIG CHECKPOINT PROCESSES [options of tools/$tool]"
 config=${1:?$usage}
 checkpoint=${2:?$usage}
