@@ -12,7 +12,7 @@ from mmmutual.layers import SlimBatchNorm2d, Slimmable
 from mmmutual.slimming import is_ordered
 
 
-def warn_of_stock_weights(runner: Runner, model: nn.Module, widths: Sequence[float], ordered: bool) -> None:
+def warn_of_stock_weights(runner: Runner, model: nn.Module, widths: Sequence[float]) -> None:
     """Log a warning if a training starts from weights without statistics for any of its narrow widths.
 
     Call it after the weights are loaded and before training starts. Weights that were trained at several widths have
@@ -22,19 +22,16 @@ def warn_of_stock_weights(runner: Runner, model: nn.Module, widths: Sequence[flo
         runner: The runner; its config names the checkpoint.
         model: Its model, without a wrapper.
         widths: Widths to train.
-        ordered: Whether ``ChannelOrderHook`` has ordered the channels.
     """
     source = start_weights(runner, model)
     narrow = [width for width in widths if width < 1.0]
     if source is None or not narrow or is_ordered(model) or not any(map(_keeps_statistics, model.modules())):
         return
-    channels = 'the most important channels, which' if ordered else 'channels that'
-    order = '' if ordered else "order the channels with dict(type='ChannelOrderHook') in custom_hooks, "
     runner.logger.warning(
         f'{source} only has batch-norm statistics for width 1.0, as the weights of a stock network: the widths '
-        f'{", ".join(f"{width:g}" for width in narrow)} start from {channels} were never trained to work '
-        f'without the others. Freeze nothing (norm_eval=False, frozen_stages=-1), {order}or start from slimmable '
-        'pretraining: docs/pretraining.md'
+        f'{", ".join(f"{width:g}" for width in narrow)} start from channels that were never trained to work without '
+        'the others. Freeze nothing (norm_eval=False, frozen_stages=-1), order the channels with dict(type='
+        "'ChannelOrderHook') in custom_hooks, or start from slimmable pretraining: docs/pretraining.md"
     )
 
 

@@ -8,18 +8,11 @@ from mmmutual import order_channels_
 from mmmutual.layers import SlimBatchNorm2d
 from tests.support.tiny import build_runner, tiny_config, without_validation
 
-STOCK = (
-    ' only has batch-norm statistics for width 1.0, as the weights of a stock network: the widths 0.75, 0.5, '
-    '0.25 start from '
-)
 TEXT = (
-    f'{STOCK}channels that were never trained to work without the others. Freeze nothing (norm_eval=False, '
+    ' only has batch-norm statistics for width 1.0, as the weights of a stock network: the widths 0.75, 0.5, '
+    '0.25 start from channels that were never trained to work without the others. Freeze nothing (norm_eval=False, '
     "frozen_stages=-1), order the channels with dict(type='ChannelOrderHook') in custom_hooks, or start from slimmable "
     'pretraining: docs/pretraining.md'
-)
-ORDERED = (
-    f'{STOCK}the most important channels, which were never trained to work without the others. Freeze nothing '
-    '(norm_eval=False, frozen_stages=-1), or start from slimmable pretraining: docs/pretraining.md'
 )
 
 
@@ -101,7 +94,7 @@ def test_a_hook_orders_the_channels_before_the_training(warnings, weights, tiny_
     hooks = [dict(type='MutualLearningHook'), dict(type='EMAHook', momentum=0.5)]
     hooks += [dict(type='ChannelOrderHook', importance='l1')]  # all norms of these weights are 1
     options = {'custom_hooks': hooks, 'optim_wrapper.optimizer.lr': 0.0}
-    assert warnings(detector='stock', **options) == [weights['stock', 'detector'] + ORDERED]
+    assert not warnings(detector='stock', **options)
     expected = MODELS.build(tiny_config(tiny_data, tmp_path).model)
     expected.load_state_dict(torch.load(weights['stock', 'detector'])['state_dict'], strict=False)
     order = order_channels_(expected, importance='l1')

@@ -116,8 +116,8 @@ class MutualLearningHook(Hook):
         model = unwrapped(runner.model)
         check_frozen_norms(model, self.sampler.widths)
         warn_of_mixed_statistics(model)
-        ordered = any(isinstance(hook, ChannelOrderHook) for hook in runner.hooks)
-        warn_of_stock_weights(runner, model, self.sampler.widths, ordered)
+        if not any(isinstance(hook, ChannelOrderHook) for hook in runner.hooks):
+            warn_of_stock_weights(runner, model, self.sampler.widths)
         warn_of_replaced_train_step(runner)
         optim_wrapper = runner.optim_wrapper
         if not isinstance(optim_wrapper, OptimWrapper) or isinstance(optim_wrapper, OptimWrapperDict):
