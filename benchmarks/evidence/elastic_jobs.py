@@ -34,6 +34,7 @@ class Job:
         width: Width of the backbone of a stock detector.
         options: Further options of the tool.
         hook: Settings of ``MutualLearningHook``.
+        settings: Further ``--cfg-options``.
     """
 
     iterations: int
@@ -41,6 +42,7 @@ class Job:
     width: float = 1.0
     options: tuple[str, ...] = ()
     hook: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
 
     def run(self, detector: str, seed: int, folder: Path, stock: Path) -> None:
         """Train and evaluate at scale 1.0 with the project's tools; ``rows.json`` in the folder appears at the end.
@@ -54,7 +56,7 @@ class Job:
         iterations = self.iterations or FINE_TUNING  # the images to calibrate on
         environment = {**os.environ, 'DETECTOR': detector, 'ITERATIONS': f'{iterations}', 'WIDTH': f'{self.width}'}
         grid = ['--widths', *map(str, WIDTHS), '--scales', *map(str, SCALES)]
-        settings = ['--cfg-options', f'randomness.seed={seed}']
+        settings = ['--cfg-options', f'randomness.seed={seed}', *self.settings]
         common = ['--work-dir', str(folder)]
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / 'log.txt').open('w') as log:
@@ -137,6 +139,8 @@ def jobs_of(costs: Costs) -> dict[str, Job]:
         jobs[f'narrow {width:g}'] = Job(equal(tuned / 3, costs[width, 1.0]), 'stock', width)
     for kind in ('RoIDistillation', 'PearsonDistillation'):
         jobs[f'{kind}, 250'] = Job(FINE_TUNING, hook=(f'distill.type={kind}',))
+    for name, rate in (('half lr', 1e-3), ('quarter lr', 5e-4)):
+        jobs[f'{name}, 250'] = Job(FINE_TUNING, settings=(f'optim_wrapper.optimizer.lr={rate}',))
     for passes in (2, 3):
         iterations = equal(tuned, cost_of_passes(passes, costs))
         jobs[f'{passes} passes'] = Job(iterations, hook=(f'num_subnets={passes}',))

@@ -26,6 +26,7 @@ TABLES = {  # a difference is to the first line of the table
     'scope detector': tuple(f'detector, {start}, {count}' for count in (250, 0) for start in ('ordered', 'as it is')),
     'importance, 0 iterations': ('ordered, 0', 'l1, 0', 'l2, 0'),
     'importance, 250 iterations': (FIRST, 'l1, 250', 'l2, 250'),
+    'learning rate, 250 iterations': (FIRST, 'half lr, 250', 'quarter lr, 250'),
     'distillation, 250 iterations': (FIRST, 'RoIDistillation, 250', 'PearsonDistillation, 250'),
     'passes, equal compute': (FIRST, '3 passes', '2 passes'),
 }
