@@ -15,11 +15,12 @@ from mmmutual.config import build_model, make_mutual
 from mmmutual.evaluation import count_multiply_adds
 from mmmutual.layers import set_width
 
-from .trainings import ROOT, WIDTHS, call
+from .trainings import ROOT, WIDTHS, call, start_weights
 
 CONFIG = ROOT / 'benchmarks/evidence/stock.py'
 SCALES = (1.0, 0.75, 0.5)
 STOCK, FINE_TUNING = 750, 250  # iterations
+BACKBONE = start_weights(type='Pretrained', checkpoint='{stock}', prefix='backbone.')
 Costs = Mapping[tuple[float, float], float]  # multiply-adds of a width and a scale over those of the stock detector
 
 
@@ -34,7 +35,7 @@ class Job:
         width: Width of the backbone of a stock detector.
         options: Further options of the tool.
         hook: Settings of ``MutualLearningHook``.
-        settings: Further ``--cfg-options``.
+        settings: Further ``--cfg-options``; ``{stock}`` stands for the checkpoint of the stock detector.
     """
 
     iterations: int
@@ -56,12 +57,13 @@ class Job:
         iterations = self.iterations or FINE_TUNING  # the images to calibrate on
         environment = {**os.environ, 'DETECTOR': detector, 'ITERATIONS': f'{iterations}', 'WIDTH': f'{self.width}'}
         grid = ['--widths', *map(str, WIDTHS), '--scales', *map(str, SCALES)]
-        settings = ['--cfg-options', f'randomness.seed={seed}', *self.settings]
+        checkpoint = '' if self.tool == 'stock' else (stock / 'last_checkpoint').read_text()
+        own = [setting.format(stock=checkpoint) for setting in self.settings]
+        settings = ['--cfg-options', f'randomness.seed={seed}', *own]
         common = ['--work-dir', str(folder)]
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / 'log.txt').open('w') as log:
             if self.tool == 'elastic':
-                checkpoint = (stock / 'last_checkpoint').read_text()
                 arguments = [CONFIG, checkpoint, *common, *grid, '--epochs', -(-self.iterations // 250), *self.options]
                 settings += ['test_cfg.scales=(1.0,)', *self._hook_settings()]
                 call('elastic.py', [*map(str, arguments), *settings], environment, log)
@@ -135,6 +137,8 @@ def jobs_of(costs: Costs) -> dict[str, Job]:
         jobs[f'as it is, {iterations}'] = Job(iterations, options=as_it_is)
     jobs['scratch, equal compute'] = Job(equal(STOCK + tuned, cost_of_passes(4, costs)), 'mutual')
     jobs['scratch, stock not counted'] = Job(FINE_TUNING, 'mutual')
+    for start, order in (('ordered', ('default_hooks.order.type=ChannelOrderHook',)), ('as it is', ())):
+        jobs[f'backbone, {start}'] = Job(FINE_TUNING, 'mutual', settings=(*BACKBONE, *order))
     for width in WIDTHS[1:]:
         jobs[f'narrow {width:g}'] = Job(equal(tuned / 3, costs[width, 1.0]), 'stock', width)
     for kind in ('RoIDistillation', 'PearsonDistillation'):

@@ -23,6 +23,7 @@ TABLES = {  # a difference is to the first line of the table
         for count in ITERATIONS
     },
     'equal compute': (FIRST, 'scratch, equal compute', 'scratch, stock not counted', 'narrow networks alone'),
+    'initial weights of the backbone only, 250 iterations': ('backbone, ordered', 'backbone, as it is'),
     'scope detector': tuple(f'detector, {start}, {count}' for count in (250, 0) for start in ('ordered', 'as it is')),
     'importance, 0 iterations': ('ordered, 0', 'l1, 0', 'l2, 0'),
     'importance, 250 iterations': (FIRST, 'l1, 250', 'l2, 250'),

@@ -84,7 +84,8 @@ def _quarter(method: str) -> Training:
     return Training(dict(METHOD=method), ('train_dataloader.dataset.indices=300',), lengths=4)
 
 
-def _start(**init_cfg: object) -> tuple[str, ...]:
+def start_weights(**init_cfg: object) -> tuple[str, ...]:
+    """The settings that replace the initial weights of the backbone."""
     init_cfg = {'_delete_': True, **init_cfg}
     return tuple(f'model.backbone.init_cfg.{name}={value}' for name, value in init_cfg.items())
 
@@ -102,7 +103,8 @@ TRAININGS = {
     'distilled': _hook('distill.type=PearsonDistillation'),
     'running': Training(dict(CALIBRATE='no')),
     'digits': Training(
-        settings=_start(type='Pretrained', checkpoint=DIGITS, prefix='backbone.'), needs=(DIGITS, 'make pretrain')
+        settings=start_weights(type='Pretrained', checkpoint=DIGITS, prefix='backbone.'),
+        needs=(DIGITS, 'make pretrain'),
     ),
     'backbone': Training(settings=('model.scope=backbone', 'model.neck.slim_out=False'), config=EXAMPLE),
     'detector': Training(config=EXAMPLE),
