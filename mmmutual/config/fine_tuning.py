@@ -11,7 +11,6 @@ from mmengine.logging import print_log
 from mmmutual.config_tree import type_name
 from mmmutual.number_checks import is_number
 
-LEARNING_RATE = 0.25  # of the config's own
 WARM_UP, WARM_UP_START = 500, 0.1  # iterations (at most a tenth of the training), and the factor they start with
 LAST_RATE = 0.02  # the share of the learning rate that the cosine ends with
 LOOPS = {'EpochBasedTrainLoop': 'max_epochs', 'IterBasedTrainLoop': 'max_iters'}
@@ -25,7 +24,7 @@ def make_fine_tuning(config: Config, epochs: int, epoch_length: int) -> Config:
     =================== ================================================================================================
     setting             value, and its reason
     =================== ================================================================================================
-    learning rate       a quarter of the config's highest one: weights that are trained need smaller steps
+    learning rate       the config's highest one: the narrow networks have much to learn
     ``param_scheduler`` linear warm-up over a tenth of the training and at most 500 iterations, since the optimizer
                         starts without a state; then a cosine down to 2 %. The config's own schedule belongs to a longer
                         training. The factors of single parameters (``paramwise_cfg``) stay.
@@ -104,10 +103,10 @@ def _set_learning_rate(config: Config, iterations: int) -> None:
     optimizer = config.optim_wrapper.setdefault('optimizer', {})
     if not is_number(optimizer.get('lr')):
         raise ValueError(
-            f'optim_wrapper.optimizer.lr must be a number, of which the fine-tuning uses {LEARNING_RATE:g}, but the '
-            f'config has {optimizer.get("lr")!r}: set it in a copy of the config'
+            f'optim_wrapper.optimizer.lr must be a number, but the config has {optimizer.get("lr")!r}: set it in a copy '
+            'of the config'
         )
-    optimizer.lr = LEARNING_RATE * max(optimizer.lr, *_peaks(config), 0)
+    optimizer.lr = max([optimizer.lr, *_peaks(config)])
     warm_up = min(WARM_UP, iterations // 10)
     schedule = []
     if warm_up:

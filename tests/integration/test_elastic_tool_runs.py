@@ -71,13 +71,13 @@ def test_without_an_epoch_in_two_processes_and_again_after_a_kill_in_the_evaluat
 def test_a_run_resumed_after_its_first_epoch_and_its_results_in_another_tool(folder, output_of):
     command = ('elastic.py', 'stock.py', 'stock.pth', '--epochs', 2, '--work-dir', 'two', *OPTIONS)
     whole = output_of(*command)
-    assert '[3/5] ordering the channels, training (max_epochs=2, lr=0.0005), calibrating' in whole
+    assert '[3/5] ordering the channels, training (max_epochs=2, lr=0.002), calibrating' in whole
     assert 'query_table.py two/elastic_stock.py two/epoch_2.pth' in whole
     work = folder / 'two'
     (work / 'epoch_2.pth').rename(folder / 'whole.pth')
     (work / 'last_checkpoint').write_text('two/epoch_1.pth')
     again = output_of(*command, '--resume')
-    assert '[3/5] training (max_epochs=2, lr=0.0005), calibrating, from two/epoch_1.pth' in again
+    assert '[3/5] training (max_epochs=2, lr=0.002), calibrating, from two/epoch_1.pth' in again
     assert table_of(again) == table_of(whole) and [row[:2] for row in table_of(whole)] == ROWS
     tested = output_of('test.py', 'two/elastic_stock.py', 'two/epoch_2.pth', '--work-dir', 'tested')
     assert table_of(tested) == table_of(whole)[:-1]

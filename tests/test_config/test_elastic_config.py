@@ -23,7 +23,7 @@ def test_the_shapes_config(shapes):
     assert [hook.type for hook in elastic.custom_hooks[1:]] == [
         'IterationSeedHook', 'MutualLearningHook', 'BNCalibrationHook'
     ]  # fmt: skip
-    assert elastic.train_cfg.max_epochs == 1 and elastic.optim_wrapper.optimizer.lr == 5e-4
+    assert elastic.train_cfg.max_epochs == 1 and elastic.optim_wrapper.optimizer.lr == 2e-3
     assert elastic.optim_wrapper.clip_grad == dict(max_norm=10)
     assert elastic.default_hooks.checkpoint.type == 'AtomicCheckpointHook'
     assert elastic.test_cfg == dict(type='SubnetTestLoop', num_widths=4, scales=(1.0, 0.75))

@@ -29,7 +29,7 @@ def test_steps_of_a_1x_schedule_are_replaced():
     before = copy.deepcopy(config.to_dict())
     tuned = make_fine_tuning(config, 1, 7330)
     assert config.to_dict() == before
-    assert tuned.optim_wrapper.optimizer == {**before['optim_wrapper']['optimizer'], 'lr': 0.005}
+    assert tuned.optim_wrapper.optimizer == {**before['optim_wrapper']['optimizer'], 'lr': 0.02}
     assert tuned.param_scheduler == schedule(500, 7330)
     assert tuned.train_cfg == dict(type='EpochBasedTrainLoop', max_epochs=1, val_begin=2)
     assert tuned.default_hooks.checkpoint == dict(type='CheckpointHook', by_epoch=True, interval=1, _scope_='mmdet')
@@ -59,7 +59,7 @@ def test_a_loop_over_iterations_gets_those_of_the_epochs(loop):
 def test_the_highest_rate_of_a_cycle_counts():
     config = stock(STEPS, **{'optim_wrapper.optimizer.lr': 1e-4})
     config.param_scheduler = ConfigDict(type='OneCycleLR', eta_max=0.01, total_steps=90000, by_epoch=False)
-    assert make_fine_tuning(config, 1, 100).optim_wrapper.optimizer.lr == 0.0025
+    assert make_fine_tuning(config, 1, 100).optim_wrapper.optimizer.lr == 0.01
 
 
 def test_settings_of_single_parameters_and_hooks_that_average_stay():
@@ -120,5 +120,7 @@ def test_an_unknown_loop_and_a_missing_rate_are_named():
         make_fine_tuning(config, 1, 100)
     config = stock(STEPS)
     del config.optim_wrapper.optimizer['lr']
-    with pytest.raises(ValueError, match='optim_wrapper.optimizer.lr must be a number, .* has None: set it in a copy'):
+    with pytest.raises(
+        ValueError, match='optim_wrapper.optimizer.lr must be a number, but the config has None: set it in a copy'
+    ):
         make_fine_tuning(config, 1, 100)
