@@ -9,6 +9,7 @@ from .hooks import AtomicCheckpointHook, BNCalibrationHook, ChannelOrderHook, It
 from .launch import build_runner, clear_errors, join_processes, prepare
 from .log_processor import SubnetLogProcessor
 from .loops import SubnetTestLoop, SubnetValLoop
+from .processes import is_first_process
 from .rescale import rescale_batch
 from .sampling import SandwichSampler, Subnet
 from .start_check import check_model
@@ -35,6 +36,7 @@ __all__ = [
     'check_model',
     'clear_errors',
     'epoch_length',
+    'is_first_process',
     'join_processes',
     'prepare',
     'rescale_batch',

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-PROCESSES = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')  # set by the launchers
+from .processes import count_processes
 
 
 def epoch_length(config: Config, launcher: str = 'none') -> int:
@@ -23,8 +22,10 @@ def epoch_length(config: Config, launcher: str = 'none') -> int:
     Returns:
         Iterations of each process, also for a data loader that has no end.
     """
+    loader = config.train_dataloader
+    if loader.get('num_batch_per_epoch'):
+        return loader.num_batch_per_epoch
     init_default_scope(config.get('default_scope') or 'mmdet')
-    settings = copy.deepcopy(config.train_dataloader)
-    images = len(Runner.build_dataloader(settings, seed=0).dataset)
-    processes = int(os.environ.get(PROCESSES.get(launcher, ''), 1))
-    return math.ceil(images / (config.train_dataloader.batch_size * processes))
+    images = math.ceil(len(Runner.build_dataloader(copy.deepcopy(loader), seed=0).dataset) / count_processes(launcher))
+    drops = loader.get('drop_last') or (loader.get('batch_sampler') or {}).get('drop_last')
+    return images // loader.batch_size if drops else math.ceil(images / loader.batch_size)

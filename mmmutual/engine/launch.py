@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,8 @@ from mmmutual.config.mask_heads import check_mask_heads
 from mmmutual.config_tree import nested_dicts
 from mmmutual.datasets import check_data
 from mmmutual.datasets.completed_coco import read_completed
+
+from .processes import is_first_process
 
 PACKAGE = Path(__file__).parents[1]
 TIMEOUT = 1800  # seconds that processes wait for each other; MMEngine's default
@@ -80,7 +81,7 @@ def prepare(config: Mapping, splits: tuple[str, ...]) -> None:
         ImportError: If the initial weights come from torchvision, which is not installed.
     """
     read_completed()
-    if int(os.environ.get('RANK', 0)) > 0:
+    if not is_first_process():
         return
     check_head_classes(config, splits)
     check_mask_heads(config, splits)

@@ -7,11 +7,13 @@ from argparse import ArgumentParser, Namespace
 
 from mmengine.config import DictAction
 
+from .processes import set_rank
+
 
 def parse_run_args(parser: ArgumentParser, overridden: str = 'settings of the config') -> Namespace:
     """Add ``--cfg-options``, ``--launcher`` and ``--local_rank``, as in mmdet's tools, and read the command line.
 
-    The environment variable ``LOCAL_RANK`` is set, unless the launcher has set it.
+    The environment variable ``LOCAL_RANK`` is set, unless the launcher has set it, and so is ``RANK``.
 
     Args:
         parser: The parser of the tool.
@@ -27,4 +29,5 @@ def parse_run_args(parser: ArgumentParser, overridden: str = 'settings of the co
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    set_rank(args.launcher)
     return args

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Mapping
 
 from mmengine.config import Config
@@ -18,6 +17,7 @@ from mmmutual.layers import check_ratios, evaluated_widths, use_width
 from .hooks.calibration_hook import BNCalibrationHook
 from .hooks.mutual_learning_hook import MutualLearningHook
 from .norm_check import check_frozen_norms, check_statistics
+from .processes import is_first_process
 
 
 def check_model(
@@ -39,7 +39,7 @@ def check_model(
         ValueError: As ``build_model``; if images have other channels than the model; if the model cannot be trained or
             evaluated at the widths or scales; or if a hook rejects the model.
     """
-    if int(os.environ.get('RANK', 0)) > 0:
+    if not is_first_process():
         return None
     model = build_model(config)
     evaluated = _check_loops(config, splits, model)

@@ -6,9 +6,10 @@ from mmengine.config import Config
 from mmmutual.engine import epoch_length
 
 
-def config_for(batch_size: int, sampler: str = 'DefaultSampler') -> Config:
+def config_for(batch_size: int, sampler: str = 'DefaultSampler', **options: object) -> Config:
     sampler = dict(type=sampler, shuffle=True)
-    return Config(dict(train_dataloader=dict(batch_size=batch_size, num_workers=0, sampler=sampler, dataset=[0] * 8)))
+    loader = dict(batch_size=batch_size, num_workers=0, sampler=sampler, dataset=[0] * 8, **options)
+    return Config(dict(train_dataloader=loader))
 
 
 @pytest.mark.parametrize('sampler', ['DefaultSampler', 'InfiniteSampler'])
@@ -23,3 +24,16 @@ def test_of_one_process(sampler):
 def test_of_two_processes(launcher, variable, monkeypatch):
     monkeypatch.setenv(variable, '2')
     assert (epoch_length(config_for(2), launcher), epoch_length(config_for(2))) == (2, 4)
+
+
+def test_a_last_batch_that_is_left_out(monkeypatch):
+    assert epoch_length(config_for(3, drop_last=True)) == 2
+    batches = dict(type='AspectRatioBatchSampler', drop_last=True)
+    assert epoch_length(config_for(3, batch_sampler=batches)) == 2
+    monkeypatch.setenv('WORLD_SIZE', '3')
+    assert epoch_length(config_for(2, drop_last=True), 'pytorch') == 1  # of 3 images
+
+
+def test_a_set_number_of_batches(monkeypatch):
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    assert epoch_length(config_for(1, num_batch_per_epoch=3), 'pytorch') == 3
