@@ -113,6 +113,17 @@ def test_a_mutual_checkpoint_without_batch_norms_stays(meta, stays, runner):
     assert (start.lines == [GOES_ON]) == stays
 
 
+def test_weights_of_a_part_from_a_mutual_training_without_batch_norms_stay(runner, tmp_path):
+    model = network(norm=nn.GroupNorm(4, 32))
+    file = str(tmp_path / 'mutual.pth')
+    model.backbone.init_cfg = dict(type='Pretrained', checkpoint=file)
+    for cfg, stays in (("custom_hooks = [dict(type='MutualLearningHook')]", True), ('', False)):
+        torch.save(dict(meta=dict(cfg=cfg), state_dict=model.state_dict()), file)
+        before = state_of(model)
+        ChannelOrderHook().before_train(runner(model, load_from=None))
+        assert torch.equal(model.first.weight, before['first.weight']) == stays
+
+
 def test_a_resumed_run_is_not_ordered_again(runner):
     model = network()
     before, start = state_of(model), runner(model, iteration=3)

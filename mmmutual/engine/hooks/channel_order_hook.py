@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import wraps
+from pathlib import Path
 
 import torch
 from mmengine.dist import broadcast
@@ -12,6 +13,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmmutual.checkpoint import is_mutual, read_checkpoint
 from mmmutual.slimming import ChannelGroup, Importance, importance_function, is_ordered, order_channels_
 
 from ..averaging import averaged_models
@@ -30,6 +32,10 @@ class ChannelOrderHook(Hook):
     models (EMA). It leaves the model unchanged, with a line in the log, if the weights are random, or if they were
     trained at several widths. A resumed training continues with the order of its checkpoint.
 
+    A network without batch norms has no statistics of narrow widths. The hook recognises its weights by the config that
+    MMEngine writes into a checkpoint (``meta``). It cannot recognise them in a file without it, or at an address in
+    ``init_cfg``.
+
     Args:
         importance: As ``order_channels_``: a name in ``IMPORTANCES``, or a function.
 
@@ -47,7 +53,7 @@ class ChannelOrderHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note whether a mutual training wrote the checkpoint: group norms have no statistics that tell."""
-        self._mutual = 'MutualLearningHook' in str((checkpoint.get('meta') or {}).get('cfg', ''))
+        self._mutual = is_mutual({'state_dict': {}, **checkpoint})
 
     def before_train(self, runner: Runner) -> None:
         """Order the model and its averages, after the weights are loaded."""
@@ -57,7 +63,7 @@ class ChannelOrderHook(Hook):
         source = start_weights(runner, model)
         if source is None:
             runner.logger.info('ChannelOrderHook leaves the channels as they are, since the weights are random')
-        elif self._mutual or is_ordered(model):
+        elif self._mutual or is_ordered(model) or (not runner.cfg.get('load_from') and _is_mutual_file(source)):
             runner.logger.info(
                 f'ChannelOrderHook leaves the channels as they are: {source} was trained at several widths, and the '
                 'training continues from it'
@@ -77,6 +83,10 @@ class ChannelOrderHook(Hook):
         runner.logger.info(
             f'ChannelOrderHook ordered {order.groups} channel groups of {source} by the importance {name}'
         )
+
+
+def _is_mutual_file(source: str) -> bool:
+    return Path(source).is_file() and is_mutual(read_checkpoint(source))
 
 
 def _of_first_process(score: Importance) -> Importance:
