@@ -16,6 +16,7 @@ from mmmutual.engine.launch import build_runner
 from .subnet_report import subnet_rows
 
 FILE = 'stock.json'
+ALONE = dict(widths=(1.0,), scales=(1.0,), calibration_batches=0, report=False)
 
 
 def stock_point(config: Config, checkpoint: str | Path) -> dict[str, float]:
@@ -33,7 +34,7 @@ def stock_point(config: Config, checkpoint: str | Path) -> dict[str, float]:
     alone = copy.deepcopy(config)
     alone.work_dir = str(Path(config.work_dir) / 'stock')
     alone.load_from, alone.resume = str(checkpoint), False
-    alone.test_cfg = {**config.test_cfg, 'widths': (1.0,), 'scales': (1.0,), 'report': False}
+    alone.test_cfg = {**config.test_cfg, **ALONE}
     file = Path(alone.work_dir) / FILE
     belongs_to = identity(alone, checkpoint)
     if file.is_file() and (known := json.loads(file.read_text()))['identity'] == belongs_to:
