@@ -7,12 +7,12 @@ from pathlib import Path
 
 from torch import nn
 
+from mmmutual.config.mutual_config import MUTUAL_HOOK
 from mmmutual.config_tree import nested_dicts
 from mmmutual.layers import Slimmable
 from mmmutual.layers.batch_norm import widths_in
 from mmmutual.slimming import SCOPES
 
-HOOK = 'MutualLearningHook'
 NAMES = ('scope', 'slim')  # in the config of a detector; 'slim' before mmmutual 0.2
 
 
@@ -49,7 +49,7 @@ def check_resumed_scope(config: Mapping, checkpoint: Mapping, path: str | Path) 
         ValueError: If the scopes differ.
     """
     text = str((checkpoint.get('meta') or {}).get('cfg', ''))
-    if HOOK not in text:
+    if MUTUAL_HOOK not in text:
         return
     before = SCOPES[any(f"{name}='detector'" in text for name in NAMES)]
     now = SCOPES[any(node.get(name) == 'detector' for node in nested_dicts(config['model']) for name in NAMES)]
@@ -70,12 +70,14 @@ def narrow_widths(checkpoint: Mapping) -> list[float]:
 def is_mutual(checkpoint: Mapping) -> bool:
     """Whether a checkpoint has statistics of narrow widths, or was trained mutually (a model without batch norms)."""
     meta = checkpoint.get('meta')
-    return bool(narrow_widths(checkpoint)) or (isinstance(meta, Mapping) and HOOK in str(meta.get('cfg', '')))
+    return bool(narrow_widths(checkpoint)) or (isinstance(meta, Mapping) and MUTUAL_HOOK in str(meta.get('cfg', '')))
 
 
 def _advice(path: str | Path, config: str | None) -> str:
     """The advice to use the config in the checkpoint's folder, where a run writes it, or to make one."""
-    found = [file for file in Path(path).absolute().parent.glob('*.py') if HOOK in file.read_text(errors='replace')]
+    found = [
+        file for file in Path(path).absolute().parent.glob('*.py') if MUTUAL_HOOK in file.read_text(errors='replace')
+    ]
     if found:
         newest = max(found, key=lambda file: file.stat().st_mtime)
         return f'Use the config that the training wrote next to it: {Path(path).parent / newest.name}'

@@ -13,7 +13,7 @@ from mmmutual.number_checks import check_whole
 from mmmutual.slimming import SlimmingPlan, importance_function
 
 from .fine_tuning import make_fine_tuning
-from .mutual_config import SCALES, WIDTHS, make_mutual_with_plan
+from .mutual_config import MUTUAL_HOOK, SCALES, WIDTHS, has_mutual_hook, make_mutual_with_plan
 
 
 def make_elastic(
@@ -79,8 +79,8 @@ def without_initial_weights(config: Config) -> Config:
 
 
 def _check_stock(config: Config) -> None:
-    names = map(type_name, nested_dicts([config.get('model'), config.get('custom_hooks')]))
-    found = next((name for name in names if name == 'MutualLearningHook' or name.startswith('Slimmable')), None)
+    slimmable = (name for name in map(type_name, nested_dicts(config.get('model'))) if name.startswith('Slimmable'))
+    found = next(slimmable, MUTUAL_HOOK if has_mutual_hook(config) else None)
     if found:
         raise ValueError(
             f'config must be a stock config, but it is mutual already, since it has {found}: pass the stock config, or '

@@ -22,6 +22,7 @@ from .scaled_pipeline import scale_pipeline
 
 WIDTHS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 SCALES = (1.0, 0.8, 0.6, 0.4)
+MUTUAL_HOOK = 'MutualLearningHook'
 CLIP = dict(max_norm=35, norm_type=2)
 EVALUATED = 4  # widths of the grid
 STOCK_LOOPS = {'val_cfg': ('ValLoop', 'SubnetValLoop'), 'test_cfg': ('TestLoop', 'SubnetTestLoop')}
@@ -80,15 +81,15 @@ def make_mutual_with_plan(
     if not isinstance(config.get('model'), Mapping):
         raise ValueError('the config has no model, so there is nothing to make mutual')
     hooks = list(config.get('custom_hooks') or [])
-    if any(type_name(hook) == 'MutualLearningHook' for hook in hooks):
-        raise ValueError('the config is already mutual: it has a MutualLearningHook. Use it unchanged')
+    if has_mutual_hook(config):
+        raise ValueError(f'the config is already mutual: it has a {MUTUAL_HOOK}. Use it unchanged')
     mutual = copy.deepcopy(config)
     plan = _wrap_model(mutual, widths, check_scope(scope))
     seeds = [] if any(type_name(hook) == 'IterationSeedHook' for hook in hooks) else [dict(type='IterationSeedHook')]
     mutual.custom_hooks = [
         *hooks,
         *seeds,
-        dict(type='MutualLearningHook', scales=scales),
+        dict(type=MUTUAL_HOOK, scales=scales),
         dict(type='BNCalibrationHook', num_batches=100),
     ]
     _make_resumable(mutual)
@@ -105,6 +106,18 @@ def make_mutual_with_plan(
     names = [imports['imports']] if isinstance(imports['imports'], str) else list(imports['imports'])
     mutual.custom_imports = {**imports, 'imports': [*names, *({'mmmutual'} - set(names))]}
     return mutual, plan
+
+
+def has_mutual_hook(config: Mapping) -> bool:
+    """Whether a config trains mutually.
+
+    Args:
+        config: A config.
+
+    Returns:
+        Whether its ``custom_hooks`` have a ``MutualLearningHook``.
+    """
+    return any(type_name(hook) == MUTUAL_HOOK for hook in config.get('custom_hooks') or [])
 
 
 def _wrap_model(config: Config, widths: tuple[float, ...], scope: str) -> SlimmingPlan:

@@ -50,7 +50,7 @@ def test_initial_weights_are_not_read():
 def test_a_mutual_config_is_refused(name):
     with pytest.raises(
         ValueError,
-        match='config must be a stock config, but it is mutual already, since it has (Slimmable|Mutual).*: pass the stock '
+        match='config must be a stock config, but it is mutual already, since it has Slimmable.*: pass the stock '
         'config, or train the mutual one with tools/train.py and --cfg-options load_from=CHECKPOINT$',
     ):
         make_elastic(load_config(ROOT / 'configs' / name), 'a.pth', 250)
@@ -68,14 +68,18 @@ def test_a_config_that_only_has_the_hook_is_refused(shapes):
         (dict(epochs=-1), ValueError, 'epochs must be at least 0, but got -1'),
         (dict(epochs=1.5), TypeError, 'epochs must be a whole number, but got 1.5'),
         (dict(importance='taylor'), ValueError, f"one of {sorted(IMPORTANCES.module_dict)}, but got 'taylor'"),
-        (dict(widths=(1.0, 2.0)), ValueError, 'widths.*2.0'),
+        (
+            dict(widths=(1.0, 2.0)),
+            ValueError,
+            'each of widths must be above 0 and at most 1, for example 0.5, but got 2.0',
+        ),
     ],
     ids=str,
 )
 def test_wrong_arguments(options, error, message, shapes):
     with pytest.raises(error) as caught:
         make_elastic(shapes, 'a.pth', 250, **options)
-    assert message in str(caught.value) or 'widths' in options
+    assert message in str(caught.value)
 
 
 def test_a_detector_that_cannot_be_made_mutual_says_why(shapes):

@@ -8,7 +8,6 @@ import torch
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
-from mmengine.registry import MODELS
 from torch import nn
 
 from mmmutual.engine import MutualLearningHook, PearsonDistillation, SoftLabelDistillation
@@ -129,11 +128,10 @@ def test_other_outputs_are_refused():
 
 @pytest.mark.parametrize('kind', [SoftLabelDistillation, PearsonDistillation])
 def test_wrong_weights(kind):
-    with pytest.raises(ValueError, match='loss_weight must be above 0, but got 0'):
+    with pytest.raises(ValueError, match='loss_weight must be a number above 0, but got 0'):
         kind(loss_weight=0)
 
 
 def test_other_types_are_refused():
-    MODELS.register_module('NoDistillation', module=nn.Identity, force=True)
-    with pytest.raises(TypeError, match="distill must be the config of a Distillation.*got .*'NoDistillation'"):
-        MutualLearningHook(WIDTHS, distill=dict(type='NoDistillation'))
+    with pytest.raises(TypeError, match="distill must be the config of a Distillation.*got .*'ReLU'"):
+        MutualLearningHook(WIDTHS, distill=dict(type='ReLU'))

@@ -9,6 +9,8 @@ from typing import Any
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from mmmutual.number_checks import check_positive
+
 TERM = 'loss_distill'
 
 
@@ -20,13 +22,12 @@ class Distillation:
         loss_weight: Factor of the loss.
 
     Raises:
-        ValueError: If ``loss_weight`` is not above 0.
+        TypeError: If ``loss_weight`` is not a number.
+        ValueError: If it is not above 0.
     """
 
     def __init__(self, module: str, loss_weight: float = 1.0) -> None:
-        if not loss_weight > 0:
-            raise ValueError(f'loss_weight must be above 0, but got {loss_weight!r}')
-        self.module, self.loss_weight = module, loss_weight
+        self.module, self.loss_weight = module, check_positive(loss_weight, 'loss_weight')
 
     def find_module(self, model: nn.Module) -> nn.Module:
         """The module whose output is compared.
