@@ -135,5 +135,6 @@ def check_architecture(model: nn.Module, checkpoint: Mapping, path: str | Path) 
         examples = ', '.join((missing + other)[:MAX_NAMED])
         raise ValueError(
             f'the checkpoint {path} has another architecture than the config: of {len(expected)} parameters '
-            f'{len(missing)} are missing and {len(other)} have another shape, for example {examples}'
+            f'{len(missing)} are missing and {len(other)} have another shape, for example {examples}. Pass the '
+            'config that the checkpoint was trained with; a training writes it next to the checkpoint'
         )

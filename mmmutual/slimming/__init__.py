@@ -25,8 +25,8 @@
 | `slim_share.py` | the slimmable share of the compute, as a line of text |
 """
 
-from .channel_order import ChannelOrder, is_ordered, order_channels_
-from .importance import IMPORTANCES, Importance, importance_function, read_weights, written_weights
+from .channel_order import ChannelOrder, check_order, is_ordered, order_channels_
+from .importance import IMPORTANCES, Importance, importance_function, read_weights
 from .input_channels import input_channels
 from .make_slimmable import make_slimmable_, undo_slimmable_
 from .plan import ChannelGroup, LayerPlan, SlimmingPlan
@@ -45,6 +45,7 @@ __all__ = [
     'LayerPlan',
     'SlimmingPlan',
     'block_rule',
+    'check_order',
     'check_scope',
     'format_share',
     'importance_function',
@@ -56,5 +57,4 @@ __all__ = [
     'plan_slimming',
     'read_weights',
     'undo_slimmable_',
-    'written_weights',
 ]

@@ -89,7 +89,7 @@ class ChannelOrder:
         if not any(id(parameter) in parameters for group in optimizer.param_groups for parameter in group['params']):
             raise ValueError(
                 f'optimizer must be one of the parameters of the model, but the {type(optimizer).__name__} has none of '
-                'them'
+                'them: pass the optimizer of this model'
             )
         for name, parameter in named_tensors(model):
             if name not in self.places or id(parameter) in done:
@@ -163,6 +163,19 @@ def order_channels_(
     for each in (model, *averages):
         order.permute_(each)
     return order
+
+
+def check_order(plan: SlimmingPlan) -> None:
+    """Check that the channels of a model can be ordered; the model does not change.
+
+    Args:
+        plan: The plan of the model.
+
+    Raises:
+        ValueError: If they cannot be ordered, as ``order_channels_``.
+    """
+    generator = torch.Generator().manual_seed(0)  # each channel group gets another order
+    channel_places(plan, lambda group, layers: torch.rand(group.channels, generator=generator))
 
 
 def is_ordered(model: nn.Module) -> bool:

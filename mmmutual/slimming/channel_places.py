@@ -150,7 +150,7 @@ def _check_shared(model: nn.Module, places: Mapping[str, Mapping[int, Tensor]]) 
         if known.keys() != dims.keys() or any(not torch.equal(known[dim], dims[dim]) for dim in dims):
             raise ValueError(
                 f'the channels of {type(model).__name__} cannot be ordered, since {other} and {name} are one tensor '
-                'of layers whose channels have different orders'
+                'of layers whose channels have different orders: untie them, or keep the order'
             )
 
 

@@ -35,27 +35,14 @@ def read_weights(group: ChannelGroup, layers: Mapping[str, nn.Module]) -> list[T
     Returns:
         Tensors (channels, K), one for each place in a reader's input; K are the weights of one channel.
     """
-    return [_slices(layers[part.layer], part, group.channels, reads=True) for part in group.readers]
-
-
-def written_weights(group: ChannelGroup, layers: Mapping[str, nn.Module]) -> list[Tensor]:
-    """The weights that compute the channels of a group, for each of its writers.
-
-    Args:
-        group: A channel group.
-        layers: Layers by name.
-
-    Returns:
-        Tensors (channels, K), one for each place in a writer's output; K are the weights of one channel.
-    """
-    return [_slices(layers[part.layer], part, group.channels, reads=False) for part in group.writers]
+    return [_slices(layers[part.layer], part, group.channels) for part in group.readers]
 
 
 @IMPORTANCES.register_module('norm_scale')
 def norm_scale(group: ChannelGroup, layers: Mapping[str, nn.Module]) -> Tensor:
     """The absolute weights of the norms that the channels pass (Network Slimming, arXiv 1708.06519).
 
-    A norm gives each channel the standard deviation of its weight, so this is the size of the channels' activations. It
+    Behind a norm, the weight of a channel is its standard deviation, so this is the size of its activations. The score
     is the sum over the norms of a group, as the channels of a residual stage are a sum of normalised ones. Channels
     without a norm get their L1 norm.
     """
@@ -107,8 +94,8 @@ def importance_function(importance: str | Importance) -> Importance:
     return found
 
 
-def _slices(layer: nn.Module, part: Part, channels: int, reads: bool) -> Tensor:
-    """The weights (channels, K) of a place in a layer's input or output."""
-    dim = weight_dim(layer, reads)
+def _slices(layer: nn.Module, part: Part, channels: int) -> Tensor:
+    """The weights (channels, K) of a place in a layer's input."""
+    dim = weight_dim(layer, reads=True)
     weight = layer.weight.detach().float().cpu()
     return weight.narrow(dim, part.start, part.channels).movedim(dim, 0).reshape(channels, -1)

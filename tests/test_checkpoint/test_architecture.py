@@ -64,11 +64,12 @@ class TestArchitecture:
             ValueError,
             match=(
                 f'^the checkpoint a.pth has another architecture than the config: of 6 parameters {counts}, '
-                f'for example {examples}$'
+                f'for example {examples}. Pass the config that the checkpoint was trained with; a training writes it next to '
+                'the checkpoint$'
             ),
         ):
             check_architecture(layers(), checkpoint_of(layers(), **changes), 'a.pth')
 
     def test_examples_are_few(self):
-        with pytest.raises(ValueError, match='6 are missing.*for example 0.weight, 0.bias, 1.weight$'):
+        with pytest.raises(ValueError, match='6 are missing.*for example 0.weight, 0.bias, 1.weight. Pass'):
             check_architecture(layers(), dict(state_dict={}), 'a.pth')

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 import mmmutual
-from mmmutual.slimming import ChannelOrder, order_channels_, plan_slimming
+from mmmutual.slimming import ChannelOrder, check_order, order_channels_, plan_slimming
 from mmmutual.tensor_tree import tensors_in
 from tests.support.masked import randomize
 from tests.support.toy_detector import CHANNELS, Net, between, conv, tokens
@@ -193,9 +193,12 @@ def test_tied_parameters_of_other_channels_are_refused(tie):
         model.second.weight.data = model.first.weight.data
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(
-        ValueError, match='since first.weight and second.weight are one tensor of layers whose channels'
+        ValueError,
+        match='since first.weight and second.weight are one tensor of layers .*: untie them, or keep the order',
     ):
         order_channels_(model, plan_slimming(model, 'detector'))
+    with pytest.raises(ValueError, match='untie them'):
+        check_order(plan_slimming(model, 'detector'))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -219,11 +222,19 @@ def test_a_layer_that_runs_in_training_only_is_refused():
     model.auxiliary = conv()
     with pytest.raises(ValueError, match="in scope 'detector': its layer auxiliary .Conv2d. does not run on an image"):
         order_channels_(model, plan_slimming(model, 'detector'))
+    plan = plan_slimming(model, 'detector')
+    plan.apply_((1.0, 0.5))
+    plan.undo_()
+    with pytest.raises(ValueError, match='its layer auxiliary'):
+        check_order(plan)
     with pytest.raises(ValueError, match='Train it without an order'):
         order_channels_(model)  # without a neck, it may read the backbone
     model.neck = nn.Identity()
     assert order_channels_(model).groups == 1
     model.auxiliary = nn.Embedding(4, CHANNELS)  # it reads indices
+    state = copy.deepcopy(model.state_dict())
+    check_order(plan_slimming(model, 'detector'))
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert order_channels_(model, plan_slimming(model, 'detector')).groups == 2
 
 

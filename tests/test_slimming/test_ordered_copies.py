@@ -95,7 +95,9 @@ def test_a_state_of_another_shape_is_refused(nested):
 
 def test_an_optimizer_of_another_model_is_refused():
     optimizer = torch.optim.SGD(network().parameters(), lr=0.1)
-    with pytest.raises(ValueError, match='optimizer must be one of the parameters of the model, but the SGD has none'):
+    with pytest.raises(
+        ValueError, match='optimizer must be one of the parameters of the model, but the SGD has none of them: pass '
+    ):
         order_channels_(network(), optimizer=optimizer)
 
 
