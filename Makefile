@@ -84,6 +84,7 @@ demo-elastic: export OMP_NUM_THREADS = 1
 demo-elastic: $(READY)
 	$(RUN) tools/misc/draw_shapes.py
 	$(TRAIN) configs/$(STOCK).py $(PROCESSES) --work-dir work_dirs/$(STOCK) $(SHARE)
+	rm -rf work_dirs/elastic_$(STOCK)  # a former demo, which the tool does not overwrite
 	PYTHON=$(RUN) bash tools/dist_elastic.sh configs/$(STOCK).py $$(cat work_dirs/$(STOCK)/last_checkpoint) $(PROCESSES) \
 		--widths 1.0 0.75 0.5 0.25 --scales 1.0 0.75 0.5 --cfg-options train_dataloader.batch_size=$$((4 / $(PROCESSES)))
 

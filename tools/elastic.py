@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from mmengine.runner import Runner
 from mmmutual.checkpoint import (
     check_architecture,
     check_classes,
-    finished_length,
+    check_new_run,
+    continue_run,
     is_mutual,
     latest_checkpoint,
     narrow_widths,
     read_checkpoint,
+    record_run,
 )
 from mmmutual.config import (
     config_name,
@@ -29,15 +31,16 @@ from mmmutual.config import (
     override,
     require,
     use_mixed_precision,
+    use_scaled_learning_rate,
     without_initial_weights,
 )
-from mmmutual.engine import build_runner, check_model, clear_errors, epoch_length, prepare
+from mmmutual.engine import build_runner, check_model, clear_errors, epoch_length, is_first_process, prepare
 from mmmutual.engine.run_options import parse_run_args
 from mmmutual.evaluation import SubnetReportHook, stock_point
-from mmmutual.slimming import SCOPES, format_share
+from mmmutual.slimming import SCOPES, check_order, format_share
 
 STOCK = ('model', 'data_preprocessor', 'train_dataloader', 'val_dataloader', 'val_evaluator')
-RESUMED = ('model', 'train_cfg', 'param_scheduler')  # settings that a resumed run cannot change
+FIXED = ('load_from', 'resume', 'train_cfg.max_epochs', 'train_cfg.max_iters')  # set by other arguments
 STAGES = 5
 HELP = """
 Order the channels of a trained stock detector by importance, fine-tune it mutually for a short time, calibrate it, and
@@ -66,8 +69,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--importance', help="the importance that orders channels, or 'none' to keep their order; default: norm_scale"
     )
-    parser.add_argument('--work-dir', help='folder for all results; default: work_dirs/elastic_NAME_OF_CONFIG')
+    parser.add_argument(
+        '--work-dir',
+        help='folder for all results, which all nodes of a distributed run must share; default: '
+        'work_dirs/elastic_NAME_OF_CONFIG',
+    )
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
     parser.add_argument(
         '--resume', action='store_true', help='continue a run of the same command that was interrupted in any stage'
     )
@@ -77,6 +85,12 @@ def parse_args() -> argparse.Namespace:
 def read_config(args: argparse.Namespace) -> tuple[Config, dict]:
     """Make the elastic config from the command line, and print the changes; also return the stock checkpoint."""
     given = args.cfg_options or {}
+    fixed = [name for name in FIXED if name in given]
+    if fixed:
+        raise ValueError(
+            f'--cfg-options {fixed[0]}={given[fixed[0]]!r} is not allowed, since the training starts from CHECKPOINT '
+            'and --epochs sets its length: omit it (--resume continues a run)'
+        )
     own = {name: value for name, value in given.items() if name.split('.')[0] in STOCK}
     stock = load_config(args.config, own)
     require(stock, 'model', 'train_dataloader', 'val_dataloader', 'val_evaluator', 'train_cfg', 'optim_wrapper')
@@ -100,49 +114,31 @@ def read_config(args: argparse.Namespace) -> tuple[Config, dict]:
         scope=args.scope,
         **options,
     )
-    say(f'{format_changes(stock, elastic, color=sys.stdout.isatty())}\n{format_share(plan)}')
+    if orders(elastic):
+        try:
+            check_order(plan)
+        except ValueError as error:
+            raise ValueError(f'{error}. --importance none keeps the order') from error
+    if is_first_process():
+        say(f'{format_changes(stock, elastic, color=sys.stdout.isatty())}\n{format_share(plan)}')
     override(elastic, {name: value for name, value in given.items() if name not in own})
     if args.amp:
         use_mixed_precision(elastic)
+    if args.auto_scale_lr:
+        use_scaled_learning_rate(elastic)
     name = f'elastic_{config_name(args.config)}'
     elastic.launcher = args.launcher
-    elastic.work_dir = args.work_dir or f'./work_dirs/{name}'
+    elastic.work_dir = args.work_dir or given.get('work_dir') or f'./work_dirs/{name}'
     file = str(Path(elastic.work_dir) / f'{name}.py')
     return Config(elastic.to_dict(), cfg_text=elastic.text, filename=file), checkpoint
 
 
-def check_resumed(config: Config) -> dict:
-    """Let the config continue the run in its work dir.
-
-    Args:
-        config: The elastic config, which is changed.
-
-    Returns:
-        The checkpoint to continue from; empty if the run was interrupted before it wrote one.
-
-    Raises:
-        FileNotFoundError: If there is no run.
-        ValueError: If the run had other settings.
-    """
-    if not Path(config.filename).is_file():
-        raise FileNotFoundError(
-            f'--resume continues a run of this command, but there is none in {config.work_dir}: it has no '
-            f'{Path(config.filename).name}. Omit --resume, or pass the --work-dir of the run'
-        )
-    before = load_config(config.filename)
-    other = [name for name in RESUMED if before.get(name) != config.get(name)]
-    if other:
-        raise ValueError(
-            f'--resume continues a run of the same command, but that in {config.work_dir} had other settings in '
-            f'{", ".join(other)}: repeat its command, or choose another --work-dir'
-        )
-    latest = latest_checkpoint(config.work_dir)
-    if latest is None:
-        return {}
-    checkpoint = read_checkpoint(latest)
-    config.load_from = latest
-    config.resume = finished_length(config.train_cfg, checkpoint) is None
-    return checkpoint
+def start_run(config: Config, checkpoint: str) -> tuple[Config, None]:
+    """Record a new run in its work dir; return what ``continue_run`` returns for an interrupted one."""
+    check_new_run(config.work_dir)
+    if is_first_process():
+        record_run(config, checkpoint)
+    return config, None
 
 
 def train(runner: Runner, epochs: int) -> None:
@@ -170,29 +166,32 @@ def main() -> None:
         model = check_model(config, ('train', 'val', 'test'), checkpoint)
         if model is not None:
             check_architecture(model, checkpoint, args.checkpoint)
-        resumed = check_resumed(config) if args.resume else {}
-        finished = finished_length(config.train_cfg, resumed) if resumed else None
-        if int(os.environ.get('RANK', 0)) == 0 and not args.resume:
-            Path(config.work_dir).mkdir(parents=True, exist_ok=True)
-            config.dump(config.filename)
+        run, finished = continue_run(config, args.checkpoint) if args.resume else start_run(config, args.checkpoint)
     with clear_errors(only_own=True):
         stage(2, 'evaluating the stock detector')
         stock = stock_point(config, args.checkpoint)
-        stage(3, f'nothing is left to train: {config.load_from} is {finished}' if finished else training(config, args))
-        runner = build_runner(config)
+        stage(3, f'nothing is left to train: {run.load_from} is {finished}' if finished else training(run, args))
+        runner = build_runner(run)
+        if is_first_process():
+            config.dump(config.filename)  # instead of that of the runner, which loads the checkpoint of a resumed run
         runner.register_hook(SubnetReportHook(stock))
         if not finished:
             train(runner, args.epochs)
         stage(4, 'evaluating the sub-networks')
         runner.test()
     stage(5, 'done')
-    say(results(config, Path(runner.log_dir)))
+    if is_first_process():
+        say(results(config, Path(runner.log_dir)))
+
+
+def orders(config: Config) -> bool:
+    """Whether the training orders the channels."""
+    return any(hook['type'] == 'ChannelOrderHook' for hook in config.custom_hooks)
 
 
 def training(config: Config, args: argparse.Namespace) -> str:
     """A line that says what the training consists of."""
-    orders = any(hook['type'] == 'ChannelOrderHook' for hook in config.custom_hooks)
-    tasks = ['ordering the channels'] if orders and not config.resume else []
+    tasks = ['ordering the channels'] if orders(config) and not config.resume else []
     loop = next(name for name in ('max_epochs', 'max_iters') if name in config.train_cfg)
     if args.epochs:
         tasks.append(f'training ({loop}={config.train_cfg[loop]}, lr={config.optim_wrapper.optimizer.lr:g})')
@@ -205,15 +204,17 @@ def results(config: Config, folder: Path) -> str:
     files = dict(
         config=config.filename, checkpoint=checkpoint, table=folder / 'subnets.json', plot=folder / 'subnets.png'
     )
-    inputs = f'{config.filename} {checkpoint}'
+    inputs = [config.filename, checkpoint]
+    query = ['python', 'tools/analysis_tools/query_table.py', *inputs]
+    export = ['python', 'tools/model_converters/export_subnet.py', *inputs, '--width', f'{min(config.model.widths):g}']
     lines = [f'{name}: {file}' for name, file in files.items() if Path(file).is_file()]
     return '\n'.join(
         [
             *lines,
             'query table, with latencies:',
-            f'  python tools/analysis_tools/query_table.py {inputs}',
+            f'  {shlex.join(query)}',
             'export of a sub-network:',
-            f'  python tools/model_converters/export_subnet.py {inputs} --width 0.5',
+            f'  {shlex.join(export)}',
         ]
     )
 
@@ -225,7 +226,7 @@ def stage(number: int, text: str) -> None:
 
 def say(text: str) -> None:
     """Print in the first process."""
-    if int(os.environ.get('RANK', 0)) == 0:
+    if is_first_process():
         print(text, flush=True)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from mmdet.utils import setup_cache_size_limit_of_dynamo
@@ -24,8 +23,9 @@ from mmmutual.config import (
     override,
     require,
     use_mixed_precision,
+    use_scaled_learning_rate,
 )
-from mmmutual.engine import build_runner, check_model, clear_errors, prepare
+from mmmutual.engine import build_runner, check_model, clear_errors, is_first_process, prepare
 from mmmutual.engine.run_options import parse_run_args
 from mmmutual.slimming import SCOPES, format_share
 
@@ -76,9 +76,7 @@ def read_config(args: argparse.Namespace) -> Config:
     if args.amp:
         use_mixed_precision(config)
     if args.auto_scale_lr:
-        if 'base_batch_size' not in (config.get('auto_scale_lr') or {}):
-            raise ValueError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config')
-        config.auto_scale_lr.enable = True
+        use_scaled_learning_rate(config)
     if args.resume is not None:
         config.resume = True
         config.load_from = None if args.resume == 'auto' else args.resume
@@ -88,7 +86,7 @@ def read_config(args: argparse.Namespace) -> Config:
 def _mutual(stock: Config, scope: str, grid: dict[str, list[float]]) -> Config:
     """Make the config mutual; the first process prints the changes and the slimmable share."""
     mutual, plan = make_mutual_with_plan(stock, scope=scope, **grid)
-    if int(os.environ.get('RANK', 0)) == 0:
+    if is_first_process():
         print(format_changes(stock, mutual, color=sys.stdout.isatty()))
         print(format_share(plan), flush=True)
     return mutual

@@ -8,6 +8,7 @@ from .mixed_precision import use_mixed_precision
 from .model_building import build_model
 from .mutual_config import make_mutual, make_mutual_with_plan
 from .overrides import override
+from .scaled_learning_rate import use_scaled_learning_rate
 from .scaled_pipeline import nominal_size, scale_pipeline
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     'require',
     'scale_pipeline',
     'use_mixed_precision',
+    'use_scaled_learning_rate',
     'without_initial_weights',
     'write_mutual',
 ]

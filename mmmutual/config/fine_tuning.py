@@ -103,8 +103,8 @@ def _set_learning_rate(config: Config, iterations: int) -> None:
     optimizer = config.optim_wrapper.setdefault('optimizer', {})
     if not is_number(optimizer.get('lr')):
         raise ValueError(
-            f'optim_wrapper.optimizer.lr must be a number, but the config has {optimizer.get("lr")!r}: set it in a copy '
-            'of the config'
+            f'optim_wrapper.optimizer.lr must be a number, but the config has {optimizer.get("lr")!r}: set it in a '
+            'copy of the config'
         )
     optimizer.lr = max([optimizer.lr, *_peaks(config)])
     warm_up = min(WARM_UP, iterations // 10)

@@ -72,12 +72,19 @@ def test_a_run_resumed_after_its_first_epoch_and_its_results_in_another_tool(fol
     command = ('elastic.py', 'stock.py', 'stock.pth', '--epochs', 2, '--work-dir', 'two', *OPTIONS)
     whole = output_of(*command)
     assert '[3/5] ordering the channels, training (max_epochs=2, lr=0.002), calibrating' in whole
+    assert 'ChannelOrderHook ordered' in whole
     assert 'query_table.py two/elastic_stock.py two/epoch_2.pth' in whole
     work = folder / 'two'
+    config = (work / 'elastic_stock.py').read_text()
     (work / 'epoch_2.pth').rename(folder / 'whole.pth')
     (work / 'last_checkpoint').write_text('two/epoch_1.pth')
     again = output_of(*command, '--resume')
     assert '[3/5] training (max_epochs=2, lr=0.002), calibrating, from two/epoch_1.pth' in again
-    assert table_of(again) == table_of(whole) and [row[:2] for row in table_of(whole)] == ROWS
+    assert 'ChannelOrderHook ordered' not in again
+    states = [read_checkpoint(path)['state_dict'] for path in (folder / 'whole.pth', work / 'epoch_2.pth')]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert (work / 'elastic_stock.py').read_text() == config
+    assert [row[:2] for row in table_of(again)] == ROWS
     tested = output_of('test.py', 'two/elastic_stock.py', 'two/epoch_2.pth', '--work-dir', 'tested')
     assert table_of(tested) == table_of(whole)[:-1]

@@ -1,14 +1,16 @@
 """Checks of tools/elastic.py before it evaluates or trains."""
 
 import re
+import shlex
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 from mmengine.config import Config
 
-from mmmutual.config import build_model, load_config
+from mmmutual.config import build_model
 from tests.support.tiny import tiny_config
 from tests.support.tools import load_tool
 
@@ -20,6 +22,7 @@ def folder(tiny_data, tmp_path_factory):
     config = tiny_config(tiny_data, folder, 'stock_mask_rcnn_r18_shapes')
     config.pop('work_dir')
     config.dump(folder / 'stock.py')
+    Config({**config.to_dict(), 'auto_scale_lr': dict(base_batch_size=16)}).dump(folder / 'scaled.py')
     state = build_model(config).state_dict()
     torch.save(dict(state_dict=state, meta={}), folder / 'stock.pth')
     name = next(name for name in state if name.endswith('running_mean'))
@@ -106,7 +109,7 @@ def test_a_slimmable_checkpoint_keeps_its_order(read, capsys):
             'stock.pth',
             ['--resume'],
             '--resume continues a run of this command, but there is none in ./work_dirs/elastic_stock: it has no '
-            'elastic_stock.py. Omit --resume, or pass the --work-dir of the run',
+            'run.json. Omit --resume, or pass the --work-dir of the run',
         ),
         (
             'stock.pth',
@@ -128,30 +131,67 @@ def test_a_mutual_config(refused, tiny_data, folder):
     )
 
 
-@pytest.fixture
-def started(read, tmp_path) -> Config:
-    """The config of a run that has begun."""
-    config = read('stock.pth', '--work-dir', tmp_path)
-    config.dump(config.filename)
-    return config
+def test_a_network_that_cannot_be_ordered(refused, elastic, read, monkeypatch):
+    def check_order(plan):
+        raise ValueError('its layer auxiliary does not run')
+
+    monkeypatch.setattr(elastic, 'check_order', check_order)
+    assert refused('stock.py', 'stock.pth') == (
+        'error: its layer auxiliary does not run. --importance none keeps the order'
+    )
+    assert read('stock.pth', '--importance', 'none').load_from == 'stock.pth'
 
 
-def test_a_resumed_run_has_the_settings_of_its_first_command(started, elastic, tmp_path):
-    assert elastic.check_resumed(started) == {} and started.load_from == 'stock.pth'
-    started.train_cfg.max_epochs = 3
+@pytest.mark.parametrize(
+    'option', ['load_from=a.pth', 'resume=True', 'train_cfg.max_epochs=3', 'train_cfg.max_iters=3']
+)
+def test_overrides_of_other_arguments(option, read):
     with pytest.raises(
-        ValueError,
-        match='--resume continues a run of the same command, but that in .* had other settings in train_cfg: repeat '
-        'its command, or choose another --work-dir',
+        ValueError, match='is not allowed, since the training starts from CHECKPOINT and --epochs sets its length: omit'
     ):
-        elastic.check_resumed(started)
+        read('stock.pth', '--cfg-options', option)
 
 
-def test_a_finished_training_is_only_evaluated(started, elastic, tmp_path):
-    for epoch, resumed in ((0, True), (1, False)):
-        path = tmp_path / f'epoch_{epoch}.pth'
-        torch.save(dict(state_dict={}, meta=dict(epoch=epoch, iter=4 * epoch)), path)
-        (tmp_path / 'last_checkpoint').write_text(str(path))
-        elastic.check_resumed(started)
-        assert (started.load_from, started.resume) == (str(path), resumed)
-    assert load_config(started.filename).load_from == 'stock.pth'
+@pytest.mark.parametrize(('options', 'work_dir'), [
+    ([], './work_dirs/elastic_stock'),
+    (['--cfg-options', 'work_dir=own'], 'own'),
+    (['--work-dir', 'first', '--cfg-options', 'work_dir=own'], 'first'),
+], ids=str)  # fmt: skip
+def test_the_work_dir(options, work_dir, read):
+    config = read('stock.pth', *options)
+    assert config.work_dir == work_dir and Path(config.filename) == Path(work_dir) / 'elastic_stock.py'
+
+
+def test_a_scaled_learning_rate(read):
+    with pytest.raises(ValueError, match=r'--auto-scale-lr needs auto_scale_lr=dict\(base_batch_size=...\)'):
+        read('stock.pth', '--auto-scale-lr')
+    config = read('stock.pth', '--auto-scale-lr', config='scaled.py')
+    assert config.auto_scale_lr == dict(base_batch_size=16, enable=True)
+
+
+def test_a_run_is_recorded_and_not_overwritten(read, elastic, tmp_path, monkeypatch):
+    config = read('stock.pth', '--work-dir', tmp_path)
+    monkeypatch.setenv('RANK', '1')
+    elastic.start_run(config, 'stock.pth')
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv('RANK', '0')
+    assert elastic.start_run(config, 'stock.pth') == (config, None)
+    run, finished = elastic.continue_run(read('stock.pth', '--work-dir', tmp_path), 'stock.pth')
+    assert run.load_from == 'stock.pth' and finished is None
+    other = read('stock.pth', '--work-dir', tmp_path, '--importance', 'l2', '--scales', 1, '--amp')
+    with pytest.raises(ValueError, match='had another optim_wrapper, custom_hooks, test_cfg: repeat its command'):
+        elastic.continue_run(other, 'stock.pth')
+    (tmp_path / 'last_checkpoint').touch()
+    with pytest.raises(ValueError, match='has a run already'):
+        elastic.start_run(config, 'stock.pth')
+
+
+def test_the_next_commands_can_be_copied(read, elastic, tmp_path):
+    folder = tmp_path / 'my runs'
+    config = read('stock.pth', '--work-dir', folder, '--widths', 1, 0.75, 0.375)
+    folder.mkdir()
+    torch.save(dict(state_dict={}), folder / 'epoch_1.pth')
+    lines = elastic.results(config, folder).splitlines()
+    inputs = [str(folder / 'elastic_stock.py'), str(folder / 'epoch_1.pth')]
+    assert shlex.split(lines[-3])[2:] == inputs
+    assert shlex.split(lines[-1])[2:] == [*inputs, '--width', '0.375']
