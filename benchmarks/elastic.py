@@ -1,4 +1,4 @@
-"""Measure what ordered channels and a short mutual training make of a trained detector: python benchmarks/elastic.py.
+"""Compare detectors that were made elastic: python benchmarks/elastic.py.
 
 The project's tools train stock detectors on the drawn shapes, make them elastic, and evaluate their widths. Existing
 results are kept, so that an interrupted run continues; --detectors, --seeds and --jobs can divide the work.

@@ -76,10 +76,12 @@ def test_a_job_runs_the_tools_and_keeps_its_sub_networks(tmp_path, monkeypatch):
     monkeypatch.setattr(elastic_jobs, 'call', call)
     (tmp_path / 'last_checkpoint').write_text('epoch_3.pth')
     folder = tmp_path / 'job'
+    folder.mkdir()
+    (folder / 'epoch_1.pth').touch()  # of an interrupted run
     none = ('--importance', 'none')
     Job(500, options=none, hook=('num_subnets=2',)).run('faster_rcnn', 1, folder, tmp_path)
     ((tool, arguments, environment),) = calls
-    assert tool == 'elastic.py'
+    assert tool == 'elastic.py' and not (folder / 'epoch_1.pth').exists()
     assert arguments[1] == 'epoch_3.pth'
     assert arguments[arguments.index('--epochs') + 1] == '2'
     assert {'custom_hooks.1.num_subnets=2', 'randomness.seed=1'} <= set(arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ class Job:
         Args:
             detector: One of ``DETECTORS``.
             seed: Seed of the training.
-            folder: Folder of this training; an interrupted training starts anew.
+            folder: Folder of this training; an interrupted training starts again.
             stock: Folder of the stock training of the seed.
         """
         iterations = self.iterations or FINE_TUNING  # the images to calibrate on
@@ -61,7 +62,8 @@ class Job:
         own = [setting.format(stock=checkpoint) for setting in self.settings]
         settings = ['--cfg-options', f'randomness.seed={seed}', *own]
         common = ['--work-dir', str(folder)]
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         with (folder / 'log.txt').open('w') as log:
             if self.tool == 'elastic':
                 arguments = [CONFIG, checkpoint, *common, *grid, '--epochs', -(-self.iterations // 250), *self.options]
