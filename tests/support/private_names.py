@@ -19,7 +19,7 @@ OPTIONAL = (
     'mmmutual.classification',
     'mmmutual.slimming.rules_mmpretrain',
 )  # they import mmpretrain, which may be absent
-ADDED = {'_abc_impl', '_backward_cls'}  # Python's and torch's metaclasses add these to each class
+ADDED = {'_abc_impl', '_backward_cls', '_lock'}  # Python's and torch's metaclasses add these to classes, tqdm a lock
 TEXT_METHODS = ('startswith', 'endswith', 'removeprefix', 'removesuffix', 'replace', 'partition')
 
 
