@@ -90,7 +90,9 @@ GRIDS = {  # trained widths of the networks
 PRETRAIN = sorted(f'pretrain/{name}' for name in os.listdir(f'{ROOT}/configs/pretrain') if name.endswith('.py'))
 
 
-@pytest.mark.parametrize('name', [name for name in NAMES + PRETRAIN if not {'independent', 'stock'} & set(re.split('[_/]', name))])
+@pytest.mark.parametrize(
+    'name', [name for name in NAMES + PRETRAIN if not {'independent', 'stock'} & set(re.split('[_/]', name))]
+)
 @pytest.mark.integration
 def test_widths_and_scales(name):
     """Those that are trained and evaluated, all derived from one list of widths and one of scales."""
