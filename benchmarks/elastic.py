@@ -15,7 +15,7 @@ from mmdet.utils import register_all_modules
 from tqdm import tqdm
 
 from evidence.elastic_jobs import Job, jobs_of, relative_costs
-from evidence.elastic_tables import TABLES, Runs, format_jobs, plot_compute, with_alone
+from evidence.elastic_tables import Runs, format_tables, plot_compute
 from evidence.trainings import DETECTORS
 from mmmutual.datasets import draw_shapes
 from mmmutual.engine import clear_errors
@@ -49,13 +49,9 @@ def main() -> None:
             for name in tqdm(chosen, desc=f'{detector}, seed {seed}'):
                 run(jobs[name], name, detector, seed, folder)
         runs = collect(folder, jobs, args.seeds)
-        (folder / 'runs.json').write_text(json.dumps(dict(seeds=args.seeds, runs=runs)) + '\n')
-        runs = with_alone(runs)
         compute = {name: job.cost(costs) for name, job in jobs.items()}
-        for title, names in TABLES.items():
-            shown = [name for name in names if name in runs]
-            if shown:
-                print(f'\n{detector}: {title}\n\n{format_jobs({name: runs[name] for name in shown}, compute)}')
+        (folder / 'runs.json').write_text(json.dumps(dict(seeds=args.seeds, compute=compute, runs=runs)) + '\n')
+        print(format_tables(detector, runs, compute))
         print(f'\nplot: {plot_compute(runs, compute, folder / "compute.png")}')
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from evidence import elastic_jobs, elastic_tables
 from evidence.elastic_jobs import SCALES, Job, cost_of_passes, jobs_of
-from evidence.elastic_tables import TABLES, format_jobs, plot_compute, total_compute, with_alone
+from evidence.elastic_tables import TABLES, format_jobs, format_tables, plot_compute, total_compute, with_alone
 from evidence.trainings import WIDTHS
 
 COSTS = {(width, scale): width * scale for width in WIDTHS for scale in SCALES}
@@ -59,11 +59,26 @@ def test_narrow_networks_and_the_stock_detector_are_one_method(tmp_path):
     runs = {'stock': [rows_of(0.5)], 'ordered, 0': [rows_of(0.5, 0.4, 0.3, 0.2)]}
     for width in WIDTHS[1:]:
         runs[f'narrow {width:g}'] = [rows_of(width / 2, widths=(width,))]
-    runs = with_alone(runs)
-    assert runs['narrow networks alone'] == [rows_of(0.5, 0.375, 0.25, 0.125)]
+    assert with_alone(runs)['narrow networks alone'] == [rows_of(0.5, 0.375, 0.25, 0.125)]
     compute = {'stock': 750.0, 'ordered, 0': 0.0, **{f'narrow {width:g}': 100.0 for width in WIDTHS[1:]}}
     assert total_compute('narrow networks alone', compute) == 1050
     assert plot_compute(runs, compute, tmp_path / 'compute.png').stat().st_size > 10_000
+
+
+def test_a_table_needs_two_trainings():
+    runs = {'ordered, 0': [rows_of(0.5, 0.4, 0.3, 0.2)], 'as it is, 0': [rows_of(0.5, 0.2, 0.1, 0.0)]}
+    compute = dict.fromkeys(runs, 0.0)
+    assert format_tables('mask_rcnn', runs, compute).startswith('**mask_rcnn: channels ordered, and as they are, 0')
+    assert format_tables('mask_rcnn', {'ordered, 0': runs['ordered, 0']}, compute) == ''
+
+
+def test_the_page_shows_the_runs_that_are_kept(root):
+    page = (root / 'docs' / 'elastic.md').read_text()
+    kept = list((root / 'benchmarks' / 'results' / 'elastic').glob('*.json'))
+    assert kept
+    for path in kept:
+        found = json.loads(path.read_text())
+        assert format_tables(path.stem, found['runs'], found['compute']) in page
 
 
 def test_a_job_runs_the_tools_and_keeps_its_sub_networks(tmp_path, monkeypatch):

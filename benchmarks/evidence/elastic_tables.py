@@ -75,8 +75,19 @@ def format_jobs(runs: Runs, compute: Mapping[str, float]) -> str:
     return '\n'.join(lines)
 
 
+def format_tables(detector: str, runs: Runs, compute: Mapping[str, float]) -> str:
+    """The tables of which two trainings or more have results."""
+    runs, parts = with_alone(runs), []
+    for title, names in TABLES.items():
+        shown = {name: runs[name] for name in names if name in runs}
+        if len(shown) > 1:
+            parts.append(f'**{detector}: {title}**\n\n{format_jobs(shown, compute)}\n')
+    return '\n'.join(parts)
+
+
 def plot_compute(runs: Runs, compute: Mapping[str, float], path: Path) -> Path:
     """Plot the mean of the widths, and single widths, over the compute of the trainings; shaded: range of the seeds."""
+    runs = with_alone(runs)
     figure = Figure(figsize=(12, 4), layout='constrained')
     stock = values_of(runs['stock'])[:, 0]
     panels = {'mean of the widths': None, 'width 1': 0, 'width 0.5': 2}
@@ -98,7 +109,8 @@ def plot_compute(runs: Runs, compute: Mapping[str, float], path: Path) -> Path:
             axis.plot([STOCK], [stock.mean()], 'k*', markersize=9, label='stock detector')
         axis.set(title=title, xlabel='compute in iterations of the stock detector', ylabel=METRIC)
         axis.grid(alpha=0.3)
-        axis.legend(loc='lower right')
+    handles = {label: handle for axis in figure.axes for handle, label in zip(*axis.get_legend_handles_labels())}
+    figure.legend(handles.values(), handles.keys(), loc='outside lower center', ncols=len(handles))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     return path
