@@ -103,7 +103,8 @@ $(VENV)/mmpretrain: requirements/mmpretrain-$(STACK).txt requirements/mmpretrain
 	$(RUN) -m pip install --target $@ --no-deps --no-build-isolation --upgrade -r requirements/mmpretrain-$(STACK).txt
 	@touch $@
 
-PYTEST := $(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
+# The long files of tests/integration come first, so that no process waits for them at the end.
+PYTEST := $(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test test-unit: export OMP_NUM_THREADS = 1
 test: $(READY) $(TOOLS)
