@@ -24,7 +24,6 @@ TOOLS := $(VENV)/.mmmutual-tests
 DOCS := $(VENV)/docs
 CONFIG := configs/mutual_mask_rcnn_r18_shapes.py
 WORK := work_dirs/mutual_mask_rcnn_r18_shapes
-
 STOCK := stock_mask_rcnn_r18_shapes
 
 DIGITS := mutual_resnet18_digits

@@ -19,6 +19,7 @@ from evidence.elastic_tables import Runs, format_tables, plot_compute
 from evidence.trainings import DETECTORS
 from mmmutual.datasets import draw_shapes
 from mmmutual.engine import clear_errors
+from mmmutual.slimming import SCOPES
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,8 +40,8 @@ def main() -> None:
     register_all_modules()
     draw_shapes('data/shapes')
     for detector in args.detectors:
-        costs, folder = relative_costs(detector), args.work_dir / detector
-        jobs = jobs_of(costs)
+        costs, folder = {scope: relative_costs(detector, scope) for scope in SCOPES}, args.work_dir / detector
+        jobs = jobs_of(costs['backbone'])
         unknown = set(args.jobs or ()) - set(jobs)
         if unknown:
             raise SystemExit(f'error: --jobs must be out of {list(jobs)}, but got {sorted(unknown)}')
@@ -49,7 +50,7 @@ def main() -> None:
             for name in tqdm(chosen, desc=f'{detector}, seed {seed}'):
                 run(jobs[name], name, detector, seed, folder)
         runs = collect(folder, jobs, args.seeds)
-        compute = {name: job.cost(costs) for name, job in jobs.items()}
+        compute = {name: jobs[name].cost(costs[jobs[name].scope]) for name in runs}
         (folder / 'runs.json').write_text(json.dumps(dict(seeds=args.seeds, compute=compute, runs=runs)) + '\n')
         print(format_tables(detector, runs, compute))
         print(f'\nplot: {plot_compute(runs, compute, folder / "compute.png")}')

@@ -22,6 +22,10 @@ def test_the_cost_of_an_iteration_is_that_of_its_passes():
     assert cost_of_passes(4, COSTS) == pytest.approx(1 + 0.25 * scale + 2 * 0.625 * scale)
     assert Job(10, hook=('num_subnets=2',)).cost(COSTS) == pytest.approx(10 * cost_of_passes(2, COSTS))
     assert Job(10, 'stock', width=0.5).cost(COSTS) == 5
+    scopes = {name: job.scope for name, job in jobs_of(COSTS).items()}
+    assert {name for name, scope in scopes.items() if scope == 'detector'} == {
+        name for name in scopes if name.startswith('detector')
+    }
 
 
 def test_trainings_of_equal_compute_have_equal_compute():
@@ -70,6 +74,8 @@ def test_a_table_needs_two_trainings():
     compute = dict.fromkeys(runs, 0.0)
     assert format_tables('mask_rcnn', runs, compute).startswith('**mask_rcnn: channels ordered, and as they are, 0')
     assert format_tables('mask_rcnn', {'ordered, 0': runs['ordered, 0']}, compute) == ''
+    others = {'l1, 0': runs['ordered, 0'], 'l2, 0': runs['as it is, 0']}  # without what they are compared with
+    assert format_tables('mask_rcnn', others, dict.fromkeys(others, 0.0)) == ''
 
 
 def test_the_page_shows_the_runs_that_are_kept(root):

@@ -98,8 +98,13 @@ class Job:
             }
         ]
 
+    @property
+    def scope(self) -> str:
+        """The part of the detector that is slimmable."""
+        return 'detector' if 'detector' in self.options else 'backbone'
+
     def cost(self, costs: Costs) -> float:
-        """Its compute in iterations of the stock detector, without that of the stock detector itself."""
+        """Its compute in iterations of the stock detector, without the stock training, from the costs of its scope."""
         if self.tool == 'stock':
             return self.iterations * costs[self.width, 1.0]
         passes = next((int(setting.split('=')[1]) for setting in self.hook if 'num_subnets' in setting), 4)

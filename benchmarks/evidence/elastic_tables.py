@@ -76,11 +76,11 @@ def format_jobs(runs: Runs, compute: Mapping[str, float]) -> str:
 
 
 def format_tables(detector: str, runs: Runs, compute: Mapping[str, float]) -> str:
-    """The tables of which two trainings or more have results."""
+    """The tables of which the first training and another have results."""
     runs, parts = with_alone(runs), []
     for title, names in TABLES.items():
         shown = {name: runs[name] for name in names if name in runs}
-        if len(shown) > 1:
+        if names[0] in shown and len(shown) > 1:
             parts.append(f'**{detector}: {title}**\n\n{format_jobs(shown, compute)}\n')
     return '\n'.join(parts)
 

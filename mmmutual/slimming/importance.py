@@ -57,7 +57,7 @@ def norm_scale(group: ChannelGroup, layers: Mapping[str, nn.Module]) -> Tensor:
 
 @IMPORTANCES.register_module('l1')
 def l1(group: ChannelGroup, layers: Mapping[str, nn.Module]) -> Tensor:
-    """The L1 norm of the readers' weights (Once-for-All, arXiv 1908.09791, section 3.3)."""
+    """The L1 norm of the readers' weights (as Once-for-All orders channels, arXiv 1908.09791)."""
     weights = read_weights(group, layers)
     return sum((weight.abs().sum(1) for weight in weights), torch.zeros(group.channels))
 
