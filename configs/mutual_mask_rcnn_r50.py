@@ -17,6 +17,7 @@ model = dict(
 )
 
 custom_hooks = [
+    dict(type='ChannelOrderHook'),  # it leaves slimmable weights as they are
     dict(type='IterationSeedHook'),
     dict(type='MutualLearningHook', scales=scales, num_subnets=4, loss_reduction='sum'),
     dict(type='BNCalibrationHook', num_batches=100),
