@@ -1,6 +1,7 @@
 """Fixtures of the tests and of the examples in docstrings."""
 
 import copy
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,15 @@ def tiny_data(tmp_path_factory) -> Path:
 def tiny_detector(tiny_data, tmp_path_factory) -> Path:
     """A folder with a detector's ``config.py`` and, with statistics for every width, ``model.pth``."""
     return save_detector(tiny_data, tmp_path_factory.mktemp('detector'))
+
+
+@pytest.fixture
+def without_mmpretrain(monkeypatch, tmp_path):
+    """As if mmpretrain were not installed; tests leave it out of their process, since it replaces torchvision."""
+    monkeypatch.setattr('mmmutual.environment.MMPRETRAIN_FOLDER', tmp_path / 'nowhere')
+    monkeypatch.setattr('mmmutual.environment._import_torchvision', lambda: None)
+    monkeypatch.setitem(sys.modules, 'mmpretrain', None)
+    monkeypatch.setattr('mmmutual.environment.find_spec', lambda name: None)
 
 
 @pytest.fixture(autouse=True)

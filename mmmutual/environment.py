@@ -144,8 +144,11 @@ def _history_buffer_attribute(owner: object, name: str) -> object:
     return getattr(owner, name)
 
 
-def find_mmpretrain() -> None:
+def find_mmpretrain(user: str = 'a classifier') -> None:
     """Make mmpretrain importable, and register its modules.
+
+    Args:
+        user: The class or module that needs it, for the message.
 
     Raises:
         ImportError: If it is missing or does not import, with the command to install it.
@@ -160,7 +163,7 @@ def find_mmpretrain() -> None:
     except (ImportError, AssertionError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ImportError(
-            f'classifiers need mmpretrain, which does not import here ({reason}). {MEND_MMPRETRAIN}'
+            f'{user} needs mmpretrain, which does not import here ({reason}). {MEND_MMPRETRAIN}'
         ) from error
 
 

@@ -103,13 +103,10 @@ class TestStack:
         ):
             check_stack(('unfit_piece',))
 
-    def test_mmpretrain_missing(self, monkeypatch, tmp_path):
-        monkeypatch.setattr('mmmutual.environment.MMPRETRAIN_FOLDER', tmp_path / 'nowhere')
-        monkeypatch.setattr('mmmutual.environment._import_torchvision', lambda: None)
-        monkeypatch.setitem(sys.modules, 'mmpretrain', None)  # as if it were not installed
-        monkeypatch.setattr('mmmutual.environment.find_spec', lambda name: None)
+    @pytest.mark.usefixtures('without_mmpretrain')
+    def test_mmpretrain_missing(self):
         with pytest.raises(
-            ImportError, match='classifiers need mmpretrain, which does not import.*`make pretrain` installs'
+            ImportError, match='a classifier needs mmpretrain, which does not import.*`make pretrain` installs'
         ):
             find_mmpretrain()
 

@@ -13,6 +13,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 
+from mmmutual.environment import find_mmpretrain
 from mmmutual.upstream import is_package_error
 
 from .overrides import override
@@ -36,6 +37,7 @@ def load_config(name: str | os.PathLike, options: Mapping[str, Any] | None = Non
 
     Raises:
         FileNotFoundError: If there is no such config.
+        ImportError: If it imports a module that is not installed.
         ValueError: If the file is not a config, or for an option without effect.
     """
     name = os.fspath(name)
@@ -66,7 +68,7 @@ def _read(name: str) -> Config:
 def _from_file(path: str | Path) -> Config:
     """Read a file; MMEngine's errors do not name the config that inherits from a missing or damaged one."""
     try:
-        return Config.fromfile(path)
+        return _from_existing(path)
     except SyntaxError as error:
         raise ValueError(
             f'the config {path} cannot be read: it, or a config in its _base_, is not valid Python '
@@ -83,6 +85,25 @@ def _from_file(path: str | Path) -> Config:
             f'the config {path} cannot be read: a name with :: in its _base_ is not the name of a config, for example '
             f'{EXAMPLE}'
         ) from error
+
+
+def _from_existing(path: str | Path) -> Config:
+    """Read a file; mmpretrain, which its ``custom_imports`` may name, may be installed in a separate folder."""
+    try:
+        return Config.fromfile(path)
+    except ImportError as error:
+        reason = _cause(error)
+        if (reason.name or '').split('.')[0] != 'mmpretrain':
+            raise ImportError(f'the config {path} cannot be read, since an import in it fails: {reason}') from error
+    find_mmpretrain(f'the config {path}')
+    return Config.fromfile(path)
+
+
+def _cause(error: ImportError) -> ImportError:
+    """The cause of MMEngine's errors about ``custom_imports``, which do not contain the reason."""
+    while str(error).startswith('Failed to import') and isinstance(error.__context__, ImportError):
+        error = error.__context__
+    return error
 
 
 def _packaged(name: str) -> Path:
@@ -125,11 +146,12 @@ def inheriting(name: str) -> Config | None:
         name: An absolute path, or a name such as ``mmdet::...``.
 
     Returns:
-        The config; None if MMEngine cannot inherit from it: a name with a folder such as gn+ws, or pure Python.
+        The config; None if MMEngine cannot inherit from it: a name with a folder such as gn+ws, pure Python, or an
+        import that fails.
     """
     try:
         return Config.fromstring(f'_base_ = {name!r}', '.py')
-    except (ValueError, RuntimeError):
+    except (ImportError, ValueError, RuntimeError):
         return None
 
 

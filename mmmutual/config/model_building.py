@@ -12,6 +12,7 @@ from torch import nn
 
 from .channel_check import check_channels
 from .config_file import require
+from .required_packages import check_packages
 
 
 def build_model(config: Config | Mapping) -> nn.Module:
@@ -25,6 +26,7 @@ def build_model(config: Config | Mapping) -> nn.Module:
         The model, on the CPU, with random weights.
 
     Raises:
+        ImportError: If the model needs a package that is not installed.
         TypeError: If a class does not have an argument.
         ValueError: If a class is not registered or rejects an argument, or if a layer is built for another number of
             channels than it receives.
@@ -35,6 +37,7 @@ def build_model(config: Config | Mapping) -> nn.Module:
     settings = copy.deepcopy(config['model'])  # building changes a config
     if config.get('data_preprocessor') is not None:  # as MMEngine's runner does
         settings.setdefault('data_preprocessor', config['data_preprocessor'])
+    check_packages(settings)
     try:
         model = MODELS.build(settings)
     except (AssertionError, AttributeError, IndexError, KeyError, NotImplementedError) as error:

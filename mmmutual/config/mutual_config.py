@@ -18,6 +18,7 @@ from mmmutual.moved_names import renamed_argument
 from mmmutual.slimming import SlimmingPlan, check_scope, plan_slimming
 from mmmutual.slimming.dry_run import first_line
 
+from .required_packages import check_packages
 from .scaled_pipeline import scale_pipeline
 
 WIDTHS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
@@ -125,9 +126,8 @@ def _wrap_model(config: Config, widths: tuple[float, ...], scope: str) -> Slimmi
     model = config.model
     init_default_scope(config.get('default_scope') or 'mmdet')
     if not isinstance(model.get('backbone'), Mapping):
-        parts = [name for name, part in model.items() if isinstance(part, Mapping) and 'backbone' in part]
-        several = f', but contains several models ({", ".join(parts)})' if parts else ''
-        raise ValueError(f'{type_name(model)} has no backbone at its top level{several}: it cannot be made mutual')
+        raise ValueError(_without_backbone(model))
+    check_packages(model)
     for part in (model.backbone, (model.get('roi_head') or {}).get('shared_head')):
         if part:
             _thaw(part)
@@ -139,6 +139,20 @@ def _wrap_model(config: Config, widths: tuple[float, ...], scope: str) -> Slimmi
     setting = dict(scope=scope) if scope == 'detector' else {}
     config.model = dict(type='SlimmableDetector', detector=stock.pop('type'), widths=widths, **setting, **stock)
     return plan
+
+
+def _without_backbone(model: Mapping) -> str:
+    """Why a model without a backbone at its top level, such as a tracker, cannot be made mutual."""
+    kind = type_name(model)
+    parts = [name for name, part in model.items() if isinstance(part, Mapping) and 'backbone' in part]
+    if not parts:
+        return f'{kind} has no backbone at its top level, so it cannot be made mutual: choose a config with a backbone'
+    detector = type_name(model.get('detector') or model[parts[0]])
+    return (
+        f'{kind} consists of several models ({", ".join(parts)}), so it cannot be made mutual: make a '
+        f"config of its {detector} alone mutual, and load the trained weights into {kind}'s "
+        f"{'detector' if 'detector' in model else parts[0]} with type='SlimmableDetector', detector='{detector}'"
+    )
 
 
 def _build(model: Mapping) -> nn.Module:

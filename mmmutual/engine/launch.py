@@ -48,7 +48,7 @@ def clear_errors(only_own: bool = False) -> Iterator[None]:
         if not _is_own(error) and (only_own or isinstance(error, FloatingPointError)):
             raise
         sys.stdout.flush()  # in a file together with the log, the error comes last
-        print(f'error: {_reason(error)}', file=sys.stderr)
+        print(f'error: {error}', file=sys.stderr)
         raise SystemExit(1) from error
 
 
@@ -56,13 +56,6 @@ def _is_own(error: Exception) -> bool:
     """Whether it was raised in mmmutual itself, not in a package that mmmutual calls."""
     *_, last = traceback.extract_tb(error.__traceback__)
     return PACKAGE in Path(last.filename).parents
-
-
-def _reason(error: Exception) -> Exception:
-    """The cause of MMEngine's error about ``custom_imports``, which does not contain the reason."""
-    while str(error).startswith('Failed to import') and isinstance(error.__context__, ImportError):
-        error = error.__context__
-    return error
 
 
 def prepare(config: Mapping, splits: tuple[str, ...]) -> None:

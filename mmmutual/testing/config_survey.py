@@ -98,7 +98,7 @@ def write_table(results: Mapping[str, Mapping], path: str | Path, scope: str = '
     """
     rows = sorted(results.items())
     passed = [name for name, row in rows if not row['reason']]
-    several = [name for name, row in rows if 'no backbone at its top level' in row['reason']]
+    several = [name for name, row in rows if 'consists of several models' in row['reason']]
     option = '' if scope == 'backbone' else f' --scope {scope}'
     mutual = '' if scope == 'backbone' else f' {scope}'
     lines = [

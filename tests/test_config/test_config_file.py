@@ -91,6 +91,28 @@ class TestNames:
         with pytest.raises((FileNotFoundError, ValueError), match=rf'the config .*own\.py cannot be read: .*{message}'):
             load_config(tmp_path / 'own.py')
 
+    @pytest.mark.parametrize(
+        ('content', 'reason'),
+        [
+            ("raise ImportError('needy_module needs more')", 'needy_module needs more'),
+            ('import no_such_module', "No module named 'no_such_module'"),
+        ],
+    )
+    def test_with_an_import_that_fails(self, content, reason, tmp_path, monkeypatch):
+        (tmp_path / 'needy_module.py').write_text(content)
+        (tmp_path / 'own.py').write_text("custom_imports = dict(imports=['needy_module'], allow_failed_imports=False)")
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(ImportError, match=f'own.py cannot be read, since an import in it fails: {reason}$'):
+            load_config(tmp_path / 'own.py')
+
+    @pytest.mark.usefixtures('without_mmpretrain')
+    def test_without_mmpretrain(self):
+        with pytest.raises(
+            ImportError,
+            match=r'^the config .*convnext-t.*\.py needs mmpretrain, which .*`make pretrain` installs[^\n]*$',
+        ):
+            load_config('mmdet::convnext/mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco.py')
+
     def test_of_a_part(self, tmp_path):
         require(load_config(RETINANET), 'model', 'train_dataloader')
         (tmp_path / 'part.py').write_text('train_cfg = dict(max_epochs=1)\ntest_cfg = None\n')

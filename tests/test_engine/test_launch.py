@@ -73,16 +73,6 @@ class TestClearErrors:
         assert caught.value is raised
         assert capsys.readouterr() == ('', '')
 
-    def test_the_reason_why_a_custom_import_fails(self, capsys, tmp_path, monkeypatch):
-        (tmp_path / 'needy_module.py').write_text("raise ImportError('needy_module needs more')")
-        (tmp_path / 'config.py').write_text(
-            "custom_imports = dict(imports=['needy_module'], allow_failed_imports=False)"
-        )
-        monkeypatch.syspath_prepend(tmp_path)
-        with pytest.raises(SystemExit), clear_errors():
-            Config.fromfile(tmp_path / 'config.py')
-        assert capsys.readouterr().err == 'error: needy_module needs more\n'
-
     def test_nothing_happens_without_one(self, capsys):
         with clear_errors():
             pass
