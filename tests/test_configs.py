@@ -61,6 +61,13 @@ def test_builds_and_predicts(name):
 
 
 @pytest.mark.parametrize('name', COCO)
+def test_trainings_of_several_widths_order_stock_weights(name):
+    orders = [hook.type == 'ChannelOrderHook' for hook in load(name).custom_hooks]
+    assert orders[0] is not name.startswith('independent')
+    assert not any(orders[1:])
+
+
+@pytest.mark.parametrize('name', COCO)
 @pytest.mark.integration
 def test_the_coco_recipe(name):
     """R-50-FPN, 2x schedule, 8 x 2 images, 1000 x 600 pixels, nothing frozen; all six share it."""

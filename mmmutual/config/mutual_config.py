@@ -147,12 +147,14 @@ def _without_backbone(model: Mapping) -> str:
     parts = [name for name, part in model.items() if isinstance(part, Mapping) and 'backbone' in part]
     if not parts:
         return f'{kind} has no backbone at its top level, so it cannot be made mutual: choose a config with a backbone'
-    detector = type_name(model.get('detector') or model[parts[0]])
-    return (
-        f'{kind} consists of several models ({", ".join(parts)}), so it cannot be made mutual: make a '
-        f"config of its {detector} alone mutual, and load the trained weights into {kind}'s "
-        f"{'detector' if 'detector' in model else parts[0]} with type='SlimmableDetector', detector='{detector}'"
-    )
+    part = 'detector' if 'detector' in model else parts[0]
+    detector = type_name(model[part])
+    way_out = f'make a config of its {detector} alone mutual'
+    if 'semi_train_cfg' not in model:  # a semi-supervised model would train the weights on, at width 1.0 alone
+        way_out += (
+            f", and load the trained weights into {kind}'s {part} with type='SlimmableDetector', detector='{detector}'"
+        )
+    return f'{kind} consists of several models ({", ".join(parts)}), so it cannot be made mutual: {way_out}'
 
 
 def _build(model: Mapping) -> nn.Module:

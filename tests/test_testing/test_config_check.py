@@ -23,7 +23,7 @@ def test_a_difference_at_width_one_is_found(monkeypatch):
 def test_what_cannot_be_made_mutual_is_named():
     with pytest.raises(
         ValueError,
-        match=r'SoftTeacher consists of several models \(detector\), .* make a config of its FasterRCNN alone',
+        match=r'SoftTeacher consists of several models \(detector\), .* make a config of its FasterRCNN alone mutual$',
     ):
         check_config('mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py')
 
