@@ -7,14 +7,19 @@ from torch import Tensor, nn
 
 from mmmutual.layers import (
     DividedLayer,
+    SlimAttention,
     SlimBatchNorm2d,
     SlimGroupNorm,
+    SlimLayerNorm,
+    SlimParameters,
     Slimmable,
     check_ratio,
     set_width,
     slimmable_layers,
     to_stock_,
+    unslim_parameters_,
 )
+from mmmutual.layers.parameters import active_parameter
 from mmmutual.slimming.plan import unswap_block_
 
 from .arrivals import arriving_channels
@@ -59,7 +64,10 @@ def narrow_(model: nn.Module, width: float, trained: bool = True) -> None:
     names = {layer: name for name, layer in model.named_modules()}
     arriving = arriving_channels(model)
     blocks = [(block, block.narrow_values(width)) for block in model.modules() if hasattr(block, 'narrow_values')]
-    for layer, numbers in arriving.items():
+    for module in model.modules():
+        if isinstance(module, SlimParameters):
+            _narrow_parameters(module)
+    for layer, numbers in sorted(arriving.items(), key=lambda item: isinstance(item[0], SlimAttention)):  # parts first
         if len(numbers) > 1:
             raise ValueError(
                 f'{names[layer]} ({type(layer).__name__}) receives {" and ".join(map(str, sorted(numbers)))} channels '
@@ -73,19 +81,44 @@ def narrow_(model: nn.Module, width: float, trained: bool = True) -> None:
 
 def _narrow_layer(layer: Slimmable, channels: int, name: str) -> None:
     """Cut a layer to a number of input channels, in place."""
-    if isinstance(layer, DividedLayer):
+    kind = None
+    if hasattr(layer, 'narrowed'):
+        kind, sizes = layer.narrowed(channels)
+    elif isinstance(layer, DividedLayer):
         sizes = _narrow_weights(layer, channels, name)
     elif isinstance(layer, SlimBatchNorm2d):
         sizes = _narrow_batch_norm(layer, channels)
     elif isinstance(layer, SlimGroupNorm):
         groups = layer.num_groups * channels // layer.num_channels
-        _set_parameters(layer, {key: value[:channels] for key, value in layer.named_parameters(recurse=False)})
+        _set_parameters(layer, _active_parts(layer, channels))
         sizes = dict(num_channels=channels, num_groups=groups)
+    elif isinstance(layer, SlimLayerNorm):
+        _set_parameters(layer, _active_parts(layer, channels))
+        sizes = dict(normalized_shape=(channels,))
     else:
         raise ValueError(f'{name} ({type(layer).__name__}) cannot be narrowed: it is not a layer class of mmmutual')
     to_stock_(layer)
+    layer.__class__ = kind or type(layer)
     for attribute, value in sizes.items():
-        setattr(layer, attribute, value)
+        owner, _, name = attribute.rpartition('.')
+        if isinstance(value, Tensor):
+            _set_parameters(layer.get_submodule(owner), {name: value})
+        else:
+            setattr(layer.get_submodule(owner), name, value)
+
+
+def _narrow_parameters(module: SlimParameters) -> None:
+    """Cut the parameters of a module that slim, in place."""
+    values = {name: active_parameter(module, name) for name in module.parameter_segments}
+    unslim_parameters_(module)
+    _set_parameters(module, values)
+    if isinstance(module, nn.Embedding):
+        module.embedding_dim = module.weight.size(1)
+
+
+def _active_parts(layer: SlimGroupNorm | SlimLayerNorm, channels: int) -> dict[str, Tensor | None]:
+    """Weight and bias of a norm for the channels of an input."""
+    return {name: layer.active_part(getattr(layer, name), channels) for name in ('weight', 'bias')}
 
 
 def _narrow_weights(layer: DividedLayer, channels: int, name: str) -> dict[str, int]:

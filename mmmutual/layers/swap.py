@@ -8,13 +8,18 @@ second module that shares it, needs no update.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from mmcv.cnn.bricks import wrappers
 from mmcv.cnn.bricks.conv_ws import ConvWS2d
+from mmcv.ops import MultiScaleDeformableAttention
+from mmdet.models.backbones.swin import WindowMSA
+from mmdet.models.layers import SinePositionalEncoding
 from mmengine.utils.dl_utils.parrots_wrapper import SyncBatchNorm
 from torch import nn
 
+from .attention import SlimMultiheadAttention, SlimMultiScaleDeformableAttention, SlimWindowMSA
 from .batch_norm import SlimBatchNorm2d
 from .conv import SlimConv2d
 from .conv_transpose import SlimConvTranspose2d
@@ -22,7 +27,9 @@ from .conv_ws import SlimConvWS2d
 from .divided import DividedLayer
 from .forward import FORWARDS
 from .group_norm import SlimGroupNorm
+from .layer_norm import SlimLayerNorm
 from .linear import SlimLinear
+from .position_encoding import SlimSinePositionalEncoding
 from .segments import Segment
 from .sync_batch_norm import SlimSyncBatchNorm2d
 from .width import Slimmable, check_ratios
@@ -39,6 +46,11 @@ COUNTERPARTS: dict[type[nn.Module], type[Slimmable]] = {
     nn.SyncBatchNorm: SlimSyncBatchNorm2d,
     SyncBatchNorm: SlimSyncBatchNorm2d,  # MMEngine's, which norm_cfg builds
     nn.GroupNorm: SlimGroupNorm,
+    nn.LayerNorm: SlimLayerNorm,
+    nn.MultiheadAttention: SlimMultiheadAttention,
+    WindowMSA: SlimWindowMSA,
+    MultiScaleDeformableAttention: SlimMultiScaleDeformableAttention,
+    SinePositionalEncoding: SlimSinePositionalEncoding,
 }
 OWN = (  # attributes that a swap sets
     'slim_out', 'in_segments', 'out_segments', 'segments', 'widths', 'declared_widths', '_swapped',
@@ -46,11 +58,24 @@ OWN = (  # attributes that a swap sets
 STATE = ('width', 'pooled', '_known_ready', FORWARDS)  # other attributes that only slimmable layers have
 
 
+def counterpart_of(kind: type[nn.Module]) -> type[Slimmable] | None:
+    """The slimmable counterpart of exactly this class of layers, which is the class itself if it is slimmable.
+
+    Args:
+        kind: The class.
+
+    Returns:
+        Its counterpart, or None: a subclass of a class with a counterpart may do more.
+    """
+    if kind.__module__.startswith('mmpretrain.'):  # it is optional, so its layers are only known where there are any
+        import_module('.mmpretrain_layers', __package__)
+    return kind if issubclass(kind, Slimmable) else COUNTERPARTS.get(kind)
+
+
 def can_slim(layer: nn.Module) -> bool:
-    """Whether a layer is slimmable or of exactly a class that has a slimmable counterpart; a subclass may do more."""
-    if isinstance(layer, nn.ConvTranspose2d) and layer.groups > 1:
-        return False
-    return isinstance(layer, Slimmable) or type(layer) in COUNTERPARTS
+    """Whether a layer is slimmable, or of a class with a slimmable counterpart that fits its options."""
+    counterpart = counterpart_of(type(layer))
+    return isinstance(layer, Slimmable) or (counterpart is not None and counterpart.fits(layer))
 
 
 def slim_layer_(
@@ -75,14 +100,17 @@ def slim_layer_(
     Raises:
         ValueError: For any other layer, or for segments that the layer cannot have. The layer is then unchanged.
     """
-    if not isinstance(layer, Slimmable) and type(layer) not in COUNTERPARTS:
+    counterpart = counterpart_of(type(layer))
+    if counterpart is None:
         names = ', '.join(sorted({kind.__name__ for kind in COUNTERPARTS}))
         raise ValueError(f'{type(layer).__name__} has no slimmable counterpart; these have one: {names}')
     kind, state = type(layer), vars(layer)
     former = {name: state[name] for name in _own_names(kind) if name in state}
     if not isinstance(layer, Slimmable):
-        layer.__class__ = COUNTERPARTS[kind]
+        layer.__class__ = counterpart
         layer.set_up()
+        for part in layer.parts():
+            slim_layer_(part, None)
     state['_swapped'] = (kind, former)
     try:
         if isinstance(layer, DividedLayer):
@@ -114,6 +142,8 @@ def unslim_layer_(layer: nn.Module) -> None:
     if isinstance(layer, SlimBatchNorm2d):
         for width in set(layer.widths) - set(former.get('widths', (1.0,))):
             layer.drop_width(width)
+    for part in layer.parts() if not issubclass(kind, Slimmable) else ():
+        unslim_layer_(part)
     layer.__class__ = _without_swap(type(layer), kind)
     for name in _own_names(kind):
         if name in former:
@@ -133,6 +163,8 @@ def to_stock_(layer: nn.Module) -> None:
         unslim_layer_(layer)
     if not isinstance(layer, Slimmable):
         return
+    for part in layer.parts():
+        to_stock_(part)
     for width in getattr(layer, 'widths', (1.0,)):
         if width != 1.0:
             layer.drop_width(width)

@@ -30,8 +30,17 @@ class Slimmable(Module):
     width: float = 1.0
     declared_widths: tuple[float, ...] | None = None
 
+    @classmethod
+    def fits(cls, layer: nn.Module) -> bool:
+        """Whether a stock layer can become one of this class with the options that it has."""
+        return True
+
     def set_up(self) -> None:
         """Add the attributes of a slimmable layer to a stock layer, in place."""
+
+    def parts(self) -> list[nn.Module]:
+        """The layers inside it that slim with it."""
+        return []
 
     def check_width(self, width: float) -> None:
         """Raise ``ValueError`` if this layer cannot run at ``width``; any width is fine by default."""

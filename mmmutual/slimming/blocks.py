@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mmdet.models.backbones import SwinTransformer
 from mmdet.models.backbones.res2net import Bottle2neck
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
 from mmdet.registry import MODELS
@@ -38,6 +39,32 @@ class SplitsActiveChannels(Block):
 
 class SlimBottle2neck(SplitsActiveChannels, Bottle2neck):
     """mmdet's Res2Net block, which splits the active channels."""
+
+
+class CountsStages(Block):
+    """First base of a backbone that counts the channels of its stages in ``num_features``: it counts the active ones."""
+
+    @property
+    def num_features(self) -> list[int]:
+        """Active channels of each stage behind its norm; all channels of a stage without one."""
+        full = self.__dict__['num_features']
+        norms = [getattr(self, f'norm{stage}', None) for stage in range(len(full))]
+        return [
+            count if getattr(norm, 'segments', None) is None else sum(each.active(norm.width) for each in norm.segments)
+            for count, norm in zip(full, norms)
+        ]
+
+    @num_features.setter
+    def num_features(self, channels: list[int]) -> None:
+        self.__dict__['num_features'] = channels
+
+    def narrow_values(self, width: float) -> dict[str, list[int]]:
+        """The attributes of the stock backbone of a width multiplier, at which the layers are."""
+        return {'num_features': self.num_features}
+
+
+class CountingSwin(CountsStages, SwinTransformer):
+    """mmdet's Swin transformer, which counts active channels."""
 
 
 class FollowsFeatures(Block):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 
-from mmdet.models.backbones import MobileNetV2
+from mmdet.models.backbones import MobileNetV2, SwinTransformer
 from mmdet.models.backbones.res2net import Bottle2neck
 from mmdet.models.layers import InvertedResidual
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
@@ -24,7 +24,7 @@ from torch import nn
 
 from mmmutual.layers.channels import DIVISOR
 
-from .blocks import SlimBottle2neck, SlimmableGenericRoIExtractor, SlimmableSingleRoIExtractor
+from .blocks import CountingSwin, SlimBottle2neck, SlimmableGenericRoIExtractor, SlimmableSingleRoIExtractor
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,20 @@ class BlockRule:
         multiples: Layers whose active outputs are a multiple of another number than 8.
         kept: Layers with full outputs.
         counterpart: The class that the block gets where it slims, since it counts channels itself.
-        counts: Attributes that count the outputs of a layer, which are that layer's in equal pieces.
+        counts: Attributes that count the channels behind a layer, which are that layer's in equal pieces; of a list of
+            numbers, a layer for each.
     """
 
     multiples: Mapping[nn.Module, int] = field(default_factory=dict)
     kept: Sequence[nn.Module] = ()
     counterpart: type[nn.Module] | None = None
-    counts: Mapping[str, nn.Module] = field(default_factory=dict)
+    counts: Mapping[str, nn.Module | Sequence[nn.Module | None]] = field(default_factory=dict)
+
+    @property
+    def counted(self) -> set[nn.Module]:
+        """The layers whose channels the block counts."""
+        layers = [layer for value in self.counts.values() for layer in (value if isinstance(value, list) else [value])]
+        return {layer for layer in layers if layer is not None}
 
 
 Rule = Callable[[nn.Module], BlockRule]
@@ -111,6 +118,13 @@ def inverted_residual(block: InvertedResidual) -> BlockRule:
 def mobilenet_v2(net: MobileNetV2) -> BlockRule:
     """The last convolution has all of its outputs at every width, as in the authors' code."""
     return BlockRule(kept=(net.conv2.conv,))
+
+
+@block_rule(SwinTransformer)
+def swin(net: SwinTransformer) -> BlockRule:
+    """It counts the channels of its outputs."""
+    norms = [getattr(net, f'norm{stage}', None) for stage in range(len(net.num_features))]
+    return BlockRule(counterpart=CountingSwin, counts={'num_features': norms})
 
 
 @block_rule(SingleRoIExtractor)
