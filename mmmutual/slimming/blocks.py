@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mmdet.models.backbones import SwinTransformer
+from mmdet.models.backbones.pvt import AbsolutePositionEmbedding
 from mmdet.models.backbones.res2net import Bottle2neck
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
 from mmdet.registry import MODELS
@@ -65,6 +66,23 @@ class CountsStages(Block):
 
 class CountingSwin(CountsStages, SwinTransformer):
     """mmdet's Swin transformer, which counts active channels."""
+
+
+class CountingPositionEmbedding(AbsolutePositionEmbedding):
+    """PVT's position embedding, which counts active channels."""
+
+    @property
+    def pos_dim(self) -> int:
+        """Active channels of the embedding."""
+        return self.pos_embed.size(-1)
+
+    @pos_dim.setter
+    def pos_dim(self, channels: int) -> None:
+        self.__dict__['pos_dim'] = channels
+
+    def narrow_values(self, width: float) -> dict[str, int]:
+        """The attributes of the stock block of a width multiplier."""
+        return {'pos_dim': self.pos_dim}
 
 
 class FollowsFeatures(Block):

@@ -76,7 +76,7 @@ class NarrowTrace(Trace):
         taken = [] if self.layers[layer] is Role.STOCK else features(layer, args, kwargs)
         for value in taken:
             self._check(layer, value, whole[id(value)], channel_dim(layer, kwargs))
-        for value in values:
+        for value in values if self.layers[layer] is not Role.SOURCE else ():  # it needs their size alone
             if not any(value is other for other in taken) and not _is_close(value, whole[id(value)]):
                 self._note(layer, self.full.inputs.get(layer))
         return _replaced(args, whole), {name: _replaced(value, whole) for name, value in kwargs.items()}

@@ -46,7 +46,7 @@ class Planner:
             could_slim = role not in (Role.STOCK, Role.EXTRACTOR) and not isinstance(layer, Slimmable)
             if filter_fn and could_slim and not filter_fn(layer, self.names[layer]):
                 self.roles[layer] = Role.STOCK
-        own = [module for module in inside if not is_teacher(self.names[module])]
+        own = [module for module in self.names if module in inside and not is_teacher(self.names[module])]
         self.sources = parameters_between(self.roles, own)
         kept = {layer for rule in self.rules.values() for layer in rule.kept}
         self.writers = [
@@ -166,12 +166,13 @@ class Planner:
         layers = tuple(self._layer_plan(layer, role, scope) for layer, role in self.roles.items())
         slimming = {plan.layer for plan in layers if plan.slims_out}
         unseen = {plan.layer for plan in layers if plan.swapped and plan.role is Role.EXTRACTOR}
+        parameters = tuple(self._parameter_plans())
+        slimming |= {getattr(plan.module, plan.attribute) for plan in parameters}
         blocks = {
             block: rule.counterpart
             for block, rule in self.rules.items()
             if rule.counterpart and not (slimming | unseen).isdisjoint([block, *rule.counted])
         }
-        parameters = tuple(self._parameter_plans())
         return SlimmingPlan(self.model, scope, layers, self._named_groups(), blocks, parameters)
 
     def _parameter_plans(self) -> Iterator[ParameterPlan]:

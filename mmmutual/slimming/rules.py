@@ -15,8 +15,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from typing import TypeAlias
 
 from mmdet.models.backbones import MobileNetV2, SwinTransformer
+from mmdet.models.backbones.pvt import AbsolutePositionEmbedding
 from mmdet.models.backbones.res2net import Bottle2neck
 from mmdet.models.layers import InvertedResidual
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
@@ -24,7 +26,10 @@ from torch import nn
 
 from mmmutual.layers.channels import DIVISOR
 
-from .blocks import CountingSwin, SlimBottle2neck, SlimmableGenericRoIExtractor, SlimmableSingleRoIExtractor
+from .blocks import CountingPositionEmbedding, CountingSwin, SlimBottle2neck, SlimmableGenericRoIExtractor, SlimmableSingleRoIExtractor
+
+
+Counted: TypeAlias = nn.Module | nn.Parameter
 
 
 @dataclass(frozen=True)
@@ -35,18 +40,18 @@ class BlockRule:
         multiples: Layers whose active outputs are a multiple of another number than 8.
         kept: Layers with full outputs.
         counterpart: The class that the block gets where it slims, since it counts channels itself.
-        counts: Attributes that count the channels behind a layer, which are that layer's in equal pieces; of a list of
+        counts: Attributes that count the channels behind a layer, or those of a parameter, in equal pieces; of a list of
             numbers, a layer for each.
     """
 
     multiples: Mapping[nn.Module, int] = field(default_factory=dict)
     kept: Sequence[nn.Module] = ()
     counterpart: type[nn.Module] | None = None
-    counts: Mapping[str, nn.Module | Sequence[nn.Module | None]] = field(default_factory=dict)
+    counts: Mapping[str, Counted | list[Counted | None]] = field(default_factory=dict)
 
     @property
-    def counted(self) -> set[nn.Module]:
-        """The layers whose channels the block counts."""
+    def counted(self) -> set[Counted]:
+        """The layers and parameters whose channels the block counts."""
         layers = [layer for value in self.counts.values() for layer in (value if isinstance(value, list) else [value])]
         return {layer for layer in layers if layer is not None}
 
@@ -125,6 +130,12 @@ def swin(net: SwinTransformer) -> BlockRule:
     """It counts the channels of its outputs."""
     norms = [getattr(net, f'norm{stage}', None) for stage in range(len(net.num_features))]
     return BlockRule(counterpart=CountingSwin, counts={'num_features': norms})
+
+
+@block_rule(AbsolutePositionEmbedding)
+def position_embedding(block: AbsolutePositionEmbedding) -> BlockRule:
+    """It counts the channels of its parameter."""
+    return BlockRule(counterpart=CountingPositionEmbedding, counts={'pos_dim': block._parameters['pos_embed']})
 
 
 @block_rule(SingleRoIExtractor)

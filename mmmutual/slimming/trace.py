@@ -212,8 +212,8 @@ class Trace(TorchFunctionMode):
             self.outputs[layer] = self._grouped(layer)
         return self.outputs.get(layer)
 
-    def channels_behind(self, layer: nn.Module | None) -> np.ndarray | None:
-        """The ids (C,) of the output of a layer that ran, or None if it did not run or has full outputs."""
+    def channels_behind(self, layer: nn.Module | nn.Parameter | None) -> np.ndarray | None:
+        """The ids (C,) of the output of a layer or of a parameter, or None if it did not run or has full outputs."""
         follows = self.layers.get(layer) in (Role.NORM, Role.EXTRACTOR, Role.RESIDUAL)
         return (self.inputs if follows else self.outputs).get(layer)
 
