@@ -63,6 +63,11 @@ class Planner:
         self.ids = ChannelIds()
         self.full = Trace(self.ids, self.roles, self.writers, self.sources)
         self.full.run(lambda: feed(self.full))
+        for rule in self.rules.values():
+            for parameter, like in rule.alike.items():
+                vector = self.full.channels_behind(like)
+                if vector is not None and parameter in self.sources:
+                    self.full.outputs.setdefault(parameter, vector)
 
     def trace_smallest(self, run: Run) -> tuple[Run, int]:
         """Trace a run on the smallest image that the model accepts.
@@ -253,8 +258,11 @@ class Planner:
 @contextmanager
 def _counting(rules: Mapping[nn.Module, BlockRule], groups: Groups, trace: Trace, width: float) -> Iterator[None]:
     """Let blocks count the channels of a narrow network for a while."""
-    former = []
+    former: list[tuple[nn.Module, str, object]] = []
     for block, rule in rules.items():
+        if rule.behind is not None and groups.slims(trace.channels_behind(rule.behind)):
+            former.append((block, '__class__', type(block)))
+            block.__class__ = rule.counterpart
         for name, layers in rule.counts.items():
             value = vars(block)[name]
             former.append((block, name, value))
@@ -268,4 +276,7 @@ def _counting(rules: Mapping[nn.Module, BlockRule], groups: Groups, trace: Trace
         yield
     finally:
         for block, name, value in former:
-            vars(block)[name] = value
+            if name == '__class__':
+                block.__class__ = value
+            else:
+                vars(block)[name] = value

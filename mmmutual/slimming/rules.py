@@ -20,13 +20,21 @@ from typing import TypeAlias
 from mmdet.models.backbones import MobileNetV2, SwinTransformer
 from mmdet.models.backbones.pvt import AbsolutePositionEmbedding
 from mmdet.models.backbones.res2net import Bottle2neck
-from mmdet.models.layers import InvertedResidual
+from mmdet.models.detectors import DINO
+from mmdet.models.layers import DinoTransformerDecoder, InvertedResidual
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
 from torch import nn
 
 from mmmutual.layers.channels import DIVISOR
 
-from .blocks import CountingPositionEmbedding, CountingSwin, SlimBottle2neck, SlimmableGenericRoIExtractor, SlimmableSingleRoIExtractor
+from .blocks import (
+    CountingPositionEmbedding,
+    CountingSwin,
+    SlimBottle2neck,
+    SlimmableGenericRoIExtractor,
+    SlimmableSingleRoIExtractor,
+)
+from .dino_decoder import SlimDinoDecoder
 
 
 Counted: TypeAlias = nn.Module | nn.Parameter
@@ -42,18 +50,23 @@ class BlockRule:
         counterpart: The class that the block gets where it slims, since it counts channels itself.
         counts: Attributes that count the channels behind a layer, or those of a parameter, in equal pieces; of a list of
             numbers, a layer for each.
+        behind: A layer whose output the counterpart computes with, besides counting: narrow networks that are
+            simulated need the counterpart as well.
+        alike: Parameters that only a training uses, with the layers or parameters whose channels they have.
     """
 
     multiples: Mapping[nn.Module, int] = field(default_factory=dict)
     kept: Sequence[nn.Module] = ()
     counterpart: type[nn.Module] | None = None
     counts: Mapping[str, Counted | list[Counted | None]] = field(default_factory=dict)
+    behind: Counted | None = None
+    alike: Mapping[nn.Parameter, Counted] = field(default_factory=dict)
 
     @property
     def counted(self) -> set[Counted]:
         """The layers and parameters whose channels the block counts."""
         layers = [layer for value in self.counts.values() for layer in (value if isinstance(value, list) else [value])]
-        return {layer for layer in layers if layer is not None}
+        return {layer for layer in [*layers, self.behind] if layer is not None}
 
 
 Rule = Callable[[nn.Module], BlockRule]
@@ -98,6 +111,11 @@ def rules_of(model: nn.Module) -> dict[nn.Module, BlockRule]:
     return found
 
 
+def own_parameter(module: nn.Module, name: str) -> nn.Parameter:
+    """A parameter with all channels, also of a module in which it slims."""
+    return dict(module.named_parameters(recurse=False))[name]
+
+
 def expansion(inputs: int, outputs: int) -> int:
     """The divisor for the inside of an inverted residual: 8 times the expansion if that is a whole number, else 8."""
     factor, rest = divmod(outputs, inputs)
@@ -132,10 +150,25 @@ def swin(net: SwinTransformer) -> BlockRule:
     return BlockRule(counterpart=CountingSwin, counts={'num_features': norms})
 
 
+@block_rule(DinoTransformerDecoder)
+def dino_decoder(decoder: DinoTransformerDecoder) -> BlockRule:
+    """It encodes boxes in a number of channels that it counts in its queries."""
+    return BlockRule(counterpart=SlimDinoDecoder, behind=decoder.norm)
+
+
+@block_rule(DINO)
+def dino(detector: DINO) -> BlockRule:
+    """The queries that denoise labels stand beside the others."""
+    if not isinstance(detector.query_embedding, nn.Embedding):
+        return BlockRule()
+    labels, queries = detector.dn_query_generator.label_embedding, detector.query_embedding
+    return BlockRule(alike={own_parameter(labels, 'weight'): own_parameter(queries, 'weight')})
+
+
 @block_rule(AbsolutePositionEmbedding)
 def position_embedding(block: AbsolutePositionEmbedding) -> BlockRule:
     """It counts the channels of its parameter."""
-    return BlockRule(counterpart=CountingPositionEmbedding, counts={'pos_dim': block._parameters['pos_embed']})
+    return BlockRule(counterpart=CountingPositionEmbedding, counts={'pos_dim': own_parameter(block, 'pos_embed')})
 
 
 @block_rule(SingleRoIExtractor)
