@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mmdet.models.backbones import SwinTransformer
 from mmdet.models.backbones.pvt import AbsolutePositionEmbedding
 from mmdet.models.backbones.res2net import Bottle2neck
+from mmdet.models.layers import CdnQueryGenerator
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
 from mmdet.registry import MODELS
 from torch import Tensor
@@ -83,6 +84,24 @@ class CountingPositionEmbedding(AbsolutePositionEmbedding):
     def narrow_values(self, width: float) -> dict[str, int]:
         """The attributes of the stock block of a width multiplier."""
         return {'pos_dim': self.pos_dim}
+
+
+class CountingQueryGenerator(CdnQueryGenerator):
+    """DINO's generator of queries to denoise, which counts active channels."""
+
+    @property
+    def embed_dims(self) -> int:
+        """Active channels of the label embedding."""
+        full = self.__dict__['embed_dims']
+        return self.label_embedding.weight.size(1) if 'label_embedding' in self._modules else full
+
+    @embed_dims.setter
+    def embed_dims(self, channels: int) -> None:
+        self.__dict__['embed_dims'] = channels
+
+    def narrow_values(self, width: float) -> dict[str, int]:
+        """The attributes of the stock generator of a width multiplier."""
+        return {'embed_dims': self.embed_dims}
 
 
 class FollowsFeatures(Block):

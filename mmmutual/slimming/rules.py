@@ -21,7 +21,7 @@ from mmdet.models.backbones import MobileNetV2, SwinTransformer
 from mmdet.models.backbones.pvt import AbsolutePositionEmbedding
 from mmdet.models.backbones.res2net import Bottle2neck
 from mmdet.models.detectors import DINO
-from mmdet.models.layers import DinoTransformerDecoder, InvertedResidual
+from mmdet.models.layers import CdnQueryGenerator, DinoTransformerDecoder, InvertedResidual
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
 from torch import nn
 
@@ -29,6 +29,7 @@ from mmmutual.layers.channels import DIVISOR
 
 from .blocks import (
     CountingPositionEmbedding,
+    CountingQueryGenerator,
     CountingSwin,
     SlimBottle2neck,
     SlimmableGenericRoIExtractor,
@@ -163,6 +164,13 @@ def dino(detector: DINO) -> BlockRule:
         return BlockRule()
     labels, queries = detector.dn_query_generator.label_embedding, detector.query_embedding
     return BlockRule(alike={own_parameter(labels, 'weight'): own_parameter(queries, 'weight')})
+
+
+@block_rule(CdnQueryGenerator)
+def query_generator(generator: CdnQueryGenerator) -> BlockRule:
+    """It counts the channels of its label embedding."""
+    labels = own_parameter(generator.label_embedding, 'weight')
+    return BlockRule(counterpart=CountingQueryGenerator, counts={'embed_dims': labels})
 
 
 @block_rule(AbsolutePositionEmbedding)
