@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +17,7 @@ from mmmutual.layers import (
     slimmable_layers,
     to_stock_,
 )
+from mmmutual.layers.stock_forward import named_tensor
 from mmmutual.slimming.plan import unswap_block_
 
 from .arrivals import arriving_channels
@@ -79,7 +82,7 @@ def _narrow_layer(layer: Slimmable, channels: int, name: str) -> None:
         sizes = _narrow_batch_norm(layer, channels)
     elif isinstance(layer, SlimGroupNorm):
         groups = layer.num_groups * channels // layer.num_channels
-        _set_parameters(layer, {key: value[:channels] for key, value in layer.named_parameters(recurse=False)})
+        _set_tensors(layer, {key: value[:channels] for key, value in layer.named_parameters(recurse=False)})
         sizes = dict(num_channels=channels, num_groups=groups)
     else:
         raise ValueError(f'{name} ({type(layer).__name__}) cannot be narrowed: it is not a layer class of mmmutual')
@@ -89,20 +92,19 @@ def _narrow_layer(layer: Slimmable, channels: int, name: str) -> None:
 
 
 def _narrow_weights(layer: DividedLayer, channels: int, name: str) -> dict[str, int]:
-    """Cut weight and bias; return the attributes of the narrow layer."""
+    """Cut the tensors whose channels slim; return the attributes of the narrow layer."""
     if 'weight' not in dict(layer.named_parameters(recurse=False)):
         raise ValueError(
             f'the weight of {name} ({type(layer).__name__}) is computed by a parametrization, so it cannot be cut. '
             'Remove it with torch.nn.utils.parametrize.remove_parametrizations'
         )
-    full = layer.sizes[0]
-    weight, bias = layer.active_parameters(channels)
-    groups = layer.groups * channels // full if layer.groups > 1 else 1
-    outputs = weight.size(layer.out_dim)
-    _set_parameters(layer, dict(weight=weight, bias=bias))
-    if isinstance(layer, nn.Linear):
-        return dict(in_features=channels, out_features=outputs)
-    return dict(in_channels=channels, out_channels=outputs, groups=groups)
+    sizes = layer.active_sizes(channels)
+    tensors = {name: tensor for name in layer.sides if (tensor := named_tensor(layer, name)) is not None}
+    _set_tensors(layer, {name: layer.active_part(name, tensor, channels) for name, tensor in tensors.items()})
+    for part in {name.partition('.')[0] for name in tensors if '.' in name}:  # the convolutions inside
+        conv = layer.get_submodule(part)
+        conv.out_channels, conv.in_channels = conv.weight.shape[:2]
+    return sizes
 
 
 def _narrow_batch_norm(norm: SlimBatchNorm2d, channels: int) -> dict[str, int]:
@@ -113,19 +115,23 @@ def _narrow_batch_norm(norm: SlimBatchNorm2d, channels: int) -> dict[str, int]:
     if channels != norm.num_features:
         parameters = {name: norm.active_part(value, channels) for name, value in parameters.items()}
         statistics = {name: norm.active_part(value, channels) for name, value in statistics.items()}
-    _set_parameters(norm, parameters)
+    _set_tensors(norm, parameters)
     for name, value in {**statistics, 'num_batches_tracked': tracked}.items():
         if value is not None:
             setattr(norm, name, value.clone())
     return dict(num_features=channels)
 
 
-def _set_parameters(layer: nn.Module, values: dict[str, Tensor | None]) -> None:
-    """Set copies of values as the parameters of a layer, which keep ``requires_grad`` of the former parameters."""
+def _set_tensors(layer: nn.Module, values: Mapping[str, Tensor | None]) -> None:
+    """Set copies of values as tensors of a layer or its parts; parameters keep the former ``requires_grad``."""
     for name, value in values.items():
-        if value is not None:
-            trained = getattr(layer, name).requires_grad
-            setattr(layer, name, nn.Parameter(value.detach().clone().contiguous(), requires_grad=trained))
+        if value is None:
+            continue
+        part, _, own = name.rpartition('.')
+        former, value = named_tensor(layer, name), value.detach().clone().contiguous()
+        if isinstance(former, nn.Parameter):
+            value = nn.Parameter(value, requires_grad=former.requires_grad)
+        setattr(layer.get_submodule(part), own, value)
 
 
 def _narrow_block(block: nn.Module, values: dict[str, int]) -> None:

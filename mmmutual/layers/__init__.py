@@ -10,7 +10,7 @@ from .group_norm import SlimGroupNorm
 from .linear import SlimLinear
 from .segments import Segment
 from .statistics import PooledStatistics
-from .swap import can_slim, slim_layer_, to_stock_, unslim_layer_
+from .swap import can_slim, channel_sides, slim_layer_, to_stock_, unslim_layer_
 from .switchable_batch_norm import SwitchableBatchNorm2d
 from .sync_batch_norm import SlimSyncBatchNorm2d
 from .width import Slimmable, check_ratio, check_ratios, get_width, set_width, slimmable_layers, use_width
@@ -31,6 +31,7 @@ __all__ = [
     'SwitchableBatchNorm2d',
     'active_channels',
     'can_slim',
+    'channel_sides',
     'check_ratio',
     'check_ratios',
     'evaluated_widths',

@@ -7,11 +7,13 @@ second module that shares it, needs no update.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmcv.cnn.bricks import wrappers
-from mmcv.cnn.bricks.conv_ws import ConvWS2d
+from mmcv.cnn.bricks import Conv2dAdaptivePadding, wrappers
+from mmcv.cnn.bricks.conv_ws import ConvAWS2d, ConvWS2d
+from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack, SAConv2d
+from mmdet.models.backbones.trident_resnet import TridentConv
 from mmengine.utils.dl_utils.parrots_wrapper import SyncBatchNorm
 from torch import nn
 
@@ -24,6 +26,14 @@ from .forward import FORWARDS
 from .group_norm import SlimGroupNorm
 from .linear import SlimLinear
 from .segments import Segment
+from .stock_convs import (
+    SlimConv2dAdaptivePadding,
+    SlimConvAWS2d,
+    SlimDeformConv2dPack,
+    SlimModulatedDeformConv2dPack,
+    SlimSAConv2d,
+    SlimTridentConv,
+)
 from .sync_batch_norm import SlimSyncBatchNorm2d
 from .width import Slimmable, check_ratios
 
@@ -31,6 +41,12 @@ COUNTERPARTS: dict[type[nn.Module], type[Slimmable]] = {
     nn.Conv2d: SlimConv2d,
     wrappers.Conv2d: SlimConv2d,
     ConvWS2d: SlimConvWS2d,
+    ConvAWS2d: SlimConvAWS2d,
+    SAConv2d: SlimSAConv2d,
+    Conv2dAdaptivePadding: SlimConv2dAdaptivePadding,
+    TridentConv: SlimTridentConv,
+    DeformConv2dPack: SlimDeformConv2dPack,
+    ModulatedDeformConv2dPack: SlimModulatedDeformConv2dPack,
     nn.ConvTranspose2d: SlimConvTranspose2d,
     wrappers.ConvTranspose2d: SlimConvTranspose2d,
     nn.Linear: SlimLinear,
@@ -50,7 +66,21 @@ def can_slim(layer: nn.Module) -> bool:
     """Whether a layer is slimmable or of exactly a class that has a slimmable counterpart; a subclass may do more."""
     if isinstance(layer, nn.ConvTranspose2d) and layer.groups > 1:
         return False
+    if getattr(layer, 'deform_groups', 1) > 1:  # each has offsets for its share of all channels
+        return False
     return isinstance(layer, Slimmable) or type(layer) in COUNTERPARTS
+
+
+def channel_sides(layer: nn.Module) -> Mapping[str, str]:
+    """The tensors of a convolution or linear layer whose channels slim, as ``DividedLayer.sides``.
+
+    Args:
+        layer: A layer that ``can_slim``, stock or slimmable.
+
+    Returns:
+        A letter for each dimension, by the tensor's name; empty for any other layer.
+    """
+    return getattr(layer if isinstance(layer, Slimmable) else COUNTERPARTS.get(type(layer)), 'sides', {})
 
 
 def slim_layer_(

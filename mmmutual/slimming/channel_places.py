@@ -8,11 +8,11 @@ from math import lcm
 import torch
 from torch import Tensor, nn
 
-from mmmutual.layers import Segment
+from mmmutual.layers import Segment, channel_sides
 
 from .importance import Importance
 from .plan import ChannelGroup, LayerPlan, Part, SlimmingPlan
-from .roles import Role, weight_dim
+from .roles import Role
 from .scope import may_get_fewer
 
 Places = dict[str, dict[int, Tensor]]
@@ -45,7 +45,10 @@ def channel_places(plan: SlimmingPlan, score: Importance) -> Places:
             _fill(sides, layers[part.layer], part, order, reads=True)
         for part in group.followers:
             layer = layers[part.layer]
-            _fill(sides, layer, _written(part, layer.layer) if layer.role is Role.GROUPED else part, order, reads=False)
+            if layer.role is Role.GROUPED:
+                _fill(sides, layer, part, order, reads=True)
+                part = _written(part, layer.layer)
+            _fill(sides, layer, part, order, reads=False)
     places: Places = {}
     for (name, reads), index in sides.items():
         for tensor, dim in _dims(layers[name], reads):
@@ -128,13 +131,19 @@ def _dims(plan: LayerPlan, reads: bool) -> list[tuple[str, int]]:
     if plan.role is Role.NORM:
         channels = _count(plan.inputs)
         return [(name, 0) for name, tensor in named_tensors(layer) if tensor.dim() and tensor.size(0) == channels]
-    own = {name for name, _ in named_tensors(layer)}
-    if not own <= {'weight', 'bias'}:
+    own, sides = dict(named_tensors(layer)), channel_sides(layer)
+    if not own.keys() <= sides.keys():
         raise ValueError(
             f'the channels of {plan.name} ({type(layer).__name__}) cannot be ordered, since its weight is made of '
-            f'{sorted(own - {"weight", "bias"})}: remove the parametrization or the pruning first'
+            f'{sorted(own.keys() - sides.keys())}: remove the parametrization or the pruning first'
         )
-    return [('weight', weight_dim(layer, reads)), *([('bias', 0)] if 'bias' in own and not reads else [])]
+    size, letter = _count(plan.inputs if reads else plan.outputs), 'i' if reads else 'o'
+    return [  # the inputs of one group, in a grouped kernel, stay
+        (name, dim)
+        for name, tensor in own.items()
+        for dim, side in enumerate(sides[name])
+        if side == letter and tensor.size(dim) == size
+    ]
 
 
 def _count(segments: Iterable[Segment] | None) -> int:

@@ -86,6 +86,8 @@ class NarrowTrace(Trace):
         vector = self.outputs.get(layer)
         if self.layers[layer] in (Role.NORM, Role.EXTRACTOR):
             vector = self.full.inputs.get(layer)
+        if vector is not None and isinstance(output, list):  # one map for each branch
+            return [self._active_part(value, vector, channel_dim(layer)) for value in output]
         if vector is None or not isinstance(output, Tensor):
             for value in tensors_in(output):
                 set_ids(value, None)

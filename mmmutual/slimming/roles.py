@@ -45,7 +45,7 @@ def layers_of(model: nn.Module) -> dict[nn.Module, Role]:
     inside = {
         part
         for module, role in roles.items()
-        if role in (Role.STOCK, Role.EXTRACTOR)
+        if role is not None
         for part in module.modules()
         if part is not module
     }

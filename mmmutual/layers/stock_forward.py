@@ -1,0 +1,62 @@
+"""Run the ``forward`` of a stock layer on the active part of its tensors, so that no upstream code is copied."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from .width import Slimmable
+
+
+def stock_forward(layer: Slimmable, x: object, values: Mapping[str, object]) -> Any:
+    """Run the stock ``forward`` of a slimmable layer with other values of its attributes.
+
+    It runs on a view: an object of the stock class that shares everything else with the layer. So the layer does not
+    change, not even after an error.
+
+    Args:
+        layer: A slimmable layer, whose class has a stock class among its bases.
+        x: The input.
+        values: Attributes by name; those of parts have names such as ``part.weight``.
+
+    Returns:
+        The output.
+    """
+    kind = next(base for base in type(layer).__mro__ if not issubclass(base, Slimmable))
+    return _view(layer, kind, values).forward(x)
+
+
+def named_tensor(layer: nn.Module, name: str) -> Tensor | None:
+    """A parameter or buffer of a layer or of one of its parts.
+
+    Args:
+        layer: The layer.
+        name: Its name, such as ``part.weight``.
+
+    Returns:
+        The tensor; None if the layer has none of that name.
+    """
+    value: Any = layer
+    for part in name.split('.'):
+        value = getattr(value, part, None)
+    return value
+
+
+def _view(layer: nn.Module, kind: type[nn.Module], values: Mapping[str, object]) -> nn.Module:
+    view: nn.Module = object.__new__(kind)
+    state = vars(view)
+    state.update(vars(layer))
+    parts: defaultdict[str, dict[str, object]] = defaultdict(dict)
+    for name, value in values.items():
+        part, _, rest = name.partition('.')
+        if rest:
+            parts[part][rest] = value
+        else:
+            state[name] = value  # found before a parameter of that name
+    for name, own in parts.items():
+        part_of_it = getattr(layer, name)
+        state[name] = _view(part_of_it, type(part_of_it), own)
+    return view
