@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from functools import partial
 
-from torch import Tensor, nn
+from torch import nn
 
-from mmmutual.layers import DividedLayer, PooledStatistics, SlimBatchNorm2d, Slimmable, get_width, slimmable_layers
+from mmmutual.layers import (
+    DividedLayer,
+    PooledStatistics,
+    SlimBatchNorm2d,
+    Slimmable,
+    StockNorm,
+    get_width,
+    slimmable_layers,
+)
 from mmmutual.slimming.dry_run import ERRORS, first_line, run_levels, run_whole, smallest_size, untouched
+from mmmutual.tensor_tree import tensors_in
 
 
 def arriving_channels(model: nn.Module) -> dict[nn.Module, set[int]]:
@@ -43,6 +52,8 @@ def _by_segments(layer: Slimmable) -> int:
         return sum(segment.active(layer.width) for segment in segments)
     if isinstance(layer, DividedLayer):
         return layer.sizes[0]
+    if isinstance(layer, StockNorm):
+        return layer.channels
     return getattr(layer, 'num_channels' if isinstance(layer, nn.GroupNorm) else 'num_features', 0)
 
 
@@ -50,9 +61,9 @@ def _of_a_run(model: nn.Module) -> dict[nn.Module, set[int]]:
     """The numbers of channels that layers receive in one run, without the layers that do not run."""
     arrived: dict[nn.Module, set[int]] = {}
 
-    def note(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def note(layer: nn.Module, args: tuple) -> None:
         dim = (-1 if isinstance(layer, nn.Linear) else -3) if isinstance(layer, DividedLayer) else 1
-        arrived.setdefault(layer, set()).add(args[0].size(dim))
+        arrived.setdefault(layer, set()).add(next(tensors_in(args)).size(dim))
 
     handles = [layer.register_forward_pre_hook(note) for layer in slimmable_layers(model)]
     reason: Exception = ValueError('nothing ran')

@@ -12,6 +12,7 @@ from mmmutual.layers import (
     SlimBatchNorm2d,
     SlimGroupNorm,
     Slimmable,
+    StockNorm,
     check_ratio,
     set_width,
     slimmable_layers,
@@ -84,6 +85,9 @@ def _narrow_layer(layer: Slimmable, channels: int, name: str) -> None:
         groups = layer.num_groups * channels // layer.num_channels
         _set_tensors(layer, {key: value[:channels] for key, value in layer.named_parameters(recurse=False)})
         sizes = dict(num_channels=channels, num_groups=groups)
+    elif isinstance(layer, StockNorm):
+        _set_tensors(layer, layer.active_tensors(channels))
+        sizes = {layer.size_name: channels}
     else:
         raise ValueError(f'{name} ({type(layer).__name__}) cannot be narrowed: it is not a layer class of mmmutual')
     to_stock_(layer)

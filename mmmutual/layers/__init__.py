@@ -10,6 +10,7 @@ from .group_norm import SlimGroupNorm
 from .linear import SlimLinear
 from .segments import Segment
 from .statistics import PooledStatistics
+from .stock_norms import StockNorm
 from .swap import can_slim, channel_sides, slim_layer_, to_stock_, unslim_layer_
 from .switchable_batch_norm import SwitchableBatchNorm2d
 from .sync_batch_norm import SlimSyncBatchNorm2d
@@ -28,6 +29,7 @@ __all__ = [
     'SlimLinear',
     'SlimSyncBatchNorm2d',
     'Slimmable',
+    'StockNorm',
     'SwitchableBatchNorm2d',
     'active_channels',
     'can_slim',

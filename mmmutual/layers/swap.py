@@ -14,6 +14,8 @@ from mmcv.cnn.bricks import Conv2dAdaptivePadding, wrappers
 from mmcv.cnn.bricks.conv_ws import ConvAWS2d, ConvWS2d
 from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack, SAConv2d
 from mmdet.models.backbones.trident_resnet import TridentConv
+from mmdet.models.layers import FrozenBatchNorm2d
+from mmdet.models.necks.ssd_neck import L2Norm
 from mmengine.utils.dl_utils.parrots_wrapper import SyncBatchNorm
 from torch import nn
 
@@ -34,6 +36,7 @@ from .stock_convs import (
     SlimSAConv2d,
     SlimTridentConv,
 )
+from .stock_norms import SlimFrozenBatchNorm2d, SlimL2Norm
 from .sync_batch_norm import SlimSyncBatchNorm2d
 from .width import Slimmable, check_ratios
 
@@ -55,6 +58,8 @@ COUNTERPARTS: dict[type[nn.Module], type[Slimmable]] = {
     nn.SyncBatchNorm: SlimSyncBatchNorm2d,
     SyncBatchNorm: SlimSyncBatchNorm2d,  # MMEngine's, which norm_cfg builds
     nn.GroupNorm: SlimGroupNorm,
+    FrozenBatchNorm2d: SlimFrozenBatchNorm2d,
+    L2Norm: SlimL2Norm,
 }
 OWN = (  # attributes that a swap sets
     'slim_out', 'in_segments', 'out_segments', 'segments', 'widths', 'declared_widths', '_swapped',

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import Enum
 
 import torch
+from mmdet.models.layers import FrozenBatchNorm2d
+from mmdet.models.necks.ssd_neck import L2Norm
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
 from torch import nn
 
@@ -13,6 +15,7 @@ from mmmutual.upstream import AnyBatchNorm
 
 from .blocks import SlimmableGenericRoIExtractor, SlimmableSingleRoIExtractor
 
+NORMS = (AnyBatchNorm, nn.GroupNorm, FrozenBatchNorm2d, L2Norm)
 OPAQUE = (nn.MultiheadAttention,)  # they call no layer inside
 
 
@@ -34,7 +37,7 @@ def role_of(module: nn.Module) -> Role | None:
         return None
     if not can_slim(module) or 'forward' in vars(module):  # a replaced method would stay with a slimmable class
         return Role.STOCK
-    if isinstance(module, (AnyBatchNorm, nn.GroupNorm)):
+    if isinstance(module, NORMS):
         return Role.NORM
     return Role.GROUPED if getattr(module, 'groups', 1) > 1 else Role.WRITER
 
@@ -43,11 +46,7 @@ def layers_of(model: nn.Module) -> dict[nn.Module, Role]:
     """The layers of a model with their roles, in the order of ``model.modules()``."""
     roles = {module: role_of(module) for module in model.modules()}
     inside = {
-        part
-        for module, role in roles.items()
-        if role is not None
-        for part in module.modules()
-        if part is not module
+        part for module, role in roles.items() if role is not None for part in module.modules() if part is not module
     }
     return {module: role for module, role in roles.items() if role is not None and module not in inside}
 
@@ -56,7 +55,7 @@ def channel_dim(layer: nn.Module) -> int:
     """The dimension of the channels in the input and output of a layer."""
     if isinstance(layer, nn.Linear):
         return -1
-    return 1 if isinstance(layer, (AnyBatchNorm, nn.GroupNorm)) or type(layer) in EXTRACTORS else -3
+    return 1 if isinstance(layer, NORMS) or type(layer) in EXTRACTORS else -3
 
 
 def weight_dim(layer: nn.Module, reads: bool) -> int:
@@ -79,9 +78,7 @@ def _is_layer(module: nn.Module) -> bool:
     own = any(weight.numel() > 1 for weight in module.parameters(recurse=False))
     leaf = not any(True for _ in module.children())
     has_kernel = isinstance(getattr(module, 'weight', None), nn.Parameter)  # a deformable one has its offsets inside
-    return (
-        isinstance(module, OPAQUE) or (own and (leaf or has_kernel)) or isinstance(module, (AnyBatchNorm, nn.GroupNorm))
-    )
+    return isinstance(module, (*OPAQUE, *NORMS)) or (own and (leaf or has_kernel))
 
 
 EXTRACTORS = (SingleRoIExtractor, GenericRoIExtractor, SlimmableSingleRoIExtractor, SlimmableGenericRoIExtractor)
