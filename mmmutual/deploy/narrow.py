@@ -18,7 +18,6 @@ from mmmutual.layers import (
     slimmable_layers,
     to_stock_,
 )
-from mmmutual.layers.stock_forward import named_tensor
 from mmmutual.slimming.plan import unswap_block_
 
 from .arrivals import arriving_channels
@@ -103,8 +102,8 @@ def _narrow_weights(layer: DividedLayer, channels: int, name: str) -> dict[str, 
             'Remove it with torch.nn.utils.parametrize.remove_parametrizations'
         )
     sizes = layer.active_sizes(channels)
-    tensors = {name: tensor for name in layer.sides if (tensor := named_tensor(layer, name)) is not None}
-    _set_tensors(layer, {name: layer.active_part(name, tensor, channels) for name, tensor in tensors.items()})
+    tensors = layer.active_tensors(channels)
+    _set_tensors(layer, tensors)
     for part in {name.partition('.')[0] for name in tensors if '.' in name}:  # the convolutions inside
         conv = layer.get_submodule(part)
         conv.out_channels, conv.in_channels = conv.weight.shape[:2]
@@ -132,10 +131,11 @@ def _set_tensors(layer: nn.Module, values: Mapping[str, Tensor | None]) -> None:
         if value is None:
             continue
         part, _, own = name.rpartition('.')
-        former, value = named_tensor(layer, name), value.detach().clone().contiguous()
+        module, value = layer.get_submodule(part), value.detach().clone().contiguous()
+        former = getattr(module, own)
         if isinstance(former, nn.Parameter):
             value = nn.Parameter(value, requires_grad=former.requires_grad)
-        setattr(layer.get_submodule(part), own, value)
+        setattr(module, own, value)
 
 
 def _narrow_block(block: nn.Module, values: dict[str, int]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -108,20 +108,28 @@ class DividedLayer(Slimmable):
         Returns:
             The weight, and the bias or None.
         """
-        weight, bias = self.active_part('weight', self.weight, channels), self.bias
-        return weight, None if bias is None else self.active_part('bias', bias, channels)
+        weight, bias = self._active_part('weight', self.weight, channels), self.bias
+        return weight, None if bias is None else self._active_part('bias', bias, channels)
 
-    def active_part(self, name: str, tensor: Tensor, channels: int) -> Tensor:
-        """The active part of one of the tensors in ``sides``.
+    def active_tensors(self, channels: int) -> dict[str, Tensor]:
+        """The active part of the tensors in ``sides``, as far as the layer has them.
 
         Args:
-            name: Its name.
-            tensor: The tensor.
             channels: Channels of the input, after ``check_channels``.
 
         Returns:
-            The tensor itself if all of it is active, a view if each cut side is one segment, else a copy.
+            By name: the tensor itself if all of it is active, a view if each cut side is one segment, else a copy.
         """
+        found = {}
+        for name in self.sides:
+            tensor: Any = self
+            for part in name.split('.'):
+                tensor = getattr(tensor, part, None)
+            if tensor is not None:
+                found[name] = self._active_part(name, tensor, channels)
+        return found
+
+    def _active_part(self, name: str, tensor: Tensor, channels: int) -> Tensor:
         for dim, side in enumerate(self.sides[name]):
             if side == 'o':
                 tensor = self._active_outputs(tensor, dim, channels)

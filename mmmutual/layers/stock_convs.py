@@ -16,7 +16,7 @@ from mmmutual.tensor_tree import tensors_in
 from .divided import DividedLayer
 from .forward import slimmable_forward
 from .inputs import channel_count
-from .stock_forward import named_tensor, stock_forward
+from .stock_forward import stock_forward
 
 
 class StockConv(DividedLayer):
@@ -49,12 +49,8 @@ class StockConv(DividedLayer):
         """
         channels = channel_count(next(tensors_in([x])), -3)
         self.check_channels(channels)
-        active: dict[str, object] = {
-            name: self.active_part(name, tensor, channels).contiguous()
-            for name in self.sides
-            if (tensor := named_tensor(self, name)) is not None
-        }
-        return stock_forward(self, x, active | self.active_sizes(channels))
+        active = {name: tensor.contiguous() for name, tensor in self.active_tensors(channels).items()}
+        return stock_forward(self, x, {**active, **self.active_sizes(channels)})
 
 
 # MMEngine initialises by the names of direct bases, so each class has those of its stock class too

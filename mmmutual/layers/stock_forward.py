@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from .width import Slimmable
 
@@ -27,22 +27,6 @@ def stock_forward(layer: Slimmable, x: object, values: Mapping[str, object]) -> 
     """
     kind = next(base for base in type(layer).__mro__ if not issubclass(base, Slimmable))
     return _view(layer, kind, values).forward(x)
-
-
-def named_tensor(layer: nn.Module, name: str) -> Tensor | None:
-    """A parameter or buffer of a layer or of one of its parts.
-
-    Args:
-        layer: The layer.
-        name: Its name, such as ``part.weight``.
-
-    Returns:
-        The tensor; None if the layer has none of that name.
-    """
-    value: Any = layer
-    for part in name.split('.'):
-        value = getattr(value, part, None)
-    return value
 
 
 def _view(layer: nn.Module, kind: type[nn.Module], values: Mapping[str, object]) -> nn.Module:
