@@ -78,6 +78,7 @@ class StockNorm(Slimmable):
             name: tensor if active == self.channels else take(tensor, segments, self.width)
             for named in (self.named_parameters, self.named_buffers)
             for name, tensor in named(recurse=False)
+            if tensor.dim() and tensor.size(0) == self.channels
         }
 
 

@@ -123,3 +123,12 @@ def test_a_layer_can_be_built_slimmable_and_loads_stock_weights_without_standard
     torch.testing.assert_close(layer(x), nn.functional.conv2d(x, weight), rtol=1e-4, atol=1e-4)
     mmmutual.set_width(layer, 0.5)
     assert layer(x[:, :8]).shape == (1, 16, 6, 6)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_mmengine_initialises_by_the_same_names(kind):
+    """Those of the class and of its direct bases."""
+    layer = build(kind)
+    stock = type(layer)
+    slim_layer_(layer, (1.0, 0.5))
+    assert {stock, *stock.__bases__} <= {*type(layer).__bases__, nn.Module}
