@@ -7,7 +7,15 @@ from functools import partial
 
 from torch import nn
 
-from mmmutual.layers import DividedLayer, PooledStatistics, SlimBatchNorm2d, Slimmable, SlimParameters, get_width, slimmable_layers
+from mmmutual.layers import (
+    DividedLayer,
+    PooledStatistics,
+    SlimBatchNorm2d,
+    Slimmable,
+    SlimParameters,
+    get_width,
+    slimmable_layers,
+)
 from mmmutual.slimming.dry_run import ERRORS, first_line, run_levels, run_whole, smallest_size, untouched
 from mmmutual.slimming.roles import channel_dim, channels_out, features
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from mmmutual.layers import (
     DividedLayer,
-    SlimAttention,
     SlimBatchNorm2d,
     SlimGroupNorm,
     SlimLayerNorm,
     SlimParameters,
     Slimmable,
+    StockNorm,
     check_ratio,
     set_width,
     slimmable_layers,
@@ -67,7 +69,7 @@ def narrow_(model: nn.Module, width: float, trained: bool = True) -> None:
     for module in model.modules():
         if isinstance(module, SlimParameters):
             _narrow_parameters(module)
-    for layer, numbers in sorted(arriving.items(), key=lambda item: isinstance(item[0], SlimAttention)):  # parts first
+    for layer, numbers in arriving.items():
         if len(numbers) > 1:
             raise ValueError(
                 f'{names[layer]} ({type(layer).__name__}) receives {" and ".join(map(str, sorted(numbers)))} channels '
@@ -82,60 +84,53 @@ def narrow_(model: nn.Module, width: float, trained: bool = True) -> None:
 def _narrow_layer(layer: Slimmable, channels: int, name: str) -> None:
     """Cut a layer to a number of input channels, in place."""
     kind = None
-    if hasattr(layer, 'narrowed'):
-        kind, sizes = layer.narrowed(channels)
-    elif isinstance(layer, DividedLayer):
+    if isinstance(layer, DividedLayer):
+        kind = layer.narrow_class(channels)
         sizes = _narrow_weights(layer, channels, name)
     elif isinstance(layer, SlimBatchNorm2d):
         sizes = _narrow_batch_norm(layer, channels)
     elif isinstance(layer, SlimGroupNorm):
         groups = layer.num_groups * channels // layer.num_channels
-        _set_parameters(layer, _active_parts(layer, channels))
+        _set_tensors(layer, layer.active_tensors(channels))
         sizes = dict(num_channels=channels, num_groups=groups)
     elif isinstance(layer, SlimLayerNorm):
-        _set_parameters(layer, _active_parts(layer, channels))
+        _set_tensors(layer, layer.active_tensors(channels))
         sizes = dict(normalized_shape=(channels,))
+    elif isinstance(layer, StockNorm):
+        _set_tensors(layer, layer.active_tensors(channels))
+        sizes = {layer.size_name: channels}
     else:
         raise ValueError(f'{name} ({type(layer).__name__}) cannot be narrowed: it is not a layer class of mmmutual')
     to_stock_(layer)
     layer.__class__ = kind or type(layer)
     for attribute, value in sizes.items():
-        owner, _, name = attribute.rpartition('.')
-        if isinstance(value, Tensor):
-            _set_parameters(layer.get_submodule(owner), {name: value})
-        else:
-            setattr(layer.get_submodule(owner), name, value)
+        setattr(layer, attribute, value)
 
 
 def _narrow_parameters(module: SlimParameters) -> None:
     """Cut the parameters of a module that slim, in place."""
     values = {name: active_parameter(module, name) for name in module.parameter_segments}
     unslim_parameters_(module)
-    _set_parameters(module, values)
+    _set_tensors(module, values)
     if isinstance(module, nn.Embedding):
         module.embedding_dim = module.weight.size(1)
 
 
-def _active_parts(layer: SlimGroupNorm | SlimLayerNorm, channels: int) -> dict[str, Tensor | None]:
-    """Weight and bias of a norm for the channels of an input."""
-    return {name: layer.active_part(getattr(layer, name), channels) for name in ('weight', 'bias')}
-
-
 def _narrow_weights(layer: DividedLayer, channels: int, name: str) -> dict[str, int]:
-    """Cut weight and bias; return the attributes of the narrow layer."""
-    if 'weight' not in dict(layer.named_parameters(recurse=False)):
+    """Cut the tensors whose channels slim; return the attributes of the narrow layer."""
+    if 'weight' in layer.sides and 'weight' not in dict(layer.named_parameters(recurse=False)):
         raise ValueError(
             f'the weight of {name} ({type(layer).__name__}) is computed by a parametrization, so it cannot be cut. '
             'Remove it with torch.nn.utils.parametrize.remove_parametrizations'
         )
-    full = layer.sizes[0]
-    weight, bias = layer.active_parameters(channels)
-    groups = layer.groups * channels // full if layer.groups > 1 else 1
-    outputs = weight.size(layer.out_dim)
-    _set_parameters(layer, dict(weight=weight, bias=bias))
-    if isinstance(layer, nn.Linear):
-        return dict(in_features=channels, out_features=outputs)
-    return dict(in_channels=channels, out_channels=outputs, groups=groups)
+    sizes = layer.active_sizes(channels)
+    tensors = layer.active_tensors(channels)
+    _set_tensors(layer, tensors)
+    for part in {name.partition('.')[0] for name in tensors if '.' in name}:
+        module = layer.get_submodule(part)
+        unit = 'features' if isinstance(module, nn.Linear) else 'channels'
+        vars(module).update(zip((f'out_{unit}', f'in_{unit}'), module.weight.shape))
+    return sizes
 
 
 def _narrow_batch_norm(norm: SlimBatchNorm2d, channels: int) -> dict[str, int]:
@@ -146,19 +141,24 @@ def _narrow_batch_norm(norm: SlimBatchNorm2d, channels: int) -> dict[str, int]:
     if channels != norm.num_features:
         parameters = {name: norm.active_part(value, channels) for name, value in parameters.items()}
         statistics = {name: norm.active_part(value, channels) for name, value in statistics.items()}
-    _set_parameters(norm, parameters)
+    _set_tensors(norm, parameters)
     for name, value in {**statistics, 'num_batches_tracked': tracked}.items():
         if value is not None:
             setattr(norm, name, value.clone())
     return dict(num_features=channels)
 
 
-def _set_parameters(layer: nn.Module, values: dict[str, Tensor | None]) -> None:
-    """Set copies of values as the parameters of a layer, which keep ``requires_grad`` of the former parameters."""
+def _set_tensors(layer: nn.Module, values: Mapping[str, Tensor | None]) -> None:
+    """Set copies of values as tensors of a layer or its parts; parameters keep the former ``requires_grad``."""
     for name, value in values.items():
-        if value is not None:
-            trained = getattr(layer, name).requires_grad
-            setattr(layer, name, nn.Parameter(value.detach().clone().contiguous(), requires_grad=trained))
+        if value is None:
+            continue
+        part, _, own = name.rpartition('.')
+        module, value = layer.get_submodule(part), value.detach().clone().contiguous()
+        former = getattr(module, own)
+        if isinstance(former, nn.Parameter):
+            value = nn.Parameter(value, requires_grad=former.requires_grad)
+        setattr(module, own, value)
 
 
 def _narrow_block(block: nn.Module, values: dict[str, int]) -> None:

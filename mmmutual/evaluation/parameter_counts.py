@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mmmutual.layers import SlimConv2d, SlimConvTranspose2d, SlimLinear, Slimmable
+from mmmutual.layers import DividedLayer, Slimmable
 from mmmutual.slimming.meta_run import Size, meta_copy, run_on_meta
+from mmmutual.tensor_tree import tensors_in
 
 ANY_SIZE: Size = (64, 64)  # parameters do not depend on the image
 
@@ -35,33 +36,29 @@ def count_parameters(model: nn.Module) -> int:
     active = {layer: _own(layer) for layer in meta.modules()}
     ran: set[nn.Module] = set()
 
-    def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        count = _active(layer, inputs[0], output)
+    def record(layer: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
+        arrived = [value.size(channel_dim(layer, kwargs)) for value in features(layer, args, kwargs)]
+        count = _active(layer, arrived[0] if arrived else 0)
         active[layer] = max(active[layer], count) if layer in ran else count
+        active.update((part, 0) for part in layer.modules() if part is not layer)
         ran.add(layer)
 
     for layer in meta.modules():
-        if isinstance(layer, Slimmable):
-            layer.register_forward_hook(record)
+        if isinstance(layer, Slimmable) and not isinstance(layer, SlimParameters):
+            layer.register_forward_hook(record, with_kwargs=True)
     run_on_meta(meta, ANY_SIZE, lambda part, function, *args: function(*args))
     return sum(active.values())
 
 
-def _own(layer: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in layer.parameters(recurse=False))
+def _own(module: nn.Module) -> int:
+    """Parameters of a module itself; of those that slim outside layers, the active part."""
+    return sum(getattr(module, name, value).numel() for name, value in module.named_parameters(recurse=False))
 
 
-def _active(layer: nn.Module, x: Tensor, output: Tensor) -> int:
-    """Parameters of a slimmable layer that took part in computing ``output`` from ``x``."""
-    if isinstance(layer, SlimLinear):
-        features_in, features_out = x.size(-1), output.size(-1)
-        return features_out * (features_in + (layer.bias is not None))
-    if isinstance(layer, SlimConvTranspose2d):
-        per_pair = layer.weight[0, 0].numel()
-        return output.size(1) * (x.size(1) * per_pair + (layer.bias is not None))
-    if isinstance(layer, SlimConv2d):
-        per_filter = layer.weight[0].numel() // layer.weight.size(1)
-        channels_in = x.size(1) if layer.groups == 1 else layer.weight.size(1)  # per group, which stays fixed
-        return output.size(1) * (channels_in * per_filter + (layer.bias is not None))
+def _active(layer: nn.Module, channels: int) -> int:
+    """Parameters of a slimmable layer, with those of its parts, that compute an output from some channels."""
+    if isinstance(layer, DividedLayer):
+        buffers = dict(layer.named_buffers())
+        return sum(part.numel() for name, part in layer.active_tensors(channels).items() if name not in buffers)
     own = [name for name, _ in layer.named_parameters(recurse=False) if '_at_' not in name]  # those of one width
-    return x.size(1) * len(own)  # a norm: one value for each channel
+    return channels * len(own)  # a norm: one value for each channel

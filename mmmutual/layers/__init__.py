@@ -14,7 +14,8 @@ from .parameters import SlimParameters, slim_parameters_, unslim_parameters_
 from .position_encoding import SlimSinePositionalEncoding
 from .segments import Segment
 from .statistics import PooledStatistics
-from .swap import can_slim, counterpart_of, slim_layer_, to_stock_, unslim_layer_
+from .stock_norms import StockNorm
+from .swap import can_slim, channel_sides, counterpart_of, slim_layer_, to_stock_, unslim_layer_
 from .switchable_batch_norm import SwitchableBatchNorm2d
 from .sync_batch_norm import SlimSyncBatchNorm2d
 from .width import Slimmable, check_ratio, check_ratios, get_width, set_width, slimmable_layers, use_width
@@ -36,12 +37,14 @@ __all__ = [
     'SlimSinePositionalEncoding',
     'SlimSyncBatchNorm2d',
     'Slimmable',
+    'StockNorm',
     'SwitchableBatchNorm2d',
     'active_channels',
     'can_slim',
-    'counterpart_of',
+    'channel_sides',
     'check_ratio',
     'check_ratios',
+    'counterpart_of',
     'evaluated_widths',
     'get_width',
     'set_width',

@@ -48,8 +48,7 @@ class SlimConvTranspose2d(DividedLayer, nn.ConvTranspose2d):
         torch.Size([1, 16, 14, 14])
     """
 
-    out_dim: ClassVar = 1
-    in_dim: ClassVar = 0
+    sides: ClassVar = {'weight': 'io', 'bias': 'o'}
 
     def __init__(
         self,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -19,6 +19,9 @@ class DividedLayer(Slimmable):
     a grouped layer follows its input: all channels if all arrive, else those of the active groups.
 
     Attributes:
+        sides: The tensors whose channels slim, by name, with a letter for each dimension: ``i`` for the input channels,
+            ``o`` for the output channels, ``-`` for anything else. Tensors of parts have names such as ``part.weight``.
+            A grouped kernel has the inputs of one group, which do not slim.
         slim_out: Whether the output slims; False for full outputs.
         in_segments: The segments of the input, for example after a concatenation. None means unknown: the layer accepts
             all channels or the active part of one run; a grouped layer accepts any whole groups.
@@ -26,8 +29,7 @@ class DividedLayer(Slimmable):
     """
 
     groups: int = 1  # of a linear layer
-    out_dim: ClassVar[int] = 0  # where the outputs lie in the weight
-    in_dim: ClassVar[int] = 1
+    sides: ClassVar[Mapping[str, str]] = {'weight': 'oi', 'bias': 'o'}
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -106,24 +108,74 @@ class DividedLayer(Slimmable):
         Returns:
             The weight, and the bias or None.
         """
-        weight, bias = self.weight, self.bias
+        weight, bias = self._active_part('weight', self.weight, channels), self.bias
+        return weight, None if bias is None else self._active_part('bias', bias, channels)
+
+    def active_tensors(self, channels: int) -> dict[str, Tensor]:
+        """The active part of the tensors in ``sides``, as far as the layer has them.
+
+        Args:
+            channels: Channels of the input, after ``check_channels``.
+
+        Returns:
+            By name: the tensor itself if all of it is active, a view if each cut side is one segment, else a copy.
+        """
+        found = {}
+        for name in self.sides:
+            tensor: Any = self
+            for part in name.split('.'):
+                tensor = getattr(tensor, part, None)
+            if tensor is not None:
+                found[name] = self._active_part(name, tensor, channels)
+        return found
+
+    def _active_part(self, name: str, tensor: Tensor, channels: int) -> Tensor:
+        for dim, side in enumerate(self.sides[name]):
+            if side == 'o':
+                tensor = self._active_outputs(tensor, dim, channels)
+            elif side == 'i' and tensor.size(dim) == self.sizes[0] != channels:
+                segments = self.in_segments
+                tensor = (
+                    tensor.narrow(dim, 0, channels) if segments is None else take(tensor, segments, self.width, dim)
+                )
+        return tensor
+
+    def _active_outputs(self, tensor: Tensor, dim: int, channels: int) -> Tensor:
+        full, outputs = self.sizes
+        if self.groups > 1 and channels == full:
+            return tensor
+        if self.groups > 1 and self.in_segments is None:
+            return tensor.narrow(dim, 0, channels * outputs // full)
+        return take(tensor, self.out_segments, self.width, dim)
+
+    def active_sizes(self, channels: int) -> dict[str, int]:
+        """The attributes of the narrow stock layer that count its channels.
+
+        Args:
+            channels: Channels of the input, after ``check_channels``.
+
+        Returns:
+            Those that the layer has, for example ``in_channels``, ``out_channels`` and ``groups``.
+        """
         full, outputs = self.sizes
         if self.groups > 1:
-            if channels == full:
-                return weight, bias
-            segments = self.out_segments
-            if self.in_segments is None:
-                rows = channels * outputs // full
-                return weight[:rows], None if bias is None else bias[:rows]
-            return take(weight, segments, self.width), None if bias is None else take(bias, segments, self.width)
-        weight = take(weight, self.out_segments, self.width, self.out_dim)
-        bias = None if bias is None else take(bias, self.out_segments, self.width)
-        if channels != full:
-            if self.in_segments is None:
-                weight = weight.narrow(self.in_dim, 0, channels)
-            else:
-                weight = take(weight, self.in_segments, self.width, self.in_dim)
-        return weight, bias
+            outputs = outputs * channels // full
+        else:
+            outputs = sum(segment.active(self.width) for segment in self.out_segments)
+        found = dict(in_channels=channels, out_channels=outputs, groups=max(1, self.groups * channels // full))
+        found.update(in_features=channels, out_features=outputs)
+        return {name: value for name, value in found.items() if name in vars(self)}
+
+    def narrow_class(self, channels: int) -> type[nn.Module] | None:
+        """The class of the narrow layer of the width, if it is not the stock class.
+
+        Args:
+            channels: Channels of the input, after ``check_channels``.
+
+        Returns:
+            The class, or None for the stock class.
+        """
+        return None
 
     def extra_repr(self) -> str:
         """Add ``slim_out`` where it is not the default."""

@@ -67,32 +67,10 @@ class SlimGroupNorm(Slimmable, nn.GroupNorm):
         whole_groups(segments, self.num_channels // self.num_groups, f'the input of {self}')
         self.segments = segments
 
-    def active_part(self, value: Tensor | None, channels: int) -> Tensor | None:
-        """The part of weight or bias (num_channels,) for the channels of an input."""
-        if value is None or channels == self.num_channels:
-            return value
-        return value[:channels] if self.segments is None else take(value, self.segments, self.width)
-
-    @slimmable_forward
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise whole groups of the active channels.
-
-        Args:
-            x: (N, C, *) with C at most ``num_channels``.
-
-        Returns:
-            The same shape as ``x``.
-
-        Raises:
-            ValueError: If C is not a whole number of groups, or not the active part of the segments.
-        """
-        channels, per_group = channel_count(x, 1), self.num_channels // self.num_groups
-        if self.segments is not None:
-            check_input(self, channels, self.num_channels, self.segments)
-        if channels > self.num_channels or channels % per_group:
-            raise ValueError(
-                f'the input has {channels} channels, but {self} needs a multiple of {per_group}, at most '
-                f'{self.num_channels}. Choose num_groups so that every width keeps whole groups'
-            )
-        weight, bias = (self.active_part(value, channels) for value in (self.weight, self.bias))
-        return F.group_norm(x, channels // per_group, weight, bias, self.eps)
+    def active_tensors(self, channels: int) -> dict[str, Tensor]:
+        """The active part of weight and bias, as far as it has them, for the channels of an input."""
+        segments = self.segments or (Segment(self.channels),)
+        return {
+            name: value if channels == self.channels else take(value, segments, self.width)
+            for name, value in self.named_parameters(recurse=False)
+        }

@@ -88,11 +88,13 @@ class SlimLayerNorm(Slimmable, nn.LayerNorm):
         """``forward``, for a subclass whose channels lie in another dimension."""
         channels = channel_count(x, -1)
         check_input(self, channels, self.channels, self.segments)
-        weight, bias = (self.active_part(value, channels) for value in (self.weight, self.bias))
-        return F.layer_norm(x, (channels,), weight, bias, self.eps)
+        active = self.active_tensors(channels)
+        return F.layer_norm(x, (channels,), active.get('weight'), active.get('bias'), self.eps)
 
-    def active_part(self, value: Tensor | None, channels: int) -> Tensor | None:
-        """The part of weight or bias (all channels,) for the channels of an input."""
-        if value is None or channels == self.channels:
-            return value
-        return take(value, self.segments or (Segment(self.channels),), self.width)
+    def active_tensors(self, channels: int) -> dict[str, Tensor]:
+        """The active part of weight and bias, as far as it has them, for the channels of an input."""
+        segments = self.segments or (Segment(self.channels),)
+        return {
+            name: value if channels == self.channels else take(value, segments, self.width)
+            for name, value in self.named_parameters(recurse=False)
+        }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from mmdet.models.layers import SinePositionalEncoding
@@ -31,6 +32,8 @@ class PartialSinePositionalEncoding(SinePositionalEncoding):
 
 class SlimSinePositionalEncoding(DividedLayer, SinePositionalEncoding):
     """mmdet's sine position encoding with the first channels of both halves, which encode y and x."""
+
+    sides: ClassVar = {}
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -62,7 +65,10 @@ class SlimSinePositionalEncoding(DividedLayer, SinePositionalEncoding):
         """
         return take(super().forward(mask, input), self.out_segments, self.width, 1)
 
-    def narrowed(self, channels: int) -> tuple[type[nn.Module] | None, dict]:
-        """The class of the narrow layer of the width, if it is not the stock class, and its attributes."""
-        kept = take(torch.arange(self.sizes[1]), self.out_segments, self.width).tolist()
-        return (None, {}) if len(kept) == self.sizes[1] else (PartialSinePositionalEncoding, dict(kept=kept))
+    def active_sizes(self, channels: int) -> dict[str, list[int]]:
+        """The places of the active channels, as the narrow encoding needs them."""
+        return dict(kept=take(torch.arange(self.sizes[1]), self.out_segments, self.width).tolist())
+
+    def narrow_class(self, channels: int) -> type[nn.Module] | None:
+        """The class that leaves channels out, if some are not active."""
+        return None if all(segment.is_full for segment in self.out_segments) else PartialSinePositionalEncoding

@@ -7,15 +7,17 @@ second module that shares it, needs no update.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from mmcv.cnn.bricks import wrappers
-from mmcv.cnn.bricks.conv_ws import ConvWS2d
-from mmcv.ops import MultiScaleDeformableAttention
+from mmcv.cnn.bricks import Conv2dAdaptivePadding, wrappers
+from mmcv.cnn.bricks.conv_ws import ConvAWS2d, ConvWS2d
+from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack, MultiScaleDeformableAttention, SAConv2d
 from mmdet.models.backbones.swin import WindowMSA
-from mmdet.models.layers import SinePositionalEncoding
+from mmdet.models.backbones.trident_resnet import TridentConv
+from mmdet.models.layers import FrozenBatchNorm2d, SinePositionalEncoding
+from mmdet.models.necks.ssd_neck import L2Norm
 from mmengine.utils.dl_utils.parrots_wrapper import SyncBatchNorm
 from torch import nn
 
@@ -31,6 +33,15 @@ from .layer_norm import SlimLayerNorm
 from .linear import SlimLinear
 from .position_encoding import SlimSinePositionalEncoding
 from .segments import Segment
+from .stock_convs import (
+    SlimConv2dAdaptivePadding,
+    SlimConvAWS2d,
+    SlimDeformConv2dPack,
+    SlimModulatedDeformConv2dPack,
+    SlimSAConv2d,
+    SlimTridentConv,
+)
+from .stock_norms import SlimFrozenBatchNorm2d, SlimL2Norm
 from .sync_batch_norm import SlimSyncBatchNorm2d
 from .width import Slimmable, check_ratios
 
@@ -38,6 +49,12 @@ COUNTERPARTS: dict[type[nn.Module], type[Slimmable]] = {
     nn.Conv2d: SlimConv2d,
     wrappers.Conv2d: SlimConv2d,
     ConvWS2d: SlimConvWS2d,
+    ConvAWS2d: SlimConvAWS2d,
+    SAConv2d: SlimSAConv2d,
+    Conv2dAdaptivePadding: SlimConv2dAdaptivePadding,
+    TridentConv: SlimTridentConv,
+    DeformConv2dPack: SlimDeformConv2dPack,
+    ModulatedDeformConv2dPack: SlimModulatedDeformConv2dPack,
     nn.ConvTranspose2d: SlimConvTranspose2d,
     wrappers.ConvTranspose2d: SlimConvTranspose2d,
     nn.Linear: SlimLinear,
@@ -51,6 +68,8 @@ COUNTERPARTS: dict[type[nn.Module], type[Slimmable]] = {
     WindowMSA: SlimWindowMSA,
     MultiScaleDeformableAttention: SlimMultiScaleDeformableAttention,
     SinePositionalEncoding: SlimSinePositionalEncoding,
+    FrozenBatchNorm2d: SlimFrozenBatchNorm2d,
+    L2Norm: SlimL2Norm,
 }
 OWN = (  # attributes that a swap sets
     'slim_out', 'in_segments', 'out_segments', 'segments', 'widths', 'declared_widths', '_swapped',
@@ -76,6 +95,18 @@ def can_slim(layer: nn.Module) -> bool:
     """Whether a layer is slimmable, or of a class with a slimmable counterpart that fits its options."""
     counterpart = counterpart_of(type(layer))
     return isinstance(layer, Slimmable) or (counterpart is not None and counterpart.fits(layer))
+
+
+def channel_sides(layer: nn.Module) -> Mapping[str, str]:
+    """The tensors of a convolution or linear layer whose channels slim, as ``DividedLayer.sides``.
+
+    Args:
+        layer: A layer that ``can_slim``, stock or slimmable.
+
+    Returns:
+        A letter for each dimension, by the tensor's name; empty for any other layer.
+    """
+    return getattr(counterpart_of(type(layer)), 'sides', {})
 
 
 def slim_layer_(
@@ -109,8 +140,6 @@ def slim_layer_(
     if not isinstance(layer, Slimmable):
         layer.__class__ = counterpart
         layer.set_up()
-        for part in layer.parts():
-            slim_layer_(part, None)
     state['_swapped'] = (kind, former)
     try:
         if isinstance(layer, DividedLayer):
@@ -142,8 +171,6 @@ def unslim_layer_(layer: nn.Module) -> None:
     if isinstance(layer, SlimBatchNorm2d):
         for width in set(layer.widths) - set(former.get('widths', (1.0,))):
             layer.drop_width(width)
-    for part in layer.parts() if not issubclass(kind, Slimmable) else ():
-        unslim_layer_(part)
     layer.__class__ = _without_swap(type(layer), kind)
     for name in _own_names(kind):
         if name in former:
@@ -163,8 +190,6 @@ def to_stock_(layer: nn.Module) -> None:
         unslim_layer_(layer)
     if not isinstance(layer, Slimmable):
         return
-    for part in layer.parts():
-        to_stock_(part)
     for width in getattr(layer, 'widths', (1.0,)):
         if width != 1.0:
             layer.drop_width(width)

@@ -38,10 +38,6 @@ class Slimmable(Module):
     def set_up(self) -> None:
         """Add the attributes of a slimmable layer to a stock layer, in place."""
 
-    def parts(self) -> list[nn.Module]:
-        """The layers inside it that slim with it."""
-        return []
-
     def check_width(self, width: float) -> None:
         """Raise ``ValueError`` if this layer cannot run at ``width``; any width is fine by default."""
 

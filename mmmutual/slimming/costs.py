@@ -62,9 +62,9 @@ def _count(layers: Iterable[nn.Module], run: Callable[[], object]) -> tuple[Coun
     batches: Counter[nn.Module] = Counter()
 
     def note(layer: nn.Module, args: tuple, output: object) -> object:
-        given = next(tensors_in(output))
-        taken = next(tensors_in(args), given)
-        counts[layer] += multiply_adds(layer, taken, given)
+        given = output if isinstance(output, list) else [next(tensors_in(output))]  # a list: one for each branch
+        taken = next(tensors_in(args), given[0])
+        counts[layer] += sum(multiply_adds(layer, taken, each) for each in given)
         batches[layer] = max(batches[layer], 1, *taken.shape[:1])
         return bounded(output)
 

@@ -86,6 +86,8 @@ class NarrowTrace(Trace):
         vector = self.outputs.get(layer)
         if self.layers[layer] in (Role.NORM, Role.EXTRACTOR, Role.RESIDUAL):
             vector = self.full.inputs.get(layer)
+        if vector is not None and isinstance(output, list):  # one map for each branch
+            return [self._active_part(value, vector, dim) for value in output]
         first, *others = (output,) if isinstance(output, Tensor) else output if is_attention(layer) else (None,)
         if vector is None or first is None:
             for value in tensors_in(output):

@@ -9,6 +9,8 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import torch
+from mmdet.models.layers import FrozenBatchNorm2d
+from mmdet.models.necks.ssd_neck import L2Norm
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
 from torch import Tensor, nn
 
@@ -20,7 +22,7 @@ from mmmutual.upstream import AnyBatchNorm
 from .blocks import SlimmableGenericRoIExtractor, SlimmableSingleRoIExtractor
 
 OPAQUE = (nn.MultiheadAttention,)  # they call no layer inside
-NORMS = (AnyBatchNorm, nn.GroupNorm, nn.LayerNorm)
+NORMS = (AnyBatchNorm, nn.GroupNorm, nn.LayerNorm, FrozenBatchNorm2d, L2Norm)
 Owners: TypeAlias = list[tuple[nn.Module, str]]
 
 
@@ -57,11 +59,7 @@ def layers_of(model: nn.Module) -> dict[nn.Module, Role]:
     """The layers of a model with their roles, in the order of ``model.modules()``."""
     roles = {module: role_of(module) for module in model.modules()}
     inside = {
-        part
-        for module, role in roles.items()
-        if role is not None
-        for part in module.modules()
-        if part is not module
+        part for module, role in roles.items() if role is not None for part in module.modules() if part is not module
     }
     return {module: role for module, role in roles.items() if role is not None and module not in inside}
 
@@ -127,11 +125,6 @@ def features(layer: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> list[T
     return [value for value in tensors_in(given) if value.is_floating_point()]
 
 
-def weight_dim(layer: nn.Module, reads: bool) -> int:
-    """The dimension of the input channels in the weight of a layer if it ``reads`` them, else that of the outputs."""
-    return int(reads) if not isinstance(layer, nn.ConvTranspose2d) else int(not reads)
-
-
 def channels_out(layer: nn.Module) -> int:
     """The output channels of a layer at full width."""
     if isinstance(layer, nn.LayerNorm):
@@ -153,7 +146,8 @@ def _is_layer(module: nn.Module) -> bool:
     has_kernel = isinstance(getattr(module, 'weight', None), nn.Parameter)  # a deformable one has its offsets inside
     if isinstance(module, nn.Embedding):  # its weight is a parameter between layers
         return False
-    return isinstance(module, (*OPAQUE, *NORMS)) or is_attention(module) or is_source(module) or (own and (leaf or has_kernel))
+    known = isinstance(module, (*OPAQUE, *NORMS)) or is_attention(module) or is_source(module)
+    return known or (own and (leaf or has_kernel))
 
 
 EXTRACTORS = (SingleRoIExtractor, GenericRoIExtractor, SlimmableSingleRoIExtractor, SlimmableGenericRoIExtractor)

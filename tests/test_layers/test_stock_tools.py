@@ -14,6 +14,8 @@ from torch import nn
 
 import mmmutual
 from mmmutual import layers
+from mmmutual.layers.stock_convs import SlimConv2dAdaptivePadding
+from mmmutual.layers.stock_norms import SlimFrozenBatchNorm2d
 from mmmutual.models import SlimmableResNet
 from mmmutual.upstream import in_backward
 
@@ -80,6 +82,8 @@ def test_skip_init(kind, sizes):
         layers.SlimLinear(6, 4),
         layers.SlimGroupNorm(16, 4),
         layers.SlimBatchNorm2d(16, widths=WIDTHS).eval(),
+        SlimConv2dAdaptivePadding(16, 16, 3, stride=2),
+        SlimFrozenBatchNorm2d(16),
     ],
 )
 @pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning', 'ignore::DeprecationWarning')

@@ -5,9 +5,11 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from mmcv.cnn.bricks import wrappers
-from mmcv.cnn.bricks.conv_ws import ConvWS2d
-from mmcv.ops import ModulatedDeformConv2dPack
+from mmcv.cnn.bricks import Conv2dAdaptivePadding, wrappers
+from mmcv.cnn.bricks.conv_ws import ConvAWS2d, ConvWS2d
+from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack, SAConv2d
+from mmdet.models.layers import FrozenBatchNorm2d
+from mmdet.models.necks.ssd_neck import L2Norm
 from mmengine.utils.dl_utils.parrots_wrapper import SyncBatchNorm
 from torch import nn
 
@@ -26,15 +28,37 @@ from mmmutual.layers import (
     slim_layer_,
     unslim_layer_,
 )
+from mmmutual.layers.stock_convs import (
+    SlimConv2dAdaptivePadding,
+    SlimConvAWS2d,
+    SlimDeformConv2dPack,
+    SlimModulatedDeformConv2dPack,
+    SlimSAConv2d,
+)
+from mmmutual.layers.stock_norms import SlimFrozenBatchNorm2d, SlimL2Norm
 
 WIDTHS = (1.0, 0.5)
 UNCOUNTED = ('_known_ready', '_forwards')  # what a slimmable layer notes for itself, swapped or not
 ONE, TWO = (Segment(16),), (Segment(8, 4), Segment(8, 4))
+
+
+def l2_norm():
+    """With weights, which mmdet leaves to ``init_weights``."""
+    norm = L2Norm(16)
+    nn.init.ones_(norm.weight)
+    return norm
+
+
 KINDS = {
     'conv': (lambda: nn.Conv2d(16, 16, 3), SlimConv2d, (TWO, TWO)),
     'conv of mmcv': (lambda: wrappers.Conv2d(16, 16, 3, bias=False), SlimConv2d, (ONE, (Segment.full(16),))),
     'grouped': (lambda: nn.Conv2d(16, 16, 3, groups=4), SlimConv2d, (TWO, None)),
     'standardised': (lambda: ConvWS2d(16, 16, 3), SlimConvWS2d, (ONE, ONE)),
+    'adaptive padding': (lambda: Conv2dAdaptivePadding(16, 16, 3), SlimConv2dAdaptivePadding, (TWO, TWO)),
+    'adaptive standardisation': (lambda: ConvAWS2d(16, 16, 3), SlimConvAWS2d, (TWO, ONE)),
+    'switchable': (lambda: SAConv2d(16, 16, 3, padding=1, use_deform=True), SlimSAConv2d, (ONE, TWO)),
+    'deformable': (lambda: DeformConv2dPack(16, 16, 3, groups=4), SlimDeformConv2dPack, (TWO, None)),
+    'modulated': (lambda: ModulatedDeformConv2dPack(16, 16, 3), SlimModulatedDeformConv2dPack, (TWO, TWO)),
     'transposed': (lambda: nn.ConvTranspose2d(16, 16, 3), SlimConvTranspose2d, (TWO, TWO)),
     'linear': (lambda: nn.Linear(16, 16), SlimLinear, (TWO, TWO)),
     'batch norm': (lambda: nn.BatchNorm2d(16), SlimBatchNorm2d, (TWO, None)),
@@ -45,6 +69,8 @@ KINDS = {
     'sync batch norm': (lambda: nn.SyncBatchNorm(16), SlimSyncBatchNorm2d, (None, None)),
     'sync batch norm of mmengine': (lambda: SyncBatchNorm(16), SlimSyncBatchNorm2d, (TWO, None)),
     'group norm': (lambda: nn.GroupNorm(4, 16), SlimGroupNorm, (ONE, None)),
+    'frozen batch norm': (lambda: FrozenBatchNorm2d(16), SlimFrozenBatchNorm2d, (TWO, None)),
+    'L2 norm': (l2_norm, SlimL2Norm, (TWO, None)),
     'slimmable conv': (lambda: SlimConv2d(16, 16, 3, slim_out=False), SlimConv2d, (ONE, ONE)),
     'slimmable batch norm': (lambda: SlimBatchNorm2d(16, widths=(1.0, 0.7)), SlimBatchNorm2d, (TWO, None)),
     'switchable batch norm': (lambda: SwitchableBatchNorm2d(16), SwitchableBatchNorm2d, (TWO, None)),
@@ -71,7 +97,7 @@ def use(layer, shape):
     for width in WIDTHS:
         with mmmutual.use_width(layer, width):
             x = torch.rand(shape, requires_grad=True)
-            layer(x[:, : 16 if width == 1.0 else 8]).square().sum().backward()
+            layer(x[:, : 16 if width == 1.0 else 8].contiguous()).square().sum().backward()
     if parameters:
         torch.optim.SGD(parameters, lr=0.1).step()
     for parameter in parameters:
@@ -161,6 +187,6 @@ def test_a_switchable_batch_norm_gets_parameters_for_new_widths():
 
 
 def test_other_layers_have_no_counterpart():
-    assert not can_slim(ModulatedDeformConv2dPack(8, 8, 3))
+    assert not can_slim(ModulatedDeformConv2dPack(8, 8, 3, deform_groups=2))
     with pytest.raises(ValueError, match='LayerNorm has no slimmable counterpart; these have one: .*Conv2d'):
         slim_layer_(nn.LayerNorm(8), WIDTHS)

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor
 
 from ..divided import DividedLayer
-from ..linear import SlimLinear
-from ..segments import Segment
+from ..segments import Segment, take
+
+HEADS = {'h': 1, 'q': 3}  # how many times all heads lie along a dimension of a tensor: queries, keys and values
 
 
 class SlimAttention(DividedLayer):
     """Mix-in of attention layers; the second base computes it.
 
-    A head keeps its size at every width, and with it the scale of the softmax. The number of heads is the width times
-    their full number, rounded, and does not depend on how the channels of the tokens are rounded.
+    A head keeps its size at every width, and with it the scale of the softmax. The number of active heads is the width
+    times their full number, rounded, however the channels of the tokens are rounded. They slim where the output does.
 
     Attributes:
+        sides: As ``DividedLayer.sides``, with ``h`` for the channels or numbers of all heads, head by head, and ``q`` for
+            those of all queries, then all keys, then all values.
         tokens: The arguments of ``forward`` whose channels it reads; all of them have the same channels.
-        reads: Its parameters with the tokens' channels along dimension 1.
-        writes: Its parameters with the output's channels along dimension 0.
         residual: Whether it adds its input to the output, so that both have the same channels.
     """
 
     tokens: ClassVar[tuple[str, ...]]
-    reads: ClassVar[tuple[str, ...]]
-    writes: ClassVar[tuple[str, ...]]
     residual: ClassVar[bool] = False
     num_heads: int
 
@@ -36,81 +34,41 @@ class SlimAttention(DividedLayer):
         """Channels of the tokens and of the output at full width."""
         return self.embed_dims, self.embed_dims
 
-    def parts(self) -> list[nn.Module]:
-        """The linear layers inside, which slim with it."""
-        return []
-
-    def divide(self, inputs: Sequence[Segment] | None = None, outputs: Sequence[Segment] | None = None) -> None:
-        """Set the segments of the tokens and of the output; the heads slim if the output does.
-
-        Args:
-            inputs: Segments that make up the channels of the tokens.
-            outputs: Segments that make up the output channels; without effect if ``slim_out`` is False.
-
-        Raises:
-            ValueError: If segments do not add up.
-        """
-        super().divide(inputs, outputs)
-        self.divide_parts()
-
-    def divide_parts(self) -> None:
-        """Set the segments of the linear layers inside; by default there are none."""
-
-    def heads(self, size: int) -> Segment:
-        """The segment of all heads.
-
-        Args:
-            size: Channels of a head, or other numbers for each one.
-
-        Returns:
-            The segment, whose active part is whole heads.
-        """
-        slims = self.slim_out and not all(segment.is_full for segment in self.out_segments)
-        total = self.all_heads * size
-        return Segment(total, size) if slims else Segment.full(total)
-
     @property
-    def all_heads(self) -> int:
-        """Heads at full width."""
-        return self.num_heads
+    def head_size(self) -> int:
+        """Channels of a head."""
+        return self.sizes[1] // self.num_heads
 
     @property
     def active_heads(self) -> int:
         """Heads at the width."""
-        return self.heads(1).active(self.width)
+        return self._heads(self.num_heads).active(self.width)
 
-    def is_full(self, channels: int) -> bool:
+    def runs_stock(self, channels: int) -> bool:
         """Whether the stock layer computes an input: it has all channels, and all heads and outputs are active."""
-        return (
-            channels == self.sizes[0]
-            and self.active_heads == self.all_heads
-            and sum(segment.active(self.width) for segment in self.out_segments) == self.sizes[1]
-        )
+        outputs = sum(segment.active(self.width) for segment in self.out_segments)
+        return (channels, outputs, self.active_heads) == (*self.sizes, self.num_heads)
 
-    def own_parameters(self, channels: int) -> int:
-        """The number of its active parameters, without those of its parts.
+    def active_sizes(self, channels: int) -> dict[str, int]:
+        """The attributes of the narrow layer that count its channels and heads.
 
         Args:
-            channels: Channels of its tokens.
+            channels: Channels of the tokens, after ``check_channels``.
 
         Returns:
-            The number.
+            Their values by name.
         """
-        return 0
+        return dict(num_heads=self.active_heads, embed_dims=channels)
 
-    def narrowed(self, channels: int) -> tuple[type[nn.Module] | None, dict]:
-        """The narrow layer of the width, after its parts are narrow.
+    def _heads(self, total: int) -> Segment:
+        """The segment of something that lies head by head."""
+        slims = not all(segment.is_full for segment in self.out_segments)
+        return Segment(total, total // self.num_heads) if slims else Segment.full(total)
 
-        Args:
-            channels: Channels of its tokens.
-
-        Returns:
-            Its class, if it is not the stock class, and its attributes.
-        """
-        raise NotImplementedError
-
-
-def divide_linear(layer: SlimLinear, inputs: Sequence[Segment] | None, outputs: Sequence[Segment]) -> None:
-    """Set the segments of a linear layer inside, whose outputs are all active if each segment is full."""
-    layer.slim_out = True
-    layer.divide(inputs, outputs)
+    def _active_part(self, name: str, tensor: Tensor, channels: int) -> Tensor:
+        tensor = super()._active_part(name, tensor, channels)
+        for dim, side in enumerate(self.sides[name]):
+            if side in HEADS:
+                heads = self._heads(tensor.size(dim) // HEADS[side])
+                tensor = take(tensor, (heads,) * HEADS[side], self.width, dim)
+        return tensor

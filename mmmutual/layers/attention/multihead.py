@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +11,8 @@ from torch import Tensor, nn
 
 from ..forward import slimmable_forward
 from ..inputs import channel_count
-from ..segments import Segment, take
+from ..stock_forward import stock_forward
 from .base import SlimAttention
-
-Projections: TypeAlias = tuple[Tensor, Tensor | None, Tensor, Tensor | None]
 
 
 class DecoupledMultiheadAttention(nn.MultiheadAttention):
@@ -22,10 +20,6 @@ class DecoupledMultiheadAttention(nn.MultiheadAttention):
 
     The stock layer divides the tokens' channels by the number of heads.
     """
-
-    def projections(self, channels: int) -> Projections:
-        """Weight and bias of the input projections, (3 x heads x head_dim, C), and of the output projection."""
-        return self.in_proj_weight, self.in_proj_bias, self.out_proj.weight, self.out_proj.bias
 
     def forward(
         self,
@@ -56,12 +50,13 @@ class DecoupledMultiheadAttention(nn.MultiheadAttention):
         """
         if not self.batch_first:
             query, key, value = (tokens.transpose(0, 1) for tokens in (query, key, value))
-        in_weight, in_bias, out_weight, out_bias = self.projections(query.size(-1))
-        biases = (None, None, None) if in_bias is None else in_bias.chunk(3)
-        heads = in_weight.size(0) // 3 // self.head_dim
+        weights, biases = self.in_proj_weight.chunk(3), (None, None, None)
+        if self.in_proj_bias is not None:
+            biases = self.in_proj_bias.chunk(3)
+        heads = weights[0].size(0) // self.head_dim
         query, key, value = (
             F.linear(tokens, weight, bias).unflatten(-1, (heads, self.head_dim)).transpose(1, 2)
-            for tokens, weight, bias in zip((query, key, value), in_weight.chunk(3), biases)
+            for tokens, weight, bias in zip((query, key, value), weights, biases)
         )  # (N, heads, L or S, head_dim)
         scores = (query / math.sqrt(self.head_dim)) @ key.transpose(-2, -1)
         if attn_mask is not None:
@@ -70,21 +65,25 @@ class DecoupledMultiheadAttention(nn.MultiheadAttention):
             scores = scores + _added(attn_mask, scores)
         if key_padding_mask is not None:
             scores = scores + _added(key_padding_mask, scores)[:, None, None]
-        weights = F.dropout(scores.softmax(-1), self.dropout, self.training)
-        output = F.linear((weights @ value).transpose(1, 2).flatten(2), out_weight, out_bias)
+        scores = F.dropout(scores.softmax(-1), self.dropout, self.training)
+        output = self.out_proj((scores @ value).transpose(1, 2).flatten(2))
         if not self.batch_first:
             output = output.transpose(0, 1)
         if not need_weights:
             return output, None
-        return output, weights.mean(1) if average_attn_weights else weights
+        return output, scores.mean(1) if average_attn_weights else scores
 
 
 class SlimMultiheadAttention(SlimAttention, DecoupledMultiheadAttention):
     """A multi-head attention with the first of its heads."""
 
-    tokens = ('query', 'key', 'value')
-    reads = ('in_proj_weight',)
-    writes = ('out_proj.weight', 'out_proj.bias')
+    sides: ClassVar = {
+        'in_proj_weight': 'qi',
+        'in_proj_bias': 'q',
+        'out_proj.weight': 'oh',
+        'out_proj.bias': 'o',
+    }
+    tokens: ClassVar = ('query', 'key', 'value')
 
     @classmethod
     def fits(cls, layer: nn.Module) -> bool:
@@ -96,19 +95,6 @@ class SlimMultiheadAttention(SlimAttention, DecoupledMultiheadAttention):
     def sizes(self) -> tuple[int, int]:
         """Channels of the tokens and of the output at full width."""
         return self.embed_dim, self.embed_dim
-
-    def projections(self, channels: int) -> Projections:
-        """The active part of the projections for the channels of the tokens."""
-        heads, inputs = self.heads(self.head_dim), self.in_segments or (Segment(self.embed_dim),)
-        in_weight = take(self.in_proj_weight, (heads, heads, heads), self.width)
-        if channels != self.embed_dim:
-            in_weight = take(in_weight, inputs, self.width, 1)
-        out_weight = take(take(self.out_proj.weight, (heads,), self.width, 1), self.out_segments, self.width)
-        in_bias, out_bias = self.in_proj_bias, self.out_proj.bias
-        if in_bias is not None:
-            in_bias = take(in_bias, (heads, heads, heads), self.width)
-            out_bias = take(out_bias, self.out_segments, self.width)
-        return in_weight, in_bias, out_weight, out_bias
 
     @slimmable_forward
     def forward(
@@ -132,29 +118,24 @@ class SlimMultiheadAttention(SlimAttention, DecoupledMultiheadAttention):
         channels = channel_count(query, -1)
         for tokens in (query, key, value):
             self.check_channels(channel_count(tokens, -1))
-        if self.is_full(channels):
+        if self.runs_stock(channels):
             return nn.MultiheadAttention.forward(self, query, key, value, *args, **kwargs)
         if query.dim() != 3:
             raise ValueError(
                 f'{self} needs tokens with a batch, of 3 dimensions, at width {self.width:g}, but query has '
                 f'{query.dim()}: add one with unsqueeze'
             )
-        return super().forward(query, key, value, *args, **kwargs)
+        return stock_forward(self, self.active_tensors(channels), query, key, value, *args, **kwargs)
 
-    def own_parameters(self, channels: int) -> int:
-        """The number of its active parameters, without those of its parts."""
-        inside = sum(parameter.numel() for parameter in self.out_proj.parameters())
-        return sum(value.numel() for value in self.projections(channels) if value is not None) - inside
+    def active_sizes(self, channels: int) -> dict[str, int]:
+        """The attributes of the narrow layer that count its channels and heads."""
+        return dict(num_heads=self.active_heads, embed_dim=channels, kdim=channels, vdim=channels)
 
-    def narrowed(self, channels: int) -> tuple[type[nn.Module] | None, dict]:
-        """The narrow layer of the width."""
-        heads, size = self.active_heads, self.head_dim
-        names = ('in_proj_weight', 'in_proj_bias', 'out_proj.weight', 'out_proj.bias')
-        values = dict(zip(names, self.projections(channels)))
-        values |= dict(num_heads=heads, head_dim=size, embed_dim=channels, kdim=channels, vdim=channels)
-        values |= {'out_proj.in_features': heads * size, 'out_proj.out_features': values['out_proj.weight'].size(0)}
-        is_stock = heads * size == channels == values['out_proj.out_features']
-        return None if is_stock else DecoupledMultiheadAttention, values
+    def narrow_class(self, channels: int) -> type[nn.Module] | None:
+        """The class with decoupled heads, unless tokens, heads and output have the same channels."""
+        outputs = sum(segment.active(self.width) for segment in self.out_segments)
+        is_stock = self.active_heads * self.head_dim == channels == outputs
+        return None if is_stock else DecoupledMultiheadAttention
 
 
 def _added(mask: Tensor, scores: Tensor) -> Tensor:

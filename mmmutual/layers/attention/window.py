@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from ..forward import slimmable_forward
 from ..inputs import channel_count
-from .base import SlimAttention, divide_linear
+from ..stock_forward import stock_forward
+from .base import SlimAttention
 
 if TYPE_CHECKING:
     from torch.nn import Module as Attention
@@ -39,10 +40,10 @@ class DecoupledHeads(Attention):
         qkv = self.qkv(x).reshape(windows, tokens, 3, -1, self.head_dims).permute(2, 0, 3, 1, 4)
         query, key, value = qkv[0], qkv[1], qkv[2]  # (windows, heads, tokens, head_dims)
         heads = query.size(1)
-        bias = self.relative_position_bias_table[:, :heads][self.relative_position_index.view(-1)]
+        bias = self.relative_position_bias_table[self.relative_position_index.view(-1)]
         scores = (query * self.scale) @ key.transpose(-2, -1) + bias.view(tokens, tokens, heads).permute(2, 0, 1)
         if mask is not None:
-            scores = scores.view(-1, len(mask), heads, tokens, tokens) + mask[:, None]
+            scores = scores.view(-1, mask.size(0), heads, tokens, tokens) + mask[:, None]
             scores = scores.view(windows, heads, tokens, tokens)
         weights = self.attn_drop(self.softmax(scores))
         return self.proj_drop(self.proj((weights @ value).transpose(1, 2).reshape(windows, tokens, -1)))
@@ -53,27 +54,19 @@ class DecoupledWindowMSA(DecoupledHeads, WindowMSA):
 
 
 class SlimWindowAttention(SlimAttention):
-    """First base of slimmable window attentions, before ``DecoupledHeads`` and the stock class."""
+    """First base of a slimmable window attention; the second is its class with ``DecoupledHeads``."""
 
-    tokens = ('x',)
-    reads = ('qkv.weight',)
-    writes = ('proj.weight', 'proj.bias')
+    sides: ClassVar = {
+        'qkv.weight': 'qi',
+        'qkv.bias': 'q',
+        'proj.weight': 'oh',
+        'proj.bias': 'o',
+        'relative_position_bias_table': '-h',
+        'relative_position_index': '--',
+    }
+    tokens: ClassVar = ('x',)
+    stock: ClassVar[type[nn.Module]]
     decoupled: ClassVar[type[nn.Module]]
-
-    @property
-    def head_dims(self) -> int:
-        """Channels of a head."""
-        return self.embed_dims // self.num_heads
-
-    def parts(self) -> list[nn.Module]:
-        """The projections."""
-        return [self.qkv, self.proj]
-
-    def divide_parts(self) -> None:
-        """Query, key and value are a segment each, as they lie in one linear layer."""
-        heads = self.heads(self.head_dims)
-        divide_linear(self.qkv, self.in_segments, (heads, heads, heads))
-        divide_linear(self.proj, (heads,), self.out_segments)
 
     @slimmable_forward
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -91,24 +84,21 @@ class SlimWindowAttention(SlimAttention):
         """
         channels = channel_count(x, -1)
         self.check_channels(channels)
-        return self.stock_forward(x, mask) if self.is_full(channels) else super().forward(x, mask)
+        if self.runs_stock(channels):
+            return self.stock.forward(self, x, mask)
+        return stock_forward(self, {**self.active_tensors(channels), **self.active_sizes(channels)}, x, mask)
 
-    def own_parameters(self, channels: int) -> int:
-        """The number of its active parameters, without those of its parts."""
-        return self.relative_position_bias_table.size(0) * self.active_heads
+    def active_sizes(self, channels: int) -> dict[str, int]:
+        """The attributes of the narrow layer that count its channels and heads."""
+        return {**super().active_sizes(channels), 'head_dims': self.head_size}
 
-    def narrowed(self, channels: int) -> tuple[type[nn.Module] | None, dict]:
-        """The narrow layer of the width."""
-        heads, size = self.active_heads, self.head_dims
-        table = self.relative_position_bias_table
-        values = dict(num_heads=heads, embed_dims=channels, relative_position_bias_table=table[:, :heads])
-        if heads * size == channels:
-            return None, values
-        return self.decoupled, dict(values, head_dims=size)
+    def narrow_class(self, channels: int) -> type[nn.Module] | None:
+        """The class with decoupled heads, unless the heads have as many channels as the tokens."""
+        return None if self.active_heads * self.head_size == channels else self.decoupled
 
 
-class SlimWindowMSA(SlimWindowAttention, DecoupledHeads, WindowMSA):
+class SlimWindowMSA(SlimWindowAttention, DecoupledWindowMSA):
     """mmdet's window attention with the first of its heads."""
 
-    decoupled = DecoupledWindowMSA
-    stock_forward = WindowMSA.forward
+    stock: ClassVar = WindowMSA
+    decoupled: ClassVar = DecoupledWindowMSA
