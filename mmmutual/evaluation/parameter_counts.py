@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
-from mmmutual.layers import DividedLayer, Slimmable
+from mmmutual.layers import DividedLayer, Slimmable, SlimParameters
 from mmmutual.slimming.meta_run import Size, meta_copy, run_on_meta
-from mmmutual.tensor_tree import tensors_in
+from mmmutual.slimming.roles import channel_dim, features
 
 ANY_SIZE: Size = (64, 64)  # parameters do not depend on the image
 

@@ -69,8 +69,32 @@ class SlimGroupNorm(Slimmable, nn.GroupNorm):
 
     def active_tensors(self, channels: int) -> dict[str, Tensor]:
         """The active part of weight and bias, as far as it has them, for the channels of an input."""
-        segments = self.segments or (Segment(self.channels),)
+        segments = self.segments or (Segment.full(channels),)
         return {
-            name: value if channels == self.channels else take(value, segments, self.width)
+            name: value if channels == self.num_channels else take(value, segments, self.width)
             for name, value in self.named_parameters(recurse=False)
         }
+
+    @slimmable_forward
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise whole groups of the active channels.
+
+        Args:
+            x: (N, C, *) with C at most ``num_channels``.
+
+        Returns:
+            The same shape as ``x``.
+
+        Raises:
+            ValueError: If C is not a whole number of groups, or not the active part of the segments.
+        """
+        channels, per_group = channel_count(x, 1), self.num_channels // self.num_groups
+        if self.segments is not None:
+            check_input(self, channels, self.num_channels, self.segments)
+        if channels > self.num_channels or channels % per_group:
+            raise ValueError(
+                f'the input has {channels} channels, but {self} needs a multiple of {per_group}, at most '
+                f'{self.num_channels}. Choose num_groups so that every width keeps whole groups'
+            )
+        active = self.active_tensors(channels)
+        return F.group_norm(x, channels // per_group, active.get('weight'), active.get('bias'), self.eps)

@@ -44,7 +44,7 @@ class SlimBottle2neck(SplitsActiveChannels, Bottle2neck):
 
 
 class CountsStages(Block):
-    """First base of a backbone that counts the channels of its stages in ``num_features``: it counts the active ones."""
+    """First base of a backbone that counts the channels of its stages: it counts the active ones."""
 
     @property
     def num_features(self) -> list[int]:

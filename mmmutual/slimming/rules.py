@@ -37,7 +37,6 @@ from .blocks import (
 )
 from .dino_decoder import SlimDinoDecoder
 
-
 Counted: TypeAlias = nn.Module | nn.Parameter
 
 
@@ -49,8 +48,8 @@ class BlockRule:
         multiples: Layers whose active outputs are a multiple of another number than 8.
         kept: Layers with full outputs.
         counterpart: The class that the block gets where it slims, since it counts channels itself.
-        counts: Attributes that count the channels behind a layer, or those of a parameter, in equal pieces; of a list of
-            numbers, a layer for each.
+        counts: Attributes that count the channels behind a layer, or those of a parameter, in equal pieces; of a list
+            of numbers, a layer for each.
         behind: A layer whose output the counterpart computes with, besides counting: narrow networks that are
             simulated need the counterpart as well.
         alike: Parameters that only a training uses, with the layers or parameters whose channels they have.

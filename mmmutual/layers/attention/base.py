@@ -19,8 +19,8 @@ class SlimAttention(DividedLayer):
     times their full number, rounded, however the channels of the tokens are rounded. They slim where the output does.
 
     Attributes:
-        sides: As ``DividedLayer.sides``, with ``h`` for the channels or numbers of all heads, head by head, and ``q`` for
-            those of all queries, then all keys, then all values.
+        sides: As ``DividedLayer.sides``, with ``h`` for channels or other numbers of all heads, head by head, and ``q``
+            for those of all queries, then all keys, then all values.
         tokens: The arguments of ``forward`` whose channels it reads; all of them have the same channels.
         residual: Whether it adds its input to the output, so that both have the same channels.
     """
