@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import mmmutual
-from mmmutual.layers import Segment, SlimAttention, SlimBatchNorm2d, Slimmable, SlimLayerNorm, SlimParameters
+from mmmutual.layers import Segment, SlimAttention, SlimBatchNorm2d, SlimLayerNorm, Slimmable, SlimParameters
 from mmmutual.slimming.roles import channel_dim, features
 from mmmutual.tensor_tree import tensors_in
 
@@ -93,7 +93,7 @@ def without_heads(model: nn.Module, width: float) -> nn.Module:
         if isinstance(layer, SlimAttention):
             (name,) = (name for name, letters in layer.sides.items() if letters == 'oh')
             with mmmutual.use_width(layer, width):
-                layer.get_parameter(name).data[:, layer.active_heads * layer.head_size :] = 0
+                layer.get_parameter(name).data.unflatten(1, (layer.num_heads, -1))[:, layer.active_heads :] = 0
     return model
 
 
