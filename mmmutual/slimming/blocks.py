@@ -13,7 +13,7 @@ from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoI
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from mmmutual.layers import Segment, active_channels
+from mmmutual.layers import Segment
 
 if TYPE_CHECKING:
     from torch.nn import Module as Block
@@ -28,7 +28,11 @@ class SplitsActiveChannels(Block):
     def width(self) -> int:
         """Active channels of a piece; not the width multiplier, which is the layers'."""
         full = self.__dict__['width']
-        return active_channels(full, self.conv1.width) if getattr(self.conv1, 'slim_out', False) else full
+        if not getattr(self.conv1, 'slim_out', False):
+            return full
+        segments = self.conv1.out_segments
+        active = sum(segment.active(self.conv1.width) for segment in segments)
+        return full * active // sum(segment.channels for segment in segments)
 
     @width.setter
     def width(self, channels: int) -> None:

@@ -10,7 +10,7 @@ A function receives a channel group and the layers by name, and returns a score 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from mmengine.registry import Registry
@@ -96,10 +96,12 @@ def importance_function(importance: str | Importance) -> Importance:
 
 def _slices(layer: nn.Module, part: Part, channels: int) -> Tensor:
     """The weights (channels, K) of a place in a layer's input."""
-    tensors = dict(layer.named_parameters())
     found = []
     for name, sides in channel_sides(layer).items():
-        if sides.count('i') == 1 and set(sides) & set('ohq') and name in tensors:  # not those that weigh places
-            weight = tensors[name].detach().float().cpu().movedim(sides.index('i'), 0)
+        tensor: Any = layer
+        for part_of_name in name.split('.'):  # a tensor may be computed, as that of a pruned layer
+            tensor = getattr(tensor, part_of_name, None)
+        if sides.count('i') == 1 and set(sides) & set('ohq') and tensor is not None:  # not those that weigh places
+            weight = tensor.detach().float().cpu().movedim(sides.index('i'), 0)
             found.append(weight.narrow(0, part.start, part.channels).reshape(channels, -1))
     return torch.cat(found, 1)

@@ -20,6 +20,7 @@ from mmmutual.layers import (
     slim_layer_,
 )
 from mmmutual.slimming import plan_slimming
+from tests.support.backbones import OtherConv2d
 
 WIDTHS = (1.0, 0.5)
 
@@ -159,7 +160,7 @@ def test_what_a_layer_that_was_left_stock_takes_is_complete(images):
 def test_what_a_deformable_convolution_in_a_block_takes_is_complete(images):
     """The stem, whose channels the first stage adds to its own, gives all of them too."""
     model = Net()
-    model.backbone.layer3[0].conv1 = ModulatedDeformConv2dPack(32, 64, 3, stride=2, padding=1)
+    model.backbone.layer3[0].conv1 = ModulatedDeformConv2dPack(32, 64, 3, stride=2, padding=1, deform_groups=2)
     model.eval()
     plan = plan_slimming(model)
     assert 'ModulatedDeformConv2dPack needs all of its channels' in plan.reasons
@@ -172,8 +173,8 @@ def test_what_a_deformable_convolution_in_a_block_takes_is_complete(images):
 
 
 def test_a_backbone_of_which_nothing_slims_is_refused():
-    model = ResNet(18, norm_cfg=dict(type='GN', num_groups=8), conv_cfg=dict(type='ConvAWS'))
-    with pytest.raises(ValueError, match='ResNet cannot be made slimmable: ConvAWS2d needs all of its channels'):
+    model = ResNet(18, norm_cfg=dict(type='GN', num_groups=8), conv_cfg=dict(type=OtherConv2d))
+    with pytest.raises(ValueError, match='ResNet cannot be made slimmable: OtherConv2d needs all of its channels'):
         mmmutual.make_slimmable_(model, WIDTHS)
     assert not any(isinstance(layer, Slimmable) for layer in model.modules())
 
@@ -197,8 +198,9 @@ def test_several_models_are_refused():
 
 
 def test_a_deformable_convolution_gets_all_channels_and_the_rest_slims(images):
+    """With several groups, each of which deforms in another way."""
     model = ResNet(
-        50, dcn=dict(type='DCNv2', deform_groups=1), stage_with_dcn=(False, False, False, True), norm_eval=False
+        50, dcn=dict(type='DCNv2', deform_groups=2), stage_with_dcn=(False, False, False, True), norm_eval=False
     )
     mmmutual.make_slimmable_(model, WIDTHS)
     block = model.layer4[0]
