@@ -148,7 +148,7 @@ class DividedLayer(Slimmable):
             return tensor.narrow(dim, 0, channels * outputs // full)
         return take(tensor, self.out_segments, self.width, dim)
 
-    def active_sizes(self, channels: int) -> dict[str, int]:
+    def active_sizes(self, channels: int) -> dict[str, Any]:
         """The attributes of the narrow stock layer that count its channels.
 
         Args:

@@ -10,6 +10,8 @@ A function receives a channel group and the layers by name, and returns a score 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from operator import attrgetter
 from typing import TypeAlias
 
 import torch
@@ -96,10 +98,10 @@ def importance_function(importance: str | Importance) -> Importance:
 
 def _slices(layer: nn.Module, part: Part, channels: int) -> Tensor:
     """The weights (channels, K) of a place in a layer's input."""
-    tensors = dict(layer.named_parameters())
     found = []
     for name, sides in channel_sides(layer).items():
-        if sides.count('i') == 1 and set(sides) & set('ohq') and name in tensors:  # not those that weigh places
-            weight = tensors[name].detach().float().cpu().movedim(sides.index('i'), 0)
-            found.append(weight.narrow(0, part.start, part.channels).reshape(channels, -1))
+        if sides.count('i') == 1 and set(sides) & set('ohq'):  # not those that weigh places
+            with suppress(AttributeError):  # of an option that the layer lacks
+                weight = attrgetter(name)(layer).detach().float().cpu().movedim(sides.index('i'), 0)
+                found.append(weight.narrow(0, part.start, part.channels).reshape(channels, -1))
     return torch.cat(found, 1)
