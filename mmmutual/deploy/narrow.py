@@ -119,7 +119,7 @@ def _narrow_weights(layer: DividedLayer, channels: int, name: str) -> dict[str, 
     sizes = layer.active_sizes(channels)
     tensors = layer.active_tensors(channels)
     _set_tensors(layer, tensors)
-    for part in {name.partition('.')[0] for name in tensors if '.' in name}:
+    for part in {name.rpartition('.')[0] for name in tensors if '.' in name}:
         module = layer.get_submodule(part)
         unit = 'features' if isinstance(module, nn.Linear) else 'channels'
         vars(module).update(zip((f'out_{unit}', f'in_{unit}'), module.weight.shape))
