@@ -14,7 +14,16 @@ from torch import nn
 import mmmutual
 from mmmutual.models.backbones import MobileNetV1, SlimmableVGG
 from mmmutual.slimming import plan_slimming
-from tests.support.backbones import GN, PIECES, assert_narrow_is_stock, hrnet_stages, randomize_norms, regnet, run
+from tests.support.backbones import (
+    GN,
+    PIECES,
+    OwnConv2d,
+    assert_narrow_is_stock,
+    hrnet_stages,
+    randomize_norms,
+    regnet,
+    run,
+)
 from tests.support.masked import assert_narrow_is_masked, randomize
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
@@ -223,8 +232,8 @@ def test_mobilenet_v1_options():
         (dict(type='SlimmableVGG', depth=16, num_classes=10), 'backbone without classifier: leave num_classes=10 out'),
         (dict(type='SlimmableVGG', depth=16, widths=()), 'widths is empty'),
         (
-            dict(type='SlimmableMobileNetV2', conv_cfg=dict(type='ConvAWS')),
-            'SlimmableMobileNetV2 cannot be made slimmable: ConvAWS2d needs all of its channels',
+            dict(type='SlimmableMobileNetV2', conv_cfg=dict(type=OwnConv2d)),
+            'SlimmableMobileNetV2 cannot be made slimmable: OwnConv2d needs all of its channels',
         ),
     ],
 )
