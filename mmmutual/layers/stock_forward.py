@@ -11,7 +11,7 @@ from torch import nn
 from .width import Slimmable
 
 
-def stock_forward(layer: Slimmable, x: object, values: Mapping[str, object]) -> Any:
+def stock_forward(layer: Slimmable, values: Mapping[str, object], *args: Any) -> Any:
     """Run the stock ``forward`` of a slimmable layer with other values of its attributes.
 
     It runs on a view: an object of the stock class that shares everything else with the layer. So the layer does not
@@ -19,14 +19,14 @@ def stock_forward(layer: Slimmable, x: object, values: Mapping[str, object]) -> 
 
     Args:
         layer: A slimmable layer, whose class has a stock class among its bases.
-        x: The input.
         values: Attributes by name; those of parts have names such as ``part.weight``.
+        *args: The arguments of ``forward``.
 
     Returns:
         The output.
     """
     kind = next(base for base in type(layer).__mro__ if not issubclass(base, Slimmable))
-    return _view(layer, kind, values).forward(x)
+    return _view(layer, kind, values).forward(*args)
 
 
 def _view(layer: nn.Module, kind: type[nn.Module], values: Mapping[str, object]) -> nn.Module:

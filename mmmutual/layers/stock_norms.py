@@ -69,7 +69,7 @@ class StockNorm(Slimmable):
         """
         active = channel_count(x, 1)
         check_input(self, active, self.channels, self.segments)
-        return stock_forward(self, x, self.active_tensors(active))
+        return stock_forward(self, self.active_tensors(active), x)
 
     def active_tensors(self, active: int) -> dict[str, Tensor]:
         """The active part of the tensors, by name, for an input with some of the channels."""

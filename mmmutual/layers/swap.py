@@ -12,7 +12,7 @@ from typing import Any
 
 from mmcv.cnn.bricks import Conv2dAdaptivePadding, wrappers
 from mmcv.cnn.bricks.conv_ws import ConvAWS2d, ConvWS2d
-from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack, SAConv2d
+from mmcv.ops import DeformConv2d, DeformConv2dPack, ModulatedDeformConv2d, ModulatedDeformConv2dPack, SAConv2d
 from mmdet.models.backbones.trident_resnet import TridentConv
 from mmdet.models.layers import FrozenBatchNorm2d
 from mmdet.models.necks.ssd_neck import L2Norm
@@ -31,7 +31,9 @@ from .segments import Segment
 from .stock_convs import (
     SlimConv2dAdaptivePadding,
     SlimConvAWS2d,
+    SlimDeformConv2d,
     SlimDeformConv2dPack,
+    SlimModulatedDeformConv2d,
     SlimModulatedDeformConv2dPack,
     SlimSAConv2d,
     SlimTridentConv,
@@ -48,6 +50,8 @@ COUNTERPARTS: dict[type[nn.Module], type[Slimmable]] = {
     SAConv2d: SlimSAConv2d,
     Conv2dAdaptivePadding: SlimConv2dAdaptivePadding,
     TridentConv: SlimTridentConv,
+    DeformConv2d: SlimDeformConv2d,
+    ModulatedDeformConv2d: SlimModulatedDeformConv2d,
     DeformConv2dPack: SlimDeformConv2dPack,
     ModulatedDeformConv2dPack: SlimModulatedDeformConv2dPack,
     nn.ConvTranspose2d: SlimConvTranspose2d,
