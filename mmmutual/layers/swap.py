@@ -66,7 +66,7 @@ COUNTERPARTS: dict[type[nn.Module], type[Slimmable]] = {
     L2Norm: SlimL2Norm,
 }
 OWN = (  # attributes that a swap sets
-    'slim_out', 'in_segments', 'out_segments', 'segments', 'widths', 'declared_widths', '_swapped',
+    'slim_out', 'inside_groups', 'in_segments', 'out_segments', 'segments', 'widths', 'declared_widths', '_swapped',
 )  # fmt: skip
 STATE = ('width', 'pooled', '_known_ready', FORWARDS)  # other attributes that only slimmable layers have
 
@@ -127,7 +127,7 @@ def slim_layer_(
         if isinstance(layer, DividedLayer):
             layer.slim_out = layer.slim_out or outputs is not None
             layer.divide(inputs, outputs)
-            if outputs is not None and layer.groups == 1:
+            if outputs is not None and (layer.groups == 1 or layer.inside_groups):
                 layer.slim_out = not all(segment.is_full for segment in layer.out_segments)
         elif inputs is not None:
             layer.divide(inputs)

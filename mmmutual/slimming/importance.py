@@ -98,4 +98,7 @@ def _slices(layer: nn.Module, part: Part, channels: int) -> Tensor:
     """The weights (channels, K) of a place in a layer's input."""
     dim = weight_dim(layer, reads=True)
     weight = layer.weight.detach().float().cpu()
+    groups = getattr(layer, 'groups', 1)
+    if groups > 1:  # its kernel has the inputs of one group
+        weight, dim = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1), 0
     return weight.narrow(dim, part.start, part.channels).movedim(dim, 0).reshape(channels, -1)

@@ -18,6 +18,7 @@ from importlib import import_module
 
 from mmdet.models.backbones import MobileNetV2
 from mmdet.models.backbones.res2net import Bottle2neck
+from mmdet.models.backbones.resnest import SplitAttentionConv2d
 from mmdet.models.layers import InvertedResidual
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
 from torch import nn
@@ -35,12 +36,15 @@ class BlockRule:
         multiples: Layers whose active outputs are a multiple of another number than 8.
         kept: Layers with full outputs.
         counterpart: The class that the block gets where it slims, since it counts channels itself.
+        pieces: Layers whose outputs are equal pieces that slim alike, with their number. In a grouped one, a part
+            of each group is active.
         counts: Attributes that count the outputs of a layer, which are that layer's in equal pieces.
     """
 
     multiples: Mapping[nn.Module, int] = field(default_factory=dict)
     kept: Sequence[nn.Module] = ()
     counterpart: type[nn.Module] | None = None
+    pieces: Mapping[nn.Module, int] = field(default_factory=dict)
     counts: Mapping[str, nn.Module] = field(default_factory=dict)
 
 
@@ -111,6 +115,12 @@ def inverted_residual(block: InvertedResidual) -> BlockRule:
 def mobilenet_v2(net: MobileNetV2) -> BlockRule:
     """The last convolution has all of its outputs at every width, as in the authors' code."""
     return BlockRule(kept=(net.conv2.conv,))
+
+
+@block_rule(SplitAttentionConv2d)
+def split_attention(block: SplitAttentionConv2d) -> BlockRule:
+    """It sums over the pieces of its radix, so they slim alike."""
+    return BlockRule(pieces=dict.fromkeys((block.conv, block.fc2), block.radix) if block.groups == 1 else {})
 
 
 @block_rule(SingleRoIExtractor)

@@ -10,6 +10,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class Trace(TorchFunctionMode):
         ids: The ids of the channels; the run adds those that layers write, and joins and keeps them.
         layers: The layers of the model with their roles.
         writers: The layers whose outputs may slim.
+        pieces: Layers whose outputs are equal pieces that slim alike, with their number; their groups slim alike too.
 
     Attributes:
         inputs: The input of each layer, as the ids (C,) of its channels.
@@ -44,8 +46,15 @@ class Trace(TorchFunctionMode):
         results: The output tensors of the model.
     """
 
-    def __init__(self, ids: ChannelIds, layers: Mapping[nn.Module, Role], writers: Iterable[nn.Module]) -> None:
+    def __init__(
+        self,
+        ids: ChannelIds,
+        layers: Mapping[nn.Module, Role],
+        writers: Iterable[nn.Module],
+        pieces: Mapping[nn.Module, int] = MappingProxyType({}),
+    ) -> None:
         super().__init__()
+        self.pieces = pieces
         self.ids, self.layers, self.writers = ids, layers, set(writers)
         self.inputs: dict[nn.Module, np.ndarray] = {}
         self.outputs: dict[object, np.ndarray] = {}
@@ -147,6 +156,10 @@ class Trace(TorchFunctionMode):
                     self.ids.join(known, row)
                 else:
                     self.ids.keep(np.append(known, row), f'{type(layer).__name__} gets different numbers of them')
+        if layer in self.pieces:
+            first, *others = self.inputs[layer].reshape(getattr(layer, 'groups', 1), -1)
+            for other in others:
+                self.ids.join(first, other)
         if self.layers[layer] is Role.WRITER:
             self.read.append(self.inputs[layer])
         return None
@@ -175,7 +188,8 @@ class Trace(TorchFunctionMode):
         if layer in self.outputs:
             return self.outputs[layer]
         if role is Role.WRITER and layer in self.writers:
-            self.outputs[layer] = self.ids.new(channels_out(layer))
+            pieces = self.pieces.get(layer, 1)
+            self.outputs[layer] = np.tile(self.ids.new(channels_out(layer) // pieces), pieces)
         elif role in (Role.NORM, Role.EXTRACTOR):
             return self.inputs[layer]
         elif role is Role.GROUPED:

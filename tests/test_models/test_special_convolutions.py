@@ -30,6 +30,11 @@ def deformable(kind: type, **options) -> nn.Module:
     return kind(**STAGES, dcn=dict(type='DCNv2', deform_groups=1), stage_with_dcn=(False, True), **options)
 
 
+def resnest(width: float = 1.0) -> nn.Module:
+    """Split attention, whose narrow networks are stock: its convolutions slim inside each group."""
+    return stock.ResNeSt(**STAGES, reduction_factor=2, base_channels=int(64 * width), stem_channels=int(32 * width))
+
+
 BACKBONES = {
     'EfficientNet': lambda: stock.EfficientNet('b0', out_indices=(2, 3, 4)),
     'TridentResNet': lambda: stock.TridentResNet(
@@ -38,8 +43,11 @@ BACKBONES = {
     'DetectoRS': detectors,
     'DCN': lambda: deformable(stock.ResNet, base_channels=16),
     'DCN, grouped': lambda: deformable(stock.ResNeXt, groups=8, base_width=4, base_channels=32),
+    'ResNeSt': lambda: resnest(),
     'frozen': lambda: stock.ResNet(**STAGES, base_channels=16, norm_cfg=dict(type='FrozenBN')),
 }
+HALVES = r'layer\d\.\d\.(conv|bn)1\.|conv2\.(conv|bn0|fc2)\.'
+PIECES = {HALVES: (2, 1)}  # of ResNeSt: layers whose outputs are two pieces
 STANDARDISED = ('DetectoRS',)  # over the active weights, so a masked network is not the narrow one
 
 
@@ -98,8 +106,11 @@ def test_a_narrow_width_is_exported_with_its_outputs(case):
 
 
 @pytest.mark.parametrize('training', [False, True])
-def test_a_narrow_width_of_detectors_is_a_narrow_stock_network(training):
-    slim, narrow = build('DetectoRS'), detectors(0.5).double()
+@pytest.mark.parametrize(
+    ('case', 'build_narrow', 'parts'), [('DetectoRS', detectors, {}), ('ResNeSt', resnest, PIECES)]
+)
+def test_a_narrow_width_is_a_narrow_stock_network(case, build_narrow, parts, training):
+    slim, narrow = build(case), build_narrow(0.5).double()
     mmmutual.make_slimmable_(slim, WIDTHS)
     share_statistics(slim)
-    assert_narrow_is_stock(slim, narrow, {}, 0.5, training)
+    assert_narrow_is_stock(slim, narrow, parts, 0.5, training)
