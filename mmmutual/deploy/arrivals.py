@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from torch import nn
@@ -11,12 +12,12 @@ from mmmutual.layers import (
     PooledStatistics,
     SlimBatchNorm2d,
     Slimmable,
-    StockNorm,
+    SlimParameters,
     get_width,
     slimmable_layers,
 )
 from mmmutual.slimming.dry_run import ERRORS, first_line, run_levels, run_whole, smallest_size, untouched
-from mmmutual.tensor_tree import tensors_in
+from mmmutual.slimming.roles import channel_dim, channels_out, features
 
 
 def arriving_channels(model: nn.Module) -> dict[nn.Module, set[int]]:
@@ -35,8 +36,8 @@ def arriving_channels(model: nn.Module) -> dict[nn.Module, set[int]]:
     Raises:
         ValueError: If the model has layers of unknown input segments and does not run on a small image.
     """
-    layers = slimmable_layers(model)
-    found = {} if all(_segments(layer) for layer in layers) else _of_a_run(model)
+    layers = [layer for layer in slimmable_layers(model) if not isinstance(layer, SlimParameters)]
+    found = {} if all(_segments(layer) for layer in layers) else _of_a_run(model, layers)
     return {layer: found.get(layer, {_by_segments(layer)}) for layer in layers}
 
 
@@ -52,24 +53,22 @@ def _by_segments(layer: Slimmable) -> int:
         return sum(segment.active(layer.width) for segment in segments)
     if isinstance(layer, DividedLayer):
         return layer.sizes[0]
-    if isinstance(layer, StockNorm):
-        return layer.channels
-    return getattr(layer, 'num_channels' if isinstance(layer, nn.GroupNorm) else 'num_features', 0)
+    return channels_out(layer)
 
 
-def _of_a_run(model: nn.Module) -> dict[nn.Module, set[int]]:
+def _of_a_run(model: nn.Module, layers: Sequence[Slimmable]) -> dict[nn.Module, set[int]]:
     """The numbers of channels that layers receive in one run, without the layers that do not run."""
     arrived: dict[nn.Module, set[int]] = {}
 
-    def note(layer: nn.Module, args: tuple) -> None:
-        dim = (-1 if isinstance(layer, nn.Linear) else -3) if isinstance(layer, DividedLayer) else 1
-        arrived.setdefault(layer, set()).add(next(tensors_in(args)).size(dim))
+    def note(layer: nn.Module, args: tuple, kwargs: dict) -> None:
+        dim = channel_dim(layer, kwargs)
+        arrived.setdefault(layer, set()).update(value.size(dim) for value in features(layer, args, kwargs))
 
-    handles = [layer.register_forward_pre_hook(note) for layer in slimmable_layers(model)]
+    handles = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in layers]
     reason: Exception = ValueError('nothing ran')
     try:
         with untouched(model, get_width(model)):
-            for layer in slimmable_layers(model):
+            for layer in layers:
                 if isinstance(layer, SlimBatchNorm2d):
                     layer.pooled = PooledStatistics()  # the width may have no statistics yet
             for run in (run_whole, run_levels):

@@ -11,13 +11,17 @@ from mmmutual.layers import (
     DividedLayer,
     SlimBatchNorm2d,
     SlimGroupNorm,
+    SlimLayerNorm,
     Slimmable,
+    SlimParameters,
     StockNorm,
     check_ratio,
     set_width,
     slimmable_layers,
     to_stock_,
+    unslim_parameters_,
 )
+from mmmutual.layers.parameters import active_parameter
 from mmmutual.slimming.plan import unswap_block_
 
 from .arrivals import arriving_channels
@@ -62,6 +66,9 @@ def narrow_(model: nn.Module, width: float, trained: bool = True) -> None:
     names = {layer: name for name, layer in model.named_modules()}
     arriving = arriving_channels(model)
     blocks = [(block, block.narrow_values(width)) for block in model.modules() if hasattr(block, 'narrow_values')]
+    for module in model.modules():
+        if isinstance(module, SlimParameters):
+            _narrow_parameters(module)
     for layer, numbers in arriving.items():
         if len(numbers) > 1:
             raise ValueError(
@@ -76,27 +83,42 @@ def narrow_(model: nn.Module, width: float, trained: bool = True) -> None:
 
 def _narrow_layer(layer: Slimmable, channels: int, name: str) -> None:
     """Cut a layer to a number of input channels, in place."""
+    kind = None
     if isinstance(layer, DividedLayer):
+        kind = layer.narrow_class(channels)
         sizes = _narrow_weights(layer, channels, name)
     elif isinstance(layer, SlimBatchNorm2d):
         sizes = _narrow_batch_norm(layer, channels)
     elif isinstance(layer, SlimGroupNorm):
         groups = layer.num_groups * channels // layer.num_channels
-        _set_tensors(layer, {key: value[:channels] for key, value in layer.named_parameters(recurse=False)})
+        _set_tensors(layer, layer.active_tensors(channels))
         sizes = dict(num_channels=channels, num_groups=groups)
+    elif isinstance(layer, SlimLayerNorm):
+        _set_tensors(layer, layer.active_tensors(channels))
+        sizes = dict(normalized_shape=(channels,))
     elif isinstance(layer, StockNorm):
         _set_tensors(layer, layer.active_tensors(channels))
         sizes = {layer.size_name: channels}
     else:
         raise ValueError(f'{name} ({type(layer).__name__}) cannot be narrowed: it is not a layer class of mmmutual')
     to_stock_(layer)
+    layer.__class__ = kind or type(layer)
     for attribute, value in sizes.items():
         setattr(layer, attribute, value)
 
 
+def _narrow_parameters(module: SlimParameters) -> None:
+    """Cut the parameters of a module that slim, in place."""
+    values = {name: active_parameter(module, name) for name in module.parameter_segments}
+    unslim_parameters_(module)
+    _set_tensors(module, values)
+    if isinstance(module, nn.Embedding):
+        module.embedding_dim = module.weight.size(1)
+
+
 def _narrow_weights(layer: DividedLayer, channels: int, name: str) -> dict[str, int]:
     """Cut the tensors whose channels slim; return the attributes of the narrow layer."""
-    if 'weight' not in dict(layer.named_parameters(recurse=False)):
+    if 'weight' in layer.sides and 'weight' not in dict(layer.named_parameters(recurse=False)):
         raise ValueError(
             f'the weight of {name} ({type(layer).__name__}) is computed by a parametrization, so it cannot be cut. '
             'Remove it with torch.nn.utils.parametrize.remove_parametrizations'
@@ -104,9 +126,10 @@ def _narrow_weights(layer: DividedLayer, channels: int, name: str) -> dict[str, 
     sizes = layer.active_sizes(channels)
     tensors = layer.active_tensors(channels)
     _set_tensors(layer, tensors)
-    for part in {name.partition('.')[0] for name in tensors if '.' in name}:  # the convolutions inside
-        conv = layer.get_submodule(part)
-        conv.out_channels, conv.in_channels = conv.weight.shape[:2]
+    for part in {name.partition('.')[0] for name in tensors if '.' in name}:
+        module = layer.get_submodule(part)
+        unit = 'features' if isinstance(module, nn.Linear) else 'channels'
+        vars(module).update(zip((f'out_{unit}', f'in_{unit}'), module.weight.shape))
     return sizes
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
-from mmmutual.layers import DividedLayer, Slimmable
+from mmmutual.layers import DividedLayer, Slimmable, SlimParameters
 from mmmutual.slimming.meta_run import Size, meta_copy, run_on_meta
-from mmmutual.tensor_tree import tensors_in
+from mmmutual.slimming.roles import channel_dim, features
 
 ANY_SIZE: Size = (64, 64)  # parameters do not depend on the image
 
@@ -36,27 +36,29 @@ def count_parameters(model: nn.Module) -> int:
     active = {layer: _own(layer) for layer in meta.modules()}
     ran: set[nn.Module] = set()
 
-    def record(layer: nn.Module, inputs: tuple, output: object) -> None:
-        count = _active(layer, next(tensors_in(inputs)))
+    def record(layer: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
+        arrived = [value.size(channel_dim(layer, kwargs)) for value in features(layer, args, kwargs)]
+        count = _active(layer, arrived[0] if arrived else 0)
         active[layer] = max(active[layer], count) if layer in ran else count
         active.update((part, 0) for part in layer.modules() if part is not layer)
         ran.add(layer)
 
     for layer in meta.modules():
-        if isinstance(layer, Slimmable):
-            layer.register_forward_hook(record)
+        if isinstance(layer, Slimmable) and not isinstance(layer, SlimParameters):
+            layer.register_forward_hook(record, with_kwargs=True)
     run_on_meta(meta, ANY_SIZE, lambda part, function, *args: function(*args))
     return sum(active.values())
 
 
-def _own(layer: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in layer.parameters(recurse=False))
+def _own(module: nn.Module) -> int:
+    """Parameters of a module itself; of those that slim outside layers, the active part."""
+    return sum(getattr(module, name, value).numel() for name, value in module.named_parameters(recurse=False))
 
 
-def _active(layer: nn.Module, x: Tensor) -> int:
-    """Parameters of a slimmable layer, with those of its parts, that compute an output from ``x``."""
+def _active(layer: nn.Module, channels: int) -> int:
+    """Parameters of a slimmable layer, with those of its parts, that compute an output from some channels."""
     if isinstance(layer, DividedLayer):
-        channels, buffers = x.size(-1 if isinstance(layer, nn.Linear) else -3), dict(layer.named_buffers())
+        buffers = dict(layer.named_buffers())
         return sum(part.numel() for name, part in layer.active_tensors(channels).items() if name not in buffers)
     own = [name for name, _ in layer.named_parameters(recurse=False) if '_at_' not in name]  # those of one width
-    return x.size(1) * len(own)  # a norm: one value for each channel
+    return channels * len(own)  # a norm: one value for each channel

@@ -73,6 +73,11 @@ class SlimConvTranspose2d(DividedLayer, nn.ConvTranspose2d):
             raise ValueError(f'a transposed convolution slims with groups=1 only, but got groups={self.groups}')
         self.set_up(slim_out)
 
+    @classmethod
+    def fits(cls, layer: nn.Module) -> bool:
+        """Whether it has one group."""
+        return layer.groups == 1
+
     @slimmable_forward
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Convolve with the active part of the weight.

@@ -194,6 +194,17 @@ class DividedLayer(Slimmable):
         found.update(in_features=channels, out_features=outputs)
         return {name: value for name, value in found.items() if name in vars(self)}
 
+    def narrow_class(self, channels: int) -> type[nn.Module] | None:
+        """The class of the narrow layer of the width, if it is not the stock class.
+
+        Args:
+            channels: Channels of the input, after ``check_channels``.
+
+        Returns:
+            The class, or None for the stock class.
+        """
+        return None
+
     def extra_repr(self) -> str:
         """Add ``slim_out`` where it is not the default."""
         return super().extra_repr() + ('' if self.slim_out else ', slim_out=False')

@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.fx import Proxy
 
 from mmmutual.upstream import in_backward
@@ -15,7 +15,7 @@ from mmmutual.upstream import in_backward
 FORWARDS = '_forwards'  # attribute of a layer: its width, and how many of its forwards may be run again
 
 
-def slimmable_forward(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def slimmable_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate the ``forward`` of a slimmable layer.
 
     In ``torch.fx.symbolic_trace`` the layer is a leaf, like torch's layers: its computation depends on its width and on
@@ -24,20 +24,20 @@ def slimmable_forward(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     A checkpointed block (``with_cp=True``) runs again in the backward. It must do so at the width of its forward.
 
     Args:
-        forward: The method, whose first argument is the input.
+        forward: The method.
 
     Returns:
         The method, which raises ``ValueError`` if a backward runs the layer at another width than the forward.
     """
 
     @wraps(forward)
-    def wrapped(self: nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if isinstance(x, Proxy):
-            tracer = x.tracer
-            return tracer.create_proxy('call_module', tracer.path_of_module(self), (x, *args), kwargs)
+    def wrapped(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, Proxy):
+                return value.tracer.create_proxy('call_module', value.tracer.path_of_module(self), args, kwargs)
         if not torch.compiler.is_compiling():
             _check_rerun(self)
-        return forward(self, x, *args, **kwargs)
+        return forward(self, *args, **kwargs)
 
     return wrapped
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .forward import slimmable_forward
 from .inputs import channel_count, check_input
-from .segments import Segment, check_segments, whole_groups
+from .segments import Segment, check_segments, take, whole_groups
 from .width import Slimmable
 
 
@@ -53,10 +53,10 @@ class SlimGroupNorm(Slimmable, nn.GroupNorm):
         self.segments: tuple[Segment, ...] | None = None
 
     def divide(self, segments: Sequence[Segment]) -> None:
-        """Set the segment of the channels, as that of the convolution before it.
+        """Set the segments of the channels, as those of the convolution before it.
 
         Args:
-            segments: One segment of ``num_channels``, of whole groups at every width; several if all are full.
+            segments: Segments that make up the channels, each of whole groups at every width; any if all are full.
 
         Raises:
             ValueError: For other segments.
@@ -64,13 +64,16 @@ class SlimGroupNorm(Slimmable, nn.GroupNorm):
         segments = check_segments(segments, self.num_channels, str(self))
         if all(segment.is_full for segment in segments):
             segments = (Segment.full(self.num_channels),)
-        if len(segments) > 1:
-            raise ValueError(
-                f'{self} normalises groups of one run of channels, so it has one segment, but got {list(segments)}. '
-                'Let the layer before it have full outputs'
-            )
         whole_groups(segments, self.num_channels // self.num_groups, f'the input of {self}')
         self.segments = segments
+
+    def active_tensors(self, channels: int) -> dict[str, Tensor]:
+        """The active part of weight and bias, as far as it has them, for the channels of an input."""
+        segments = self.segments or (Segment.full(channels),)
+        return {
+            name: value if channels == self.num_channels else take(value, segments, self.width)
+            for name, value in self.named_parameters(recurse=False)
+        }
 
     @slimmable_forward
     def forward(self, x: Tensor) -> Tensor:
@@ -83,7 +86,7 @@ class SlimGroupNorm(Slimmable, nn.GroupNorm):
             The same shape as ``x``.
 
         Raises:
-            ValueError: If C is not a whole number of groups, or not the active part of the segment.
+            ValueError: If C is not a whole number of groups, or not the active part of the segments.
         """
         channels, per_group = channel_count(x, 1), self.num_channels // self.num_groups
         if self.segments is not None:
@@ -93,7 +96,5 @@ class SlimGroupNorm(Slimmable, nn.GroupNorm):
                 f'the input has {channels} channels, but {self} needs a multiple of {per_group}, at most '
                 f'{self.num_channels}. Choose num_groups so that every width keeps whole groups'
             )
-        weight, bias = self.weight, self.bias
-        if self.affine and channels != self.num_channels:
-            weight, bias = weight[:channels], None if bias is None else bias[:channels]
-        return F.group_norm(x, channels // per_group, weight, bias, self.eps)
+        active = self.active_tensors(channels)
+        return F.group_norm(x, channels // per_group, active.get('weight'), active.get('bias'), self.eps)

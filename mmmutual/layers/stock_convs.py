@@ -34,6 +34,11 @@ class StockConv(DividedLayer):
         super().__init__(*args, **kwargs)
         self.set_up()
 
+    @classmethod
+    def fits(cls, layer: nn.Module) -> bool:
+        """Whether a deformable one has one set of offsets: each of several is for its share of all channels."""
+        return getattr(layer, 'deform_groups', 1) == 1
+
     @slimmable_forward
     def forward(self, x: Tensor | list[Tensor], *args: Tensor) -> Tensor | list[Tensor]:
         """Run the stock ``forward`` with the active part of its tensors.

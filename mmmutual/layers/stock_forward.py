@@ -11,7 +11,7 @@ from torch import nn
 from .width import Slimmable
 
 
-def stock_forward(layer: Slimmable, values: Mapping[str, object], *args: Any) -> Any:
+def stock_forward(layer: Slimmable, values: Mapping[str, object], *args: Any, **kwargs: Any) -> Any:
     """Run the stock ``forward`` of a slimmable layer with other values of its attributes.
 
     It runs on a view: an object of the stock class that shares everything else with the layer. So the layer does not
@@ -21,12 +21,13 @@ def stock_forward(layer: Slimmable, values: Mapping[str, object], *args: Any) ->
         layer: A slimmable layer, whose class has a stock class among its bases.
         values: Attributes by name; those of parts have names such as ``part.weight``.
         *args: The arguments of ``forward``.
+        **kwargs: Its keyword arguments.
 
     Returns:
         The output.
     """
     kind = next(base for base in type(layer).__mro__ if not issubclass(base, Slimmable))
-    return _view(layer, kind, values).forward(*args)
+    return _view(layer, kind, values).forward(*args, **kwargs)
 
 
 def _view(layer: nn.Module, kind: type[nn.Module], values: Mapping[str, object]) -> nn.Module:

@@ -8,17 +8,27 @@ second module that shares it, needs no update.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from mmcv.cnn.bricks import Conv2dAdaptivePadding, wrappers
 from mmcv.cnn.bricks.conv_ws import ConvAWS2d, ConvWS2d
-from mmcv.ops import DeformConv2d, DeformConv2dPack, ModulatedDeformConv2d, ModulatedDeformConv2dPack, SAConv2d
+from mmcv.ops import (
+    DeformConv2d,
+    DeformConv2dPack,
+    ModulatedDeformConv2d,
+    ModulatedDeformConv2dPack,
+    MultiScaleDeformableAttention,
+    SAConv2d,
+)
+from mmdet.models.backbones.swin import WindowMSA
 from mmdet.models.backbones.trident_resnet import TridentConv
-from mmdet.models.layers import FrozenBatchNorm2d
+from mmdet.models.layers import FrozenBatchNorm2d, SinePositionalEncoding
 from mmdet.models.necks.ssd_neck import L2Norm
 from mmengine.utils.dl_utils.parrots_wrapper import SyncBatchNorm
 from torch import nn
 
+from .attention import SlimMultiheadAttention, SlimMultiScaleDeformableAttention, SlimWindowMSA
 from .batch_norm import SlimBatchNorm2d
 from .conv import SlimConv2d
 from .conv_transpose import SlimConvTranspose2d
@@ -26,7 +36,9 @@ from .conv_ws import SlimConvWS2d
 from .divided import DividedLayer
 from .forward import FORWARDS
 from .group_norm import SlimGroupNorm
+from .layer_norm import SlimLayerNorm
 from .linear import SlimLinear
+from .position_encoding import SlimSinePositionalEncoding
 from .segments import Segment
 from .stock_convs import (
     SlimConv2dAdaptivePadding,
@@ -62,6 +74,11 @@ COUNTERPARTS: dict[type[nn.Module], type[Slimmable]] = {
     nn.SyncBatchNorm: SlimSyncBatchNorm2d,
     SyncBatchNorm: SlimSyncBatchNorm2d,  # MMEngine's, which norm_cfg builds
     nn.GroupNorm: SlimGroupNorm,
+    nn.LayerNorm: SlimLayerNorm,
+    nn.MultiheadAttention: SlimMultiheadAttention,
+    WindowMSA: SlimWindowMSA,
+    MultiScaleDeformableAttention: SlimMultiScaleDeformableAttention,
+    SinePositionalEncoding: SlimSinePositionalEncoding,
     FrozenBatchNorm2d: SlimFrozenBatchNorm2d,
     L2Norm: SlimL2Norm,
 }
@@ -71,13 +88,24 @@ OWN = (  # attributes that a swap sets
 STATE = ('width', 'pooled', '_known_ready', FORWARDS)  # other attributes that only slimmable layers have
 
 
+def counterpart_of(kind: type[nn.Module]) -> type[Slimmable] | None:
+    """The slimmable counterpart of exactly this class of layers, which is the class itself if it is slimmable.
+
+    Args:
+        kind: The class.
+
+    Returns:
+        Its counterpart, or None: a subclass of a class with a counterpart may do more.
+    """
+    if kind.__module__.startswith('mmpretrain.'):  # it is optional, so its layers are only known where there are any
+        import_module('.mmpretrain_layers', __package__)
+    return kind if issubclass(kind, Slimmable) else COUNTERPARTS.get(kind)
+
+
 def can_slim(layer: nn.Module) -> bool:
-    """Whether a layer is slimmable or of exactly a class that has a slimmable counterpart; a subclass may do more."""
-    if isinstance(layer, nn.ConvTranspose2d) and layer.groups > 1:
-        return False
-    if getattr(layer, 'deform_groups', 1) > 1:  # each has offsets for its share of all channels
-        return False
-    return isinstance(layer, Slimmable) or type(layer) in COUNTERPARTS
+    """Whether a layer is slimmable, or of a class with a slimmable counterpart that fits its options."""
+    counterpart = counterpart_of(type(layer))
+    return isinstance(layer, Slimmable) or (counterpart is not None and counterpart.fits(layer))
 
 
 def channel_sides(layer: nn.Module) -> Mapping[str, str]:
@@ -89,7 +117,7 @@ def channel_sides(layer: nn.Module) -> Mapping[str, str]:
     Returns:
         A letter for each dimension, by the tensor's name; empty for any other layer.
     """
-    return getattr(layer if isinstance(layer, Slimmable) else COUNTERPARTS.get(type(layer)), 'sides', {})
+    return getattr(counterpart_of(type(layer)), 'sides', {})
 
 
 def slim_layer_(
@@ -114,13 +142,14 @@ def slim_layer_(
     Raises:
         ValueError: For any other layer, or for segments that the layer cannot have. The layer is then unchanged.
     """
-    if not isinstance(layer, Slimmable) and type(layer) not in COUNTERPARTS:
+    counterpart = counterpart_of(type(layer))
+    if counterpart is None:
         names = ', '.join(sorted({kind.__name__ for kind in COUNTERPARTS}))
         raise ValueError(f'{type(layer).__name__} has no slimmable counterpart; these have one: {names}')
     kind, state = type(layer), vars(layer)
     former = {name: state[name] for name in _own_names(kind) if name in state}
     if not isinstance(layer, Slimmable):
-        layer.__class__ = COUNTERPARTS[kind]
+        layer.__class__ = counterpart
         layer.set_up()
     state['_swapped'] = (kind, former)
     try:

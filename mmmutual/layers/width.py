@@ -30,6 +30,11 @@ class Slimmable(Module):
     width: float = 1.0
     declared_widths: tuple[float, ...] | None = None
 
+    @classmethod
+    def fits(cls, layer: nn.Module) -> bool:
+        """Whether a stock layer can become one of this class with the options that it has."""
+        return True
+
     def set_up(self) -> None:
         """Add the attributes of a slimmable layer to a stock layer, in place."""
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mmdet.models.backbones import SwinTransformer
+from mmdet.models.backbones.pvt import AbsolutePositionEmbedding
 from mmdet.models.backbones.res2net import Bottle2neck
+from mmdet.models.layers import CdnQueryGenerator
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
 from mmdet.registry import MODELS
 from torch import Tensor
@@ -38,6 +41,67 @@ class SplitsActiveChannels(Block):
 
 class SlimBottle2neck(SplitsActiveChannels, Bottle2neck):
     """mmdet's Res2Net block, which splits the active channels."""
+
+
+class CountsStages(Block):
+    """First base of a backbone that counts the channels of its stages: it counts the active ones."""
+
+    @property
+    def num_features(self) -> list[int]:
+        """Active channels of each stage behind its norm; all channels of a stage without one."""
+        full = self.__dict__['num_features']
+        norms = [getattr(self, f'norm{stage}', None) for stage in range(len(full))]
+        return [
+            count if getattr(norm, 'segments', None) is None else sum(each.active(norm.width) for each in norm.segments)
+            for count, norm in zip(full, norms)
+        ]
+
+    @num_features.setter
+    def num_features(self, channels: list[int]) -> None:
+        self.__dict__['num_features'] = channels
+
+    def narrow_values(self, width: float) -> dict[str, list[int]]:
+        """The attributes of the stock backbone of a width multiplier, at which the layers are."""
+        return {'num_features': self.num_features}
+
+
+class CountingSwin(CountsStages, SwinTransformer):
+    """mmdet's Swin transformer, which counts active channels."""
+
+
+class CountingPositionEmbedding(AbsolutePositionEmbedding):
+    """PVT's position embedding, which counts active channels."""
+
+    @property
+    def pos_dim(self) -> int:
+        """Active channels of the embedding."""
+        return self.pos_embed.size(-1)
+
+    @pos_dim.setter
+    def pos_dim(self, channels: int) -> None:
+        self.__dict__['pos_dim'] = channels
+
+    def narrow_values(self, width: float) -> dict[str, int]:
+        """The attributes of the stock block of a width multiplier."""
+        return {'pos_dim': self.pos_dim}
+
+
+class CountingQueryGenerator(CdnQueryGenerator):
+    """DINO's generator of queries to denoise, which counts active channels."""
+
+    @property
+    def embed_dims(self) -> int:
+        """Active channels of the label embedding."""
+        full = self.__dict__['embed_dims']
+        return self.label_embedding.weight.size(1) if 'label_embedding' in self._modules else full
+
+    @embed_dims.setter
+    def embed_dims(self, channels: int) -> None:
+        self.__dict__['embed_dims'] = channels
+
+    def narrow_values(self, width: float) -> dict[str, int]:
+        """The attributes of the stock generator of a width multiplier."""
+        return {'embed_dims': self.embed_dims}
 
 
 class FollowsFeatures(Block):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import lcm
 
 import torch
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from mmmutual.layers import Segment, channel_sides
 
 from .importance import Importance
-from .plan import ChannelGroup, LayerPlan, Part, SlimmingPlan
-from .roles import Role
+from .plan import ChannelGroup, LayerPlan, ParameterPlan, Part, SlimmingPlan
+from .roles import Role, is_source
+from .rules import own_parameter
 from .scope import may_get_fewer
 
 Places = dict[str, dict[int, Tensor]]
@@ -34,13 +35,17 @@ def channel_places(plan: SlimmingPlan, score: Importance) -> Places:
     layers = {layer.name: layer for layer in plan.layers}
     _check_all_seen(plan)
     modules = {name: layer.layer for name, layer in layers.items()}
+    parameters = {parameter.name: parameter for parameter in plan.parameters}
     sides: dict[tuple[str, bool], Tensor] = {}  # by layer, and whether it is the input
     for group in plan.groups:
-        if group.leaves:
-            continue
+        if group.leaves or any(part.layer in layers and is_source(modules[part.layer]) for part in group.writers):
+            continue  # an encoding of places has no weights that could be ordered
         order = _order(_norm_groups(group, layers), _scores(group, modules, score))
         for part in group.writers:
-            _fill(sides, layers[part.layer], part, order, reads=False)
+            if part.layer in layers:
+                _fill(sides, layers[part.layer], part, order, reads=False)
+            else:
+                _move(sides, (part.layer, False), _count(parameters[part.layer].segments), part, order)
         for part in group.readers:
             _fill(sides, layers[part.layer], part, order, reads=True)
         for part in group.followers:
@@ -51,6 +56,10 @@ def channel_places(plan: SlimmingPlan, score: Importance) -> Places:
             _fill(sides, layer, part, order, reads=False)
     places: Places = {}
     for (name, reads), index in sides.items():
+        if name in parameters:
+            for other, dim in _names_of(parameters[name], plan):
+                places.setdefault(other, {})[dim] = index
+            continue
         for tensor, dim, size in _dims(layers[name], reads):
             places.setdefault(f'{name}.{tensor}', {})[dim] = index[:size]  # the groups of a layer have one order
     _check_shared(plan.model, places)
@@ -60,12 +69,11 @@ def channel_places(plan: SlimmingPlan, score: Importance) -> Places:
 def _check_all_seen(plan: SlimmingPlan) -> None:
     """Raise ``ValueError`` for a layer that may read the channels, but does not run on an image alone.
 
-    An embedding reads indices. If the plan did not follow the channels into the heads, these get all channels, in their
-    former order.
+    If the plan did not follow the channels into the heads, these get all channels, in their former order.
     """
     at_heads = plan.scope == 'detector' or any(layer.used and not _before_heads(layer) for layer in plan.layers)
     for layer in plan.layers:
-        unseen = not layer.used and layer.role is not Role.EXTRACTOR and not isinstance(layer.layer, nn.Embedding)
+        unseen = not layer.used and layer.role is not Role.EXTRACTOR
         if unseen and (at_heads or _before_heads(layer)) and may_get_fewer(plan.model, layer.name, plan.scope):
             hint = "Choose scope='backbone'" if plan.scope == 'detector' else 'Train it without an order'
             raise ValueError(
@@ -119,8 +127,13 @@ def _fill(sides: dict, plan: LayerPlan, part: Part, order: Tensor, reads: bool) 
     if plan.role is Role.EXTRACTOR:
         return
     size = _count(plan.inputs if reads or plan.outputs is None else plan.outputs)
+    _move(sides, (plan.name, reads), size, part, order)
+
+
+def _move(sides: dict, key: tuple[str, bool], size: int, part: Part, order: Tensor) -> None:
+    """Note the order of a group's channels at a place among all channels of a tensor or a layer's side."""
     repeats = part.channels // len(order)
-    index = sides.setdefault((plan.name, reads), torch.arange(size))
+    index = sides.setdefault(key, torch.arange(size))
     moved = (order[:, None] * repeats + torch.arange(repeats)).flatten()
     index[part.start : part.start + part.channels] = part.start + moved
 
@@ -149,6 +162,14 @@ def _dims(plan: LayerPlan, reads: bool) -> list[tuple[str, int, int]]:
         for dim, side in enumerate(sides[name])
         if side == letter and tensor.size(dim) in sizes
     ]
+
+
+def _names_of(parameter: ParameterPlan, plan: SlimmingPlan) -> Iterator[tuple[str, int]]:
+    """The names of a parameter in all modules that have it, with its last dimension."""
+    tensor = own_parameter(parameter.module, parameter.attribute)
+    for other in plan.parameters:
+        if own_parameter(other.module, other.attribute) is tensor:
+            yield other.name, tensor.dim() - 1
 
 
 def _count(segments: Iterable[Segment] | None) -> int:

@@ -16,10 +16,10 @@ import torch
 from mmengine.registry import Registry
 from torch import Tensor, nn
 
-from mmmutual.upstream import AnyBatchNorm
+from mmmutual.layers import channel_sides
 
 from .plan import ChannelGroup, Part
-from .roles import weight_dim
+from .roles import NORMS
 
 Importance: TypeAlias = Callable[[ChannelGroup, Mapping[str, nn.Module]], Tensor]
 IMPORTANCES = Registry('channel importance', locations=['mmmutual.slimming.importance'])
@@ -49,7 +49,7 @@ def norm_scale(group: ChannelGroup, layers: Mapping[str, nn.Module]) -> Tensor:
     scores = torch.zeros(group.channels)
     for name, start, channels in group.followers:
         norm = layers[name]
-        if isinstance(norm, (AnyBatchNorm, nn.GroupNorm)) and norm.affine:
+        if isinstance(norm, NORMS) and isinstance(getattr(norm, 'weight', None), nn.Parameter):
             weight = norm.weight.detach().abs().float().cpu().narrow(0, start, channels)
             scores += weight.reshape(group.channels, -1).sum(1)
     return scores if bool(scores.any()) else l1(group, layers)
@@ -96,9 +96,13 @@ def importance_function(importance: str | Importance) -> Importance:
 
 def _slices(layer: nn.Module, part: Part, channels: int) -> Tensor:
     """The weights (channels, K) of a place in a layer's input."""
-    dim = weight_dim(layer, reads=True)
-    weight = layer.weight.detach().float().cpu()
-    groups = getattr(layer, 'groups', 1)
-    if groups > 1:  # its kernel has the inputs of one group
-        weight, dim = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1), 0
-    return weight.narrow(dim, part.start, part.channels).movedim(dim, 0).reshape(channels, -1)
+    tensors = dict(layer.named_parameters())
+    found = []
+    for name, sides in channel_sides(layer).items():
+        if sides.count('i') == 1 and set(sides) & set('ohq') and name in tensors:  # not those that weigh places
+            weight, groups = tensors[name].detach().float().cpu(), getattr(layer, 'groups', 1)
+            if groups > 1:  # a kernel has the inputs of one group
+                weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1).unsqueeze(0)
+            weight = weight.movedim(sides.index('i'), 0)
+            found.append(weight.narrow(0, part.start, part.channels).reshape(channels, -1))
+    return torch.cat(found, 1)

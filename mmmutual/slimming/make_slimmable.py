@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from mmmutual.layers import Slimmable, check_ratios, unslim_layer_
+from mmmutual.layers import Slimmable, check_ratios, unslim_layer_, unslim_parameters_
 from mmmutual.moved_names import renamed_argument
 
 from .plan import unswap_block_
@@ -57,6 +57,7 @@ def undo_slimmable_(model: nn.Module) -> None:
         model: A model after ``make_slimmable_``; any other does not change.
     """
     for module in model.modules():
+        unslim_parameters_(module)
         if isinstance(module, Slimmable):
             unslim_layer_(module)
         else:

@@ -9,7 +9,7 @@ one that torch does not show, as one in C++ or in a ``torch.autograd.Function``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,8 @@ from mmmutual.tensor_tree import tensors_in
 
 from .channel_ids import ALWAYS, compact, ids_of, rows, set_ids, spread
 from .dry_run import ERRORS, first_line
-from .roles import Role, channel_dim
-from .trace import Trace, features
+from .roles import Role, channel_dim, features, is_attention
+from .trace import Trace
 
 NONE = np.empty(0, np.int64)
 TOLERANCE = 1e-4  # of the largest value; operations on fewer channels may round otherwise
@@ -36,7 +36,7 @@ class NarrowTrace(Trace):
     """
 
     def __init__(self, full: Trace, active: np.ndarray) -> None:
-        super().__init__(full.ids, full.layers, full.writers)
+        super().__init__(full.ids, full.layers, full.writers, full.sources)
         self.full, self.active = full, active
         self.outputs, self.inputs = dict(full.outputs), dict(full.inputs)
         self._kept = np.append(full.ids.kept(), True)  # the last place is that of ALWAYS
@@ -73,26 +73,37 @@ class NarrowTrace(Trace):
         if self.calls[layer] > len(calls) or len(calls[self.calls[layer] - 1]) != len(values):
             raise RuntimeError(f'{type(layer).__name__} runs differently from full width')
         whole = {id(value): full for value, full in zip(values, calls[self.calls[layer] - 1])}
-        taken = [] if self.layers[layer] is Role.STOCK else features(args, kwargs)
+        taken = [] if self.layers[layer] is Role.STOCK else features(layer, args, kwargs)
         for value in taken:
-            self._check(layer, value, whole[id(value)])
-        for value in values:
+            self._check(layer, value, whole[id(value)], channel_dim(layer, kwargs))
+        for value in values if self.layers[layer] is not Role.SOURCE else ():  # it needs their size alone
             if not any(value is other for other in taken) and not _is_close(value, whole[id(value)]):
                 self._note(layer, self.full.inputs.get(layer))
         return _replaced(args, whole), {name: _replaced(value, whole) for name, value in kwargs.items()}
 
-    def give(self, layer: nn.Module, output: object) -> object:
+    def give(self, layer: nn.Module, output: object, dim: int) -> object:
         """Pass on the active channels of the output."""
         vector = self.outputs.get(layer)
-        if self.layers[layer] in (Role.NORM, Role.EXTRACTOR):
+        if self.layers[layer] in (Role.NORM, Role.EXTRACTOR, Role.RESIDUAL):
             vector = self.full.inputs.get(layer)
         if vector is not None and isinstance(output, list):  # one map for each branch
-            return [self._active_part(value, vector, channel_dim(layer)) for value in output]
-        if vector is None or not isinstance(output, Tensor):
+            return [self._active_part(value, vector, dim) for value in output]
+        first, *others = (output,) if isinstance(output, Tensor) else output if is_attention(layer) else (None,)
+        if vector is None or first is None:
             for value in tensors_in(output):
                 set_ids(value, None)
             return None
-        return self._active_part(output, vector, channel_dim(layer))
+        first = self._active_part(first, vector, dim)
+        return first if isinstance(output, Tensor) else (first, *others)
+
+    def use(self, parameters: Iterable[nn.Parameter], args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """Let an operation use the active channels of parameters."""
+        parts = {
+            id(parameter): self._active_part(parameter.detach(), self.outputs[parameter], -1)
+            for parameter in parameters
+            if parameter in self.outputs
+        }
+        return _replaced(args, parts), {name: _replaced(value, parts) for name, value in kwargs.items()}
 
     def feed(self, key: object, value: Tensor) -> Tensor:
         """The active channels of a level."""
@@ -103,9 +114,9 @@ class NarrowTrace(Trace):
         spread(vector[self._places(vector)], value, dim)
         return value
 
-    def _check(self, layer: nn.Module, value: Tensor, whole: Tensor) -> None:
+    def _check(self, layer: nn.Module, value: Tensor, whole: Tensor, dim: int) -> None:
         """Check that the active part of the full-width input arrives."""
-        dim, expected = channel_dim(layer), self.full.inputs[layer]
+        expected = self.full.inputs[layer]
         right = all(self._is_active_part(row, expected) for row in rows(value, dim))
         if not right or not _is_close(value, self._selected(whole, expected, dim)):
             self._note(layer, expected)
@@ -148,7 +159,7 @@ class NarrowTrace(Trace):
 
 def _replaced(value: Any, whole: dict[int, Tensor]) -> Any:
     if isinstance(value, Tensor):
-        return whole[id(value)]
+        return whole.get(id(value), value)
     if isinstance(value, dict):
         return {name: _replaced(item, whole) for name, item in value.items()}
     return type(value)(_replaced(item, whole) for item in value) if type(value) in (list, tuple) else value

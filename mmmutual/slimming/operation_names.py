@@ -43,7 +43,7 @@ SPATIAL = _names("""
     max_pool2d_with_indices pad upsample
 """)
 PRODUCTS = _names('bmm matmul mm rmatmul')
-CREATION = _names('new_empty new_full new_ones new_tensor new_zeros')
+CREATION = _names('shape_as_tensor new_empty new_full new_ones new_tensor new_zeros')
 QUERIES = _names("""
     can_cast data_ptr deepcopy dim element_size format get_device has_names hash is_complex is_contiguous
     is_floating_point is_pinned is_same_size is_signed is_tensor len ndimension nelement numel reduce_ex register_hook

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmmutual.tensor_tree import tensors_in
@@ -113,6 +114,10 @@ def _ids_after(call: Call) -> list[Tensor | None] | None:
         return [ids_of(call.args[0])] * len(call.outputs)
     if name in ELEMENTWISE:
         return [_combined(call, output.shape) for output in call.outputs]
+    if name == 'embedding':
+        return [_rows_of_weight(call)]
+    if name == 'unfold' and call.function is F.unfold:
+        return [_patches(call)]
     if name in MOVES:
         return _moved(call)
     if name in SPATIAL:
@@ -182,6 +187,23 @@ def _moved(call: Call) -> list[Tensor | None] | None:
     return list(tensors_in(moved))
 
 
+def _rows_of_weight(call: Call) -> Tensor:
+    """Rows of an embedding's weight, chosen by indices that no channel gives."""
+    indices, weight = _argument(call, 0, 'input'), _argument(call, 1, 'weight')
+    if ids_of(indices) is not None or _argument(call, 3, 'max_norm') is not None:
+        raise Mixes
+    return ids_of(weight)[indices.to(ids_of(weight).device)]
+
+
+def _patches(call: Call) -> Tensor:
+    """Patches (N, C x pixels, places) of a map, in which the pixels of each channel are neighbours."""
+    ids, output = compact(ids_of(_argument(call, 0, 'input'))), call.outputs[0]
+    if any(ids.size(dim) > 1 for dim in (0, 2, 3)):
+        raise Mixes
+    pixels = output.size(-2) // ids.size(1)
+    return ids.flatten().repeat_interleave(pixels).view(1, -1, 1).expand(output.shape)
+
+
 def _set_item(call: Call) -> Tensor | None:
     target, index, value = call.args
     for chosen in tensors_in(index if isinstance(index, tuple) else (index,)):
@@ -209,8 +231,10 @@ def _spatial(call: Call) -> list[Tensor | None]:
     source = call.args[0] if call.args else call.kwargs['input']
     count = 2
     if call.name == 'pad':
-        count = len(_argument(call, 1, 'pad')) // 2
-    elif call.name in ('interpolate', 'upsample'):
+        pads = _argument(call, 1, 'pad')
+        padded = [source.dim() - 1 - place // 2 for place, size in enumerate(pads) if size]
+        return _within(call, source, padded)
+    if call.name in ('interpolate', 'upsample'):
         count = source.dim() - 2
     if call.name == 'grid_sample':
         grid = _argument(call, 1, 'grid')

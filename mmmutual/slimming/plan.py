@@ -12,7 +12,16 @@ from typing import NamedTuple
 from terminaltables import AsciiTable
 from torch import nn
 
-from mmmutual.layers import Segment, Slimmable, check_ratios, slim_layer_, unslim_layer_
+from mmmutual.layers import (
+    Segment,
+    Slimmable,
+    SlimParameters,
+    check_ratios,
+    slim_layer_,
+    slim_parameters_,
+    unslim_layer_,
+    unslim_parameters_,
+)
 from mmmutual.upstream import AnyBatchNorm
 
 from .costs import count_layers
@@ -112,6 +121,22 @@ class LayerPlan:
                 )
 
 
+class ParameterPlan(NamedTuple):
+    """A parameter between layers that slims, in one of the modules that have it.
+
+    Attributes:
+        name: Its name in the model.
+        module: The module.
+        attribute: Its name in the module.
+        segments: The segments of its last dimension.
+    """
+
+    name: str
+    module: nn.Module
+    attribute: str
+    segments: tuple[Segment, ...]
+
+
 @dataclass(frozen=True)
 class SlimmingPlan:
     """The slimmable layers of a model, their channels and the groups that slim together; prints as a table.
@@ -122,7 +147,8 @@ class SlimmingPlan:
         layers: All layers of the model.
         groups: The channels that slim together.
         blocks: Blocks that count channels themselves, with the classes that count the active ones.
-        applied: The layers and blocks that are swapped now, in order.
+        parameters: Parameters between layers that slim.
+        applied: The layers, blocks and modules that are swapped now, in order.
     """
 
     model: nn.Module
@@ -130,6 +156,7 @@ class SlimmingPlan:
     layers: tuple[LayerPlan, ...]
     groups: tuple[ChannelGroup, ...]
     blocks: Mapping[nn.Module, type[nn.Module]]
+    parameters: tuple[ParameterPlan, ...] = ()
     applied: list[nn.Module] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
@@ -189,9 +216,20 @@ class SlimmingPlan:
             for block, counterpart in self.blocks.items():
                 swap_block_(block, counterpart, segments.get(block))
                 self.applied.append(block)
+            for module, own in self._parameters_by_module().items():
+                slim_parameters_(module, own)
+                self.applied.append(module)
         except Exception:
             self._undo(before)
             raise
+
+    def _parameters_by_module(self) -> dict[nn.Module, dict[str, tuple[Segment, ...]]]:
+        """The segments of the parameters of each module that is not slimmable already."""
+        found: dict[nn.Module, dict[str, tuple[Segment, ...]]] = defaultdict(dict)
+        for plan in self.parameters:
+            if not isinstance(plan.module, SlimParameters):
+                found[plan.module][plan.attribute] = plan.segments
+        return found
 
     def undo_(self) -> None:
         """Undo what ``apply_`` did, nothing else, in place: the network of width 1.0, if it was stock before."""
@@ -200,7 +238,9 @@ class SlimmingPlan:
     def _undo(self, first: int) -> None:
         while len(self.applied) > first:
             module = self.applied.pop()
-            if module in self.blocks:
+            if isinstance(module, SlimParameters):
+                unslim_parameters_(module)
+            elif module in self.blocks:
                 unswap_block_(module)
             else:
                 unslim_layer_(module)

@@ -18,8 +18,8 @@ from .channel_ids import ChannelIds
 from .dry_run import ERRORS, Run, smallest_size
 from .groups import Groups
 from .narrow_trace import NarrowTrace
-from .plan import ChannelGroup, LayerPlan, Part, SlimmingPlan
-from .roles import Role, channels_out, layers_of
+from .plan import ChannelGroup, LayerPlan, ParameterPlan, Part, SlimmingPlan
+from .roles import Role, channels_out, layers_of, parameters_between
 from .rules import BlockRule, rules_of
 from .scope import FilterFn, is_teacher, may_get_fewer
 from .trace import Trace
@@ -53,6 +53,8 @@ class Planner:
             if self.roles.get(layer) in (Role.WRITER, Role.GROUPED)
         }
         self.roles.update(dict.fromkeys(self.pieces, Role.WRITER))
+        own = [module for module in self.names if module in inside and not is_teacher(self.names[module])]
+        self.sources = parameters_between(self.roles, own)
         kept = {layer for rule in self.rules.values() for layer in rule.kept}
         self.writers = [
             layer
@@ -66,8 +68,13 @@ class Planner:
     def trace(self, feed: Feed) -> None:
         """Trace a run at full width."""
         self.ids = ChannelIds()
-        self.full = Trace(self.ids, self.roles, self.writers, self.pieces)
+        self.full = Trace(self.ids, self.roles, self.writers, self.sources, self.pieces)
         self.full.run(lambda: feed(self.full))
+        for rule in self.rules.values():
+            for parameter, like in rule.alike.items():
+                vector = self.full.channels_behind(like)
+                if vector is not None and parameter in self.sources:
+                    self.full.outputs.setdefault(parameter, vector)
 
     def trace_smallest(self, run: Run) -> tuple[Run, int]:
         """Trace a run on the smallest image that the model accepts.
@@ -106,7 +113,8 @@ class Planner:
         self._keep_unread([] if keep_ends else self.full.ends)
         while True:
             before = self.ids.version
-            self.groups = Groups(self.ids, [*self.full.inputs.values(), *self.full.outputs.values(), *self.full.ends])
+            vectors = [*self.full.inputs.values(), *self.full.outputs.values(), *self.full.ends, *self._halves()]
+            self.groups = Groups(self.ids, vectors)
             self._require_multiples()
             for members, divisor in zip(self.groups.members, self.groups.divisors):
                 if divisor >= len(members):
@@ -116,12 +124,18 @@ class Planner:
             if self.ids.version == before:
                 return
 
+    def _halves(self) -> Iterator[np.ndarray]:
+        """The halves of position encodings, for y and x, which slim apart: the first channels alone encode y."""
+        for layer, vector in self.full.outputs.items():
+            if self.roles.get(layer) is Role.SOURCE:
+                yield from np.split(vector, 2)
+
     def _keep_unread(self, ends: Sequence[np.ndarray]) -> None:
         read = np.zeros(len(self.ids) + 1, bool)  # the last place is that of ALWAYS
         for vector in [*self.full.read, *ends]:
             read[self.ids.find(vector)] = True
         for layer, vector in self.full.outputs.items():
-            if isinstance(layer, nn.Module):
+            if isinstance(layer, (nn.Module, nn.Parameter)):
                 self.ids.keep(vector[~read[self.ids.find(vector)]], 'no layer reads them, as predictions')
 
     def _require_multiples(self) -> None:
@@ -131,9 +145,10 @@ class Planner:
                 self.groups.require(vector, DIVISOR)
         for layer, vector in self.full.inputs.items():
             if isinstance(layer, nn.GroupNorm):
-                if len(self.groups.runs(vector)) > 1:
-                    self.ids.keep(vector, 'a group norm behind several runs of channels needs all of them')
-                self.groups.require(vector, layer.num_channels // layer.num_groups)
+                per_group = layer.num_channels // layer.num_groups
+                if any(run.channels % per_group for run in self.groups.runs(vector)):
+                    self.ids.keep(vector, 'a group norm needs runs of whole groups')
+                self.groups.require(vector, per_group)
         for rule in self.rules.values():
             for layer, multiple in rule.multiples.items():
                 if layer in self.full.outputs:
@@ -163,19 +178,32 @@ class Planner:
         layers = tuple(self._layer_plan(layer, role, scope) for layer, role in self.roles.items())
         slimming = {plan.layer for plan in layers if plan.slims_out}
         unseen = {plan.layer for plan in layers if plan.swapped and plan.role is Role.EXTRACTOR}
+        parameters = tuple(self._parameter_plans())
+        slimming |= {getattr(plan.module, plan.attribute) for plan in parameters}
         blocks = {
             block: rule.counterpart
             for block, rule in self.rules.items()
-            if rule.counterpart and not (slimming | unseen).isdisjoint([block, *rule.counts.values()])
+            if rule.counterpart and not (slimming | unseen).isdisjoint([block, *rule.counted])
         }
-        return SlimmingPlan(self.model, scope, layers, self._named_groups(), blocks)
+        return SlimmingPlan(self.model, scope, layers, self._named_groups(), blocks, parameters)
+
+    def _parameter_plans(self) -> Iterator[ParameterPlan]:
+        """The parameters between layers that slim, in each module that has them."""
+        for parameter, owners in self.sources.items():
+            vector = self.full.outputs.get(parameter)
+            if vector is not None and self.groups.slims(vector):
+                for module, name in owners:
+                    yield ParameterPlan(self._name(module, name), module, name, self.groups.segments(vector))
+
+    def _name(self, module: nn.Module, name: str) -> str:
+        """The name of a parameter in the model."""
+        return f'{self.names[module]}.{name}' if self.names[module] else name
 
     def _layer_plan(self, layer: nn.Module, role: Role, scope: str) -> LayerPlan:
         name, ran = self.names[layer], layer in self.full.ran
         plan = LayerPlan(name, layer, role, used=ran or not self.full.parameters.isdisjoint(layer.parameters()))
         if role is Role.STOCK:
-            takes_features = hasattr(layer, 'weight') and not isinstance(layer, nn.Embedding)
-            if not ran and scope == 'detector' and takes_features and not is_teacher(name):
+            if not ran and scope == 'detector' and hasattr(layer, 'weight') and not is_teacher(name):
                 raise ValueError(
                     f'{type(self.model).__name__} cannot be made slimmable with its heads: its layer {name} '
                     f'({type(layer).__name__}) runs in training only and needs all of its channels. '
@@ -184,17 +212,19 @@ class Planner:
             return replace(
                 plan, reason=f'{type(layer).__name__} needs all of its channels' if layer in self.inside else ''
             )
+        if not ran and role in (Role.RESIDUAL, Role.SOURCE):
+            return plan
         if not ran:
             swapped = may_get_fewer(self.model, name, scope) or (
                 isinstance(layer, AnyBatchNorm) and not is_teacher(name)
             )
             outputs = (Segment.full(channels_out(layer)),) if role is Role.WRITER else None
             return replace(plan, swapped=swapped, outputs=outputs)
-        taken = self.full.inputs[layer]
-        given = taken if role in (Role.NORM, Role.EXTRACTOR) else self.full.outputs.get(layer)
+        taken = self.full.inputs.get(layer)
+        given = taken if role in (Role.NORM, Role.EXTRACTOR, Role.RESIDUAL) else self.full.outputs.get(layer)
         plan = replace(
             plan,
-            inputs=self.groups.segments(taken),
+            inputs=None if taken is None else self.groups.segments(taken),
             outputs=(Segment.full(channels_out(layer)),) if given is None else self.groups.segments(given),
             reason='' if given is None else self.ids.reason(given),
         )
@@ -211,10 +241,16 @@ class Planner:
         ]
         for layer in self.full.ran:
             role, name = self.roles[layer], self.names[layer]
-            for group, part in self._parts(name, self.full.outputs.get(layer) if role is Role.WRITER else None):
+            taken, given = self.full.inputs.get(layer), self.full.outputs.get(layer)
+            if role in (Role.WRITER, Role.SOURCE, Role.RESIDUAL):
+                for group, part in self._parts(name, taken if role is Role.RESIDUAL else given):
+                    groups[group].writers.append(part)
+            reads = role in (Role.WRITER, Role.RESIDUAL)
+            for group, part in self._parts(name, taken):
+                (groups[group].readers if reads else groups[group].followers).append(part)
+        for parameter, owners in self.sources.items():
+            for group, part in self._parts(self._name(*owners[0]), self.full.outputs.get(parameter)):
                 groups[group].writers.append(part)
-            for group, part in self._parts(name, self.full.inputs.get(layer)):
-                (groups[group].readers if role is Role.WRITER else groups[group].followers).append(part)
         return tuple(group for group in groups if group.divisor < group.channels)
 
     def _parts(self, name: str, vector: np.ndarray | None) -> Iterator[tuple[int, Part]]:
@@ -229,14 +265,25 @@ class Planner:
 @contextmanager
 def _counting(rules: Mapping[nn.Module, BlockRule], groups: Groups, trace: Trace, width: float) -> Iterator[None]:
     """Let blocks count the channels of a narrow network for a while."""
-    former = []
+    former: list[tuple[nn.Module, str, object]] = []
     for block, rule in rules.items():
-        for name, layer in rule.counts.items():
-            if groups.slims(trace.outputs.get(layer)):
-                former.append((block, name, vars(block)[name]))
-                vars(block)[name] = active_channels(vars(block)[name], width)
+        if rule.behind is not None and groups.slims(trace.channels_behind(rule.behind)):
+            former.append((block, '__class__', type(block)))
+            block.__class__ = rule.counterpart
+        for name, layers in rule.counts.items():
+            value = vars(block)[name]
+            former.append((block, name, value))
+            several = isinstance(layers, list)
+            counts = [
+                active_channels(count, width) if groups.slims(trace.channels_behind(layer)) else count
+                for count, layer in zip(value if several else [value], layers if several else [layers])
+            ]
+            vars(block)[name] = counts if several else counts[0]
     try:
         yield
     finally:
         for block, name, value in former:
-            vars(block)[name] = value
+            if name == '__class__':
+                block.__class__ = value
+            else:
+                vars(block)[name] = value

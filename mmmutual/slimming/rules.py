@@ -15,17 +15,30 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from typing import TypeAlias
 
-from mmdet.models.backbones import MobileNetV2
+from mmdet.models.backbones import MobileNetV2, SwinTransformer
+from mmdet.models.backbones.pvt import AbsolutePositionEmbedding
 from mmdet.models.backbones.res2net import Bottle2neck
 from mmdet.models.backbones.resnest import SplitAttentionConv2d
-from mmdet.models.layers import InvertedResidual
+from mmdet.models.detectors import DINO
+from mmdet.models.layers import CdnQueryGenerator, DinoTransformerDecoder, InvertedResidual
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
 from torch import nn
 
 from mmmutual.layers.channels import DIVISOR
 
-from .blocks import SlimBottle2neck, SlimmableGenericRoIExtractor, SlimmableSingleRoIExtractor
+from .blocks import (
+    CountingPositionEmbedding,
+    CountingQueryGenerator,
+    CountingSwin,
+    SlimBottle2neck,
+    SlimmableGenericRoIExtractor,
+    SlimmableSingleRoIExtractor,
+)
+from .dino_decoder import SlimDinoDecoder
+
+Counted: TypeAlias = nn.Module | nn.Parameter
 
 
 @dataclass(frozen=True)
@@ -38,14 +51,26 @@ class BlockRule:
         counterpart: The class that the block gets where it slims, since it counts channels itself.
         pieces: Layers whose outputs are equal pieces that slim alike, with their number. In a grouped one, a part
             of each group is active.
-        counts: Attributes that count the outputs of a layer, which are that layer's in equal pieces.
+        counts: Attributes that count the channels behind a layer, or those of a parameter, in equal pieces; of a list
+            of numbers, a layer for each.
+        behind: A layer whose output the counterpart computes with, besides counting: narrow networks that are
+            simulated need the counterpart as well.
+        alike: Parameters that only a training uses, with the layers or parameters whose channels they have.
     """
 
     multiples: Mapping[nn.Module, int] = field(default_factory=dict)
     kept: Sequence[nn.Module] = ()
     counterpart: type[nn.Module] | None = None
     pieces: Mapping[nn.Module, int] = field(default_factory=dict)
-    counts: Mapping[str, nn.Module] = field(default_factory=dict)
+    counts: Mapping[str, Counted | list[Counted | None]] = field(default_factory=dict)
+    behind: Counted | None = None
+    alike: Mapping[nn.Parameter, Counted] = field(default_factory=dict)
+
+    @property
+    def counted(self) -> set[Counted]:
+        """The layers and parameters whose channels the block counts."""
+        layers = [layer for value in self.counts.values() for layer in (value if isinstance(value, list) else [value])]
+        return {layer for layer in [*layers, self.behind] if layer is not None}
 
 
 Rule = Callable[[nn.Module], BlockRule]
@@ -90,6 +115,11 @@ def rules_of(model: nn.Module) -> dict[nn.Module, BlockRule]:
     return found
 
 
+def own_parameter(module: nn.Module, name: str) -> nn.Parameter:
+    """A parameter with all channels, also of a module in which it slims."""
+    return dict(module.named_parameters(recurse=False))[name]
+
+
 def expansion(inputs: int, outputs: int) -> int:
     """The divisor for the inside of an inverted residual: 8 times the expansion if that is a whole number, else 8."""
     factor, rest = divmod(outputs, inputs)
@@ -121,6 +151,41 @@ def mobilenet_v2(net: MobileNetV2) -> BlockRule:
 def split_attention(block: SplitAttentionConv2d) -> BlockRule:
     """It sums over the pieces of its radix, so they slim alike."""
     return BlockRule(pieces=dict.fromkeys((block.conv, block.fc2), block.radix) if block.groups == 1 else {})
+
+
+@block_rule(SwinTransformer)
+def swin(net: SwinTransformer) -> BlockRule:
+    """It counts the channels of its outputs."""
+    norms = [getattr(net, f'norm{stage}', None) for stage in range(len(net.num_features))]
+    return BlockRule(counterpart=CountingSwin, counts={'num_features': norms})
+
+
+@block_rule(DinoTransformerDecoder)
+def dino_decoder(decoder: DinoTransformerDecoder) -> BlockRule:
+    """It encodes boxes in a number of channels that it counts in its queries."""
+    return BlockRule(counterpart=SlimDinoDecoder, behind=decoder.norm)
+
+
+@block_rule(DINO)
+def dino(detector: DINO) -> BlockRule:
+    """The queries that denoise labels stand beside the others."""
+    if not isinstance(detector.query_embedding, nn.Embedding):
+        return BlockRule()
+    labels, queries = detector.dn_query_generator.label_embedding, detector.query_embedding
+    return BlockRule(alike={own_parameter(labels, 'weight'): own_parameter(queries, 'weight')})
+
+
+@block_rule(CdnQueryGenerator)
+def query_generator(generator: CdnQueryGenerator) -> BlockRule:
+    """It counts the channels of its label embedding."""
+    labels = own_parameter(generator.label_embedding, 'weight')
+    return BlockRule(counterpart=CountingQueryGenerator, counts={'embed_dims': labels})
+
+
+@block_rule(AbsolutePositionEmbedding)
+def position_embedding(block: AbsolutePositionEmbedding) -> BlockRule:
+    """It counts the channels of its parameter."""
+    return BlockRule(counterpart=CountingPositionEmbedding, counts={'pos_dim': own_parameter(block, 'pos_embed')})
 
 
 @block_rule(SingleRoIExtractor)

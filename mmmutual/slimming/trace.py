@@ -23,7 +23,7 @@ from mmmutual.tensor_tree import tensors_in
 from .channel_ids import ChannelIds, compact, ids_of, rows, set_ids, spread
 from .dry_run import bounded
 from .operations import follow, values_of
-from .roles import Role, channel_dim, channels_out
+from .roles import Role, channel_dim, channels_out, features, is_attention
 
 
 class Trace(TorchFunctionMode):
@@ -33,6 +33,7 @@ class Trace(TorchFunctionMode):
         ids: The ids of the channels; the run adds those that layers write, and joins and keeps them.
         layers: The layers of the model with their roles.
         writers: The layers whose outputs may slim.
+        sources: The parameters between layers whose channels may slim.
         pieces: Layers whose outputs are equal pieces that slim alike, with their number; their groups slim alike too.
 
     Attributes:
@@ -51,11 +52,12 @@ class Trace(TorchFunctionMode):
         ids: ChannelIds,
         layers: Mapping[nn.Module, Role],
         writers: Iterable[nn.Module],
+        sources: Iterable[nn.Parameter] = (),
         pieces: Mapping[nn.Module, int] = MappingProxyType({}),
     ) -> None:
         super().__init__()
+        self.ids, self.layers, self.writers, self.sources = ids, layers, set(writers), set(sources)
         self.pieces = pieces
-        self.ids, self.layers, self.writers = ids, layers, set(writers)
         self.inputs: dict[nn.Module, np.ndarray] = {}
         self.outputs: dict[object, np.ndarray] = {}
         self.read: list[np.ndarray] = []
@@ -89,6 +91,8 @@ class Trace(TorchFunctionMode):
                 leave = layer.register_forward_hook(self._leave, **options)
                 stack.callback(enter.remove)
                 stack.callback(leave.remove)
+            for parameter in self.sources:
+                stack.callback(set_ids, parameter, None)
             stack.enter_context(torch.no_grad())
             with self:
                 result = function()
@@ -102,8 +106,11 @@ class Trace(TorchFunctionMode):
         kwargs = kwargs or {}
         if self._open:
             return func(*args, **kwargs)
+        parameters = {value for value in tensors_in((args, kwargs)) if isinstance(value, nn.Parameter)}
+        self.parameters |= parameters
+        if not parameters.isdisjoint(self.sources):
+            args, kwargs = self.use(parameters & self.sources, args, kwargs)
         operands = list(tensors_in((args, kwargs)))
-        self.parameters.update(value for value in operands if isinstance(value, nn.Parameter))
         recent = [own for own in map(ids_of, operands) if own is not None]
         self._recent = recent or self._recent
         result = func(*args, **kwargs)
@@ -129,7 +136,7 @@ class Trace(TorchFunctionMode):
         if self._open:
             return None
         output = bounded(output)
-        given = self.give(layer, output)
+        given = self.give(layer, output, channel_dim(layer, kwargs))
         return output if given is None else given
 
     def take(self, layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
@@ -149,8 +156,8 @@ class Trace(TorchFunctionMode):
                 if ids_of(value) is not None:
                     self.ids.keep(values_of(ids_of(value)), f'{type(layer).__name__} needs all of its channels')
             return None
-        for value in features(args, kwargs):
-            for row in rows(value, channel_dim(layer)):
+        for value in features(layer, args, kwargs):
+            for row in rows(value, channel_dim(layer, kwargs)):
                 known = self.inputs.setdefault(layer, row)
                 if len(known) == len(row):
                     self.ids.join(known, row)
@@ -160,41 +167,64 @@ class Trace(TorchFunctionMode):
             first, *others = self.inputs[layer].reshape(getattr(layer, 'groups', 1), -1)
             for other in others:
                 self.ids.join(first, other)
-        if self.layers[layer] is Role.WRITER:
+        if self.layers[layer] in (Role.WRITER, Role.RESIDUAL):
             self.read.append(self.inputs[layer])
         return None
 
-    def give(self, layer: nn.Module, output: object) -> object:
+    def give(self, layer: nn.Module, output: object, dim: int) -> object:
         """Record the output of a layer.
 
         Args:
             layer: The layer.
             output: Its output.
+            dim: The dimension of the channels.
 
         Returns:
             Another output to give instead, or None.
         """
         vector = self.written(layer)
-        for value in tensors_in(output):
-            if vector is None:
+        for place, value in enumerate(tensors_in(output)):
+            if vector is None or (place and is_attention(layer)):  # the second are weights
                 set_ids(value, None)
             else:
-                spread(vector, value, channel_dim(layer))
+                spread(vector, value, dim)
         return None
+
+    def use(self, parameters: Iterable[nn.Parameter], args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """Name the channels of parameters that an operation uses: new ones, along their last dimension.
+
+        Args:
+            parameters: The parameters, among ``sources``.
+            args: The operation's arguments.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            The arguments to call it with.
+        """
+        for parameter in parameters:
+            if parameter not in self.outputs:
+                self.outputs[parameter] = self.ids.new(parameter.size(-1))
+            spread(self.outputs[parameter], parameter, -1)
+        return args, kwargs
 
     def written(self, layer: nn.Module) -> np.ndarray | None:
         """The ids (C,) of the output of a layer, or None for full outputs."""
         role = self.layers[layer]
         if layer in self.outputs:
             return self.outputs[layer]
-        if role is Role.WRITER and layer in self.writers:
+        if role in (Role.WRITER, Role.SOURCE) and layer in self.writers:
             pieces = self.pieces.get(layer, 1)
             self.outputs[layer] = np.tile(self.ids.new(channels_out(layer) // pieces), pieces)
-        elif role in (Role.NORM, Role.EXTRACTOR):
+        elif role in (Role.NORM, Role.EXTRACTOR, Role.RESIDUAL):
             return self.inputs[layer]
         elif role is Role.GROUPED:
             self.outputs[layer] = self._grouped(layer)
         return self.outputs.get(layer)
+
+    def channels_behind(self, layer: nn.Module | nn.Parameter | None) -> np.ndarray | None:
+        """The ids (C,) of the output of a layer or of a parameter, or None if it did not run or has full outputs."""
+        follows = self.layers.get(layer) in (Role.NORM, Role.EXTRACTOR, Role.RESIDUAL)
+        return (self.inputs if follows else self.outputs).get(layer)
 
     def _grouped(self, layer: nn.Module) -> np.ndarray:
         """The output of a grouped convolution: the channels of each group are active or not like those of its input."""
@@ -225,9 +255,3 @@ class Trace(TorchFunctionMode):
             self.ends.append(values_of(ids))
         else:
             self.ids.keep(values_of(ids), 'they do not lie in one dimension of the outputs')
-
-
-def features(args: tuple, kwargs: dict) -> list[Tensor]:
-    """The input of a layer: its first argument, or several levels in it."""
-    first = args[0] if args else next(iter(kwargs.values()))
-    return [value for value in tensors_in(first) if value.is_floating_point()]
