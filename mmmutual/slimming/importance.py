@@ -102,6 +102,9 @@ def _slices(layer: nn.Module, part: Part, channels: int) -> Tensor:
     for name, sides in channel_sides(layer).items():
         if sides.count('i') == 1 and set(sides) & set('ohq'):  # not those that weigh places
             with suppress(AttributeError):  # of an option that the layer lacks
-                weight = attrgetter(name)(layer).detach().float().cpu().movedim(sides.index('i'), 0)
+                weight, groups = attrgetter(name)(layer).detach().float().cpu(), getattr(layer, 'groups', 1)
+                if groups > 1:  # a kernel has the inputs of one group
+                    weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1).unsqueeze(0)
+                weight = weight.movedim(sides.index('i'), 0)
                 found.append(weight.narrow(0, part.start, part.channels).reshape(channels, -1))
     return torch.cat(found, 1)

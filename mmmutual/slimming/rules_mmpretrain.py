@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mmpretrain.models.backbones.mobilenet_v2 import InvertedResidual
 from mmpretrain.models.backbones.res2net import Bottle2neck
+from mmpretrain.models.backbones.resnest import SplitAttentionConv2d
 from mmpretrain.models.backbones.swin_transformer import SwinTransformer
 from mmpretrain.models.backbones.swin_transformer_v2 import SwinBlockV2Sequence
 
@@ -62,3 +63,9 @@ def inverted_residual(block: InvertedResidual) -> BlockRule:
         return BlockRule()
     conv = block.conv[0].conv
     return BlockRule(multiples={conv: expansion(conv.in_channels, conv.out_channels)})
+
+
+@block_rule(SplitAttentionConv2d)
+def split_attention(block: SplitAttentionConv2d) -> BlockRule:
+    """It sums over the pieces of its radix, so they slim alike."""
+    return BlockRule(pieces=dict.fromkeys((block.conv, block.fc2), block.radix) if block.groups == 1 else {})

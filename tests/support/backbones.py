@@ -12,6 +12,10 @@ GN = dict(type='GN', num_groups=16, requires_grad=True)
 PIECES = {r'layer\d\.\d\.(conv|bn)1\.': (4, 1), r'\.conv3\.': (1, 4)}  # of Res2Net: layers whose channels are split
 
 
+class OwnConv2d(nn.Conv2d):
+    """It has no slimmable counterpart, as a subclass may do more than its base."""
+
+
 def randomize_norms(model: nn.Module) -> None:
     """Affine parameters and statistics as after a training, so that no channel is dead or trivial."""
     for layer in model.modules():

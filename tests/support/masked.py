@@ -129,6 +129,8 @@ def _inputs(model: nn.Module, run: Run, width: float, mask: float) -> dict[str, 
         if isinstance(layer, Slimmable):
 
             def enter(layer, args, name=name):
+                if not isinstance(args[0], Tensor):  # a map for each branch
+                    return ([enter(layer, (value,), name)[0] for value in args[0]], *args[1:])
                 value, segments = args[0], segments_in(layer)
                 if width != mask and segments is not None:
                     dim = channels_dim(layer)

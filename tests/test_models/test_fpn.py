@@ -72,4 +72,4 @@ def test_options_that_cannot_slim():
         ValueError,
         match='SlimmableFPN cannot be made slimmable behind a slimmable backbone: ModulatedDeformConv2dPack needs all',
     ):
-        SlimmableFPN(CHANNELS, 16, num_outs=4, conv_cfg=dict(type='DCNv2'))
+        SlimmableFPN(CHANNELS, 16, num_outs=4, conv_cfg=dict(type='DCNv2', deform_groups=2))
