@@ -23,7 +23,7 @@ class SlimConv2d(DividedLayer, nn.Conv2d, AnyConv):
 
     The active input channels are those of the input tensor; the active output channels follow the width. A grouped
     convolution keeps whole groups with their channels per group fixed, so its output follows its input; depthwise is
-    the case of one channel per group.
+    the case of one channel per group. If its segments are alike in each group, all groups stay.
 
     Where the input is a concatenation, or the output is split or feeds a grouped convolution, ``divide`` sets the
     segments.
@@ -92,13 +92,12 @@ class SlimConv2d(DividedLayer, nn.Conv2d, AnyConv):
         """
         channels = channel_count(x, -3)
         self.check_channels(channels)
-        groups = self.groups * channels // self.in_channels if self.groups > 1 else 1
         weight, bias = self.active_parameters(channels)
         padding = self.padding
         if self.padding_mode != 'zeros':
             x = F.pad(x, border_padding(self), mode=self.padding_mode)
             padding = 0
-        return self._convolve(x, weight, bias, padding, groups)
+        return self._convolve(x, weight, bias, padding, self.active_groups(channels))
 
     def _convolve(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int | tuple[int, ...], groups: int

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from .inputs import check_input
-from .segments import Segment, check_segments, take, whole_groups
+from .segments import Segment, check_segments, in_groups, take, whole_groups
 from .width import Slimmable
 
 
@@ -16,7 +16,8 @@ class DividedLayer(Slimmable):
     """Mix-in of slimmable convolutions and linear layers.
 
     The active input channels are those of the input tensor, the active output channels follow the width. The output of
-    a grouped layer follows its input: all channels if all arrive, else those of the active groups.
+    a grouped layer follows its input: all channels if all arrive, else those of the active groups. If the segments cut
+    each group alike, all groups stay, and a part of each is active.
 
     Attributes:
         sides: The tensors whose channels slim, by name, with a letter for each dimension: ``i`` for the input channels,
@@ -26,6 +27,7 @@ class DividedLayer(Slimmable):
         in_segments: The segments of the input, for example after a concatenation. None means unknown: the layer accepts
             all channels or the active part of one run; a grouped layer accepts any whole groups.
         out_segments: The segments of the output.
+        inside_groups: Whether the segments cut each group of a grouped layer alike.
     """
 
     groups: int = 1  # of a linear layer
@@ -42,6 +44,7 @@ class DividedLayer(Slimmable):
         """Add the attributes of a slimmable layer to a stock layer, in place."""
         segment = Segment if slim_out else Segment.full
         self.slim_out = slim_out
+        self.inside_groups = False
         self.in_segments: tuple[Segment, ...] | None = None
         self.out_segments: tuple[Segment, ...] = (segment(self.sizes[1]),)
 
@@ -51,7 +54,7 @@ class DividedLayer(Slimmable):
         Args:
             inputs: Segments that make up the input channels. Behind maps of 7 x 7 pixels that were flattened, a linear
                 layer has segments in multiples of 8 x 49. A grouped layer has segments of whole groups at every width,
-                and the segments of its output follow.
+                and the segments of its output follow; or segments that are alike in each group, as on its output.
             outputs: Segments that make up the output channels; without effect if ``slim_out`` is False.
 
         Raises:
@@ -65,7 +68,8 @@ class DividedLayer(Slimmable):
             outputs = check_segments(outputs, self.sizes[1], f'the output of {self}')
             outs = outputs if self.slim_out else outs
         groups = self.groups
-        if groups > 1 and ins is not None:
+        inside = groups > 1 and outputs is not None and ins is not None and self._cut_groups(ins, outs)
+        if groups > 1 and ins is not None and not inside:
             per_in, per_out = (size // groups for size in self.sizes)
             follows = tuple(
                 Segment(segment.channels * per_out, segment.divisor * per_out)
@@ -78,7 +82,13 @@ class DividedLayer(Slimmable):
                     f'the output of {self} follows its input: outputs must be {list(follows)} for the inputs '
                     f'{list(ins)}, but got {list(outs)}. Leave outputs out'
                 )
-        self.in_segments, self.out_segments = ins, outs
+        self.in_segments, self.out_segments, self.inside_groups = ins, outs, inside
+
+    def _cut_groups(self, *sides: Sequence[Segment]) -> bool:
+        """Whether the segments of both sides are alike in each group, and cut groups."""
+        parts = [in_groups(segments, self.groups) for segments in sides]
+        alike = all(set(groups) == {groups[0]} for groups in parts)
+        return alike and any(not segment.is_full for groups in parts for segment in groups[0])
 
     def check_channels(self, channels: int) -> None:
         """Validate the channels of an input.
@@ -133,22 +143,40 @@ class DividedLayer(Slimmable):
         for dim, side in enumerate(self.sides[name]):
             if side == 'o':
                 tensor = self._active_outputs(tensor, dim, channels)
-            elif side == 'i' and tensor.size(dim) == self.sizes[0] != channels:
-                segments = self.in_segments
-                tensor = (
-                    tensor.narrow(dim, 0, channels) if segments is None else take(tensor, segments, self.width, dim)
-                )
+            elif side == 'i' and channels != self.sizes[0]:
+                tensor = self._active_inputs(tensor, dim, channels)
+        return tensor
+
+    def _active_inputs(self, tensor: Tensor, dim: int, channels: int) -> Tensor:
+        size, segments = tensor.size(dim), self.in_segments
+        if size == self.sizes[0]:
+            return tensor.narrow(dim, 0, channels) if segments is None else take(tensor, segments, self.width, dim)
+        if self.inside_groups and segments is not None:
+            return take(tensor, in_groups(segments, self.groups)[0], self.width, dim)
         return tensor
 
     def _active_outputs(self, tensor: Tensor, dim: int, channels: int) -> Tensor:
         full, outputs = self.sizes
-        if self.groups > 1 and channels == full:
+        follows = self.groups > 1 and not self.inside_groups
+        if follows and channels == full:
             return tensor
-        if self.groups > 1 and self.in_segments is None:
+        if follows and self.in_segments is None:
             return tensor.narrow(dim, 0, channels * outputs // full)
         return take(tensor, self.out_segments, self.width, dim)
 
-    def active_sizes(self, channels: int) -> dict[str, int]:
+    def active_groups(self, channels: int) -> int:
+        """The number of active groups.
+
+        Args:
+            channels: Channels of the input, after ``check_channels``.
+
+        Returns:
+            All groups if the segments cut each of them.
+        """
+        follows = self.groups > 1 and not self.inside_groups
+        return self.groups * channels // self.sizes[0] if follows else self.groups
+
+    def active_sizes(self, channels: int) -> dict[str, Any]:
         """The attributes of the narrow stock layer that count its channels.
 
         Args:
@@ -157,12 +185,12 @@ class DividedLayer(Slimmable):
         Returns:
             Those that the layer has, for example ``in_channels``, ``out_channels`` and ``groups``.
         """
-        full, outputs = self.sizes
-        if self.groups > 1:
-            outputs = outputs * channels // full
+        groups = self.active_groups(channels)
+        if self.groups > 1 and not self.inside_groups:
+            outputs = self.sizes[1] // self.groups * groups
         else:
             outputs = sum(segment.active(self.width) for segment in self.out_segments)
-        found = dict(in_channels=channels, out_channels=outputs, groups=max(1, self.groups * channels // full))
+        found = dict(in_channels=channels, out_channels=outputs, groups=groups)
         found.update(in_features=channels, out_features=outputs)
         return {name: value for name, value in found.items() if name in vars(self)}
 

@@ -103,6 +103,27 @@ def whole_groups(segments: Sequence[Segment], per_group: int, side: str) -> tupl
     return tuple(Segment(each.channels // per_group, min(each[:2]) // per_group) for each in segments)
 
 
+def in_groups(segments: Sequence[Segment], groups: int) -> list[tuple[Segment, ...]]:
+    """The segments of each of the equal groups of a layer's side.
+
+    Args:
+        segments: The runs of channels; those with full outputs are cut where a group ends.
+        groups: The number of groups.
+
+    Returns:
+        The segments group by group; a segment that slims and reaches into the next group is in its first group.
+    """
+    size, start = sum(segment.channels for segment in segments) // groups, 0
+    found: list[list[Segment]] = [[] for _ in range(groups)]
+    for segment in segments:
+        rest = segment.channels
+        while rest:
+            part = min(rest, size - start % size) if segment.is_full else rest
+            found[start // size].append(Segment.full(part) if segment.is_full else segment)
+            start, rest = start + part, rest - part
+    return [tuple(each) for each in found]
+
+
 def take(tensor: Tensor, segments: Sequence[Segment], width: float, dim: int = 0) -> Tensor:
     """The active part of each segment: the tensor itself if that is all, a view if there is one segment, else a copy.
 

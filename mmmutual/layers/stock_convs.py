@@ -40,11 +40,12 @@ class StockConv(DividedLayer):
         return getattr(layer, 'deform_groups', 1) == 1
 
     @slimmable_forward
-    def forward(self, x: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    def forward(self, x: Tensor | list[Tensor], *args: Tensor) -> Tensor | list[Tensor]:
         """Run the stock ``forward`` with the active part of its tensors.
 
         Args:
             x: As the stock class, with ``in_channels`` or those of them that are active at the width.
+            *args: As the stock class, for example offsets.
 
         Returns:
             As the stock class, with the active output channels.
@@ -55,7 +56,7 @@ class StockConv(DividedLayer):
         channels = channel_count(next(tensors_in([x])), -3)
         self.check_channels(channels)
         active = {name: tensor.contiguous() for name, tensor in self.active_tensors(channels).items()}
-        return stock_forward(self, {**active, **self.active_sizes(channels)}, x)
+        return stock_forward(self, {**active, **self.active_sizes(channels)}, x, *args)
 
 
 # MMEngine initialises by the names of direct bases, so each class has those of its stock class too
@@ -93,6 +94,14 @@ class SlimSAConv2d(StockConv, SAConv2d, ConvAWS2d):
 
 
 OFFSETS = {**DividedLayer.sides, 'conv_offset.weight': '-i', 'conv_offset.bias': '-'}
+
+
+class SlimDeformConv2d(StockConv, DeformConv2d, nn.Module):
+    """mmcv's deformable convolution with one set of offsets for all channels, which it is called with."""
+
+
+class SlimModulatedDeformConv2d(StockConv, ModulatedDeformConv2d, nn.Module):
+    """mmcv's modulated deformable convolution with one set of offsets for all channels, which it is called with."""
 
 
 class SlimDeformConv2dPack(StockConv, DeformConv2dPack, DeformConv2d):

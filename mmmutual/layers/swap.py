@@ -13,7 +13,14 @@ from typing import Any
 
 from mmcv.cnn.bricks import Conv2dAdaptivePadding, wrappers
 from mmcv.cnn.bricks.conv_ws import ConvAWS2d, ConvWS2d
-from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack, MultiScaleDeformableAttention, SAConv2d
+from mmcv.ops import (
+    DeformConv2d,
+    DeformConv2dPack,
+    ModulatedDeformConv2d,
+    ModulatedDeformConv2dPack,
+    MultiScaleDeformableAttention,
+    SAConv2d,
+)
 from mmdet.models.backbones.swin import WindowMSA
 from mmdet.models.backbones.trident_resnet import TridentConv
 from mmdet.models.layers import FrozenBatchNorm2d, SinePositionalEncoding
@@ -36,7 +43,9 @@ from .segments import Segment
 from .stock_convs import (
     SlimConv2dAdaptivePadding,
     SlimConvAWS2d,
+    SlimDeformConv2d,
     SlimDeformConv2dPack,
+    SlimModulatedDeformConv2d,
     SlimModulatedDeformConv2dPack,
     SlimSAConv2d,
     SlimTridentConv,
@@ -53,6 +62,8 @@ COUNTERPARTS: dict[type[nn.Module], type[Slimmable]] = {
     SAConv2d: SlimSAConv2d,
     Conv2dAdaptivePadding: SlimConv2dAdaptivePadding,
     TridentConv: SlimTridentConv,
+    DeformConv2d: SlimDeformConv2d,
+    ModulatedDeformConv2d: SlimModulatedDeformConv2d,
     DeformConv2dPack: SlimDeformConv2dPack,
     ModulatedDeformConv2dPack: SlimModulatedDeformConv2dPack,
     nn.ConvTranspose2d: SlimConvTranspose2d,
@@ -72,7 +83,7 @@ COUNTERPARTS: dict[type[nn.Module], type[Slimmable]] = {
     L2Norm: SlimL2Norm,
 }
 OWN = (  # attributes that a swap sets
-    'slim_out', 'in_segments', 'out_segments', 'segments', 'widths', 'declared_widths', '_swapped',
+    'slim_out', 'inside_groups', 'in_segments', 'out_segments', 'segments', 'widths', 'declared_widths', '_swapped',
 )  # fmt: skip
 STATE = ('width', 'pooled', '_known_ready', FORWARDS)  # other attributes that only slimmable layers have
 
@@ -145,7 +156,7 @@ def slim_layer_(
         if isinstance(layer, DividedLayer):
             layer.slim_out = layer.slim_out or outputs is not None
             layer.divide(inputs, outputs)
-            if outputs is not None and layer.groups == 1:
+            if outputs is not None and (layer.groups == 1 or layer.inside_groups):
                 layer.slim_out = not all(segment.is_full for segment in layer.out_segments)
         elif inputs is not None:
             layer.divide(inputs)

@@ -60,8 +60,8 @@ def channel_places(plan: SlimmingPlan, score: Importance) -> Places:
             for other, dim in _names_of(parameters[name], plan):
                 places.setdefault(other, {})[dim] = index
             continue
-        for tensor, dim in _dims(layers[name], reads):
-            places.setdefault(f'{name}.{tensor}', {})[dim] = index
+        for tensor, dim, size in _dims(layers[name], reads):
+            places.setdefault(f'{name}.{tensor}', {})[dim] = index[:size]  # the groups of a layer have one order
     _check_shared(plan.model, places)
     return places
 
@@ -138,12 +138,14 @@ def _move(sides: dict, key: tuple[str, bool], size: int, part: Part, order: Tens
     index[part.start : part.start + part.channels] = part.start + moved
 
 
-def _dims(plan: LayerPlan, reads: bool) -> list[tuple[str, int]]:
-    """The tensors of a layer that have the channels of its input or output, with the dimension."""
+def _dims(plan: LayerPlan, reads: bool) -> list[tuple[str, int, int]]:
+    """The tensors of a layer that have the channels of its input or output, with the dimension and its size."""
     layer = plan.layer
     if plan.role is Role.NORM:
         channels = _count(plan.inputs)
-        return [(name, 0) for name, tensor in named_tensors(layer) if tensor.dim() and tensor.size(0) == channels]
+        return [
+            (name, 0, channels) for name, tensor in named_tensors(layer) if tensor.dim() and tensor.size(0) == channels
+        ]
     own, sides = dict(named_tensors(layer)), channel_sides(layer)
     if not own.keys() <= sides.keys():
         raise ValueError(
@@ -151,11 +153,14 @@ def _dims(plan: LayerPlan, reads: bool) -> list[tuple[str, int]]:
             f'{sorted(own.keys() - sides.keys())}: remove the parametrization or the pruning first'
         )
     size, letter = _count(plan.inputs if reads else plan.outputs), 'i' if reads else 'o'
-    return [  # the inputs of one group, in a grouped kernel, stay
-        (name, dim)
+    sizes = {size}
+    if reads and plan.role is Role.WRITER:
+        sizes.add(size // getattr(layer, 'groups', 1))  # a kernel has the inputs of one group
+    return [
+        (name, dim, tensor.size(dim))
         for name, tensor in own.items()
         for dim, side in enumerate(sides[name])
-        if side == letter and tensor.size(dim) == size
+        if side == letter and tensor.size(dim) in sizes
     ]
 
 

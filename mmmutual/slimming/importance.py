@@ -10,7 +10,9 @@ A function receives a channel group and the layers by name, and returns a score 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from contextlib import suppress
+from operator import attrgetter
+from typing import TypeAlias
 
 import torch
 from mmengine.registry import Registry
@@ -98,10 +100,11 @@ def _slices(layer: nn.Module, part: Part, channels: int) -> Tensor:
     """The weights (channels, K) of a place in a layer's input."""
     found = []
     for name, sides in channel_sides(layer).items():
-        tensor: Any = layer
-        for part_of_name in name.split('.'):  # a tensor may be computed, as that of a pruned layer
-            tensor = getattr(tensor, part_of_name, None)
-        if sides.count('i') == 1 and set(sides) & set('ohq') and tensor is not None:  # not those that weigh places
-            weight = tensor.detach().float().cpu().movedim(sides.index('i'), 0)
-            found.append(weight.narrow(0, part.start, part.channels).reshape(channels, -1))
+        if sides.count('i') == 1 and set(sides) & set('ohq'):  # not those that weigh places
+            with suppress(AttributeError):  # of an option that the layer lacks
+                weight, groups = attrgetter(name)(layer).detach().float().cpu(), getattr(layer, 'groups', 1)
+                if groups > 1:  # a kernel has the inputs of one group
+                    weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1).unsqueeze(0)
+                weight = weight.movedim(sides.index('i'), 0)
+                found.append(weight.narrow(0, part.start, part.channels).reshape(channels, -1))
     return torch.cat(found, 1)

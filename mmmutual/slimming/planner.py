@@ -46,6 +46,13 @@ class Planner:
             could_slim = role not in (Role.STOCK, Role.EXTRACTOR) and not isinstance(layer, Slimmable)
             if filter_fn and could_slim and not filter_fn(layer, self.names[layer]):
                 self.roles[layer] = Role.STOCK
+        self.pieces = {
+            layer: pieces
+            for rule in self.rules.values()
+            for layer, pieces in rule.pieces.items()
+            if self.roles.get(layer) in (Role.WRITER, Role.GROUPED)
+        }
+        self.roles.update(dict.fromkeys(self.pieces, Role.WRITER))
         own = [module for module in self.names if module in inside and not is_teacher(self.names[module])]
         self.sources = parameters_between(self.roles, own)
         kept = {layer for rule in self.rules.values() for layer in rule.kept}
@@ -61,7 +68,7 @@ class Planner:
     def trace(self, feed: Feed) -> None:
         """Trace a run at full width."""
         self.ids = ChannelIds()
-        self.full = Trace(self.ids, self.roles, self.writers, self.sources)
+        self.full = Trace(self.ids, self.roles, self.writers, self.sources, self.pieces)
         self.full.run(lambda: feed(self.full))
         for rule in self.rules.values():
             for parameter, like in rule.alike.items():

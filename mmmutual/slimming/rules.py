@@ -20,6 +20,7 @@ from typing import TypeAlias
 from mmdet.models.backbones import MobileNetV2, SwinTransformer
 from mmdet.models.backbones.pvt import AbsolutePositionEmbedding
 from mmdet.models.backbones.res2net import Bottle2neck
+from mmdet.models.backbones.resnest import SplitAttentionConv2d
 from mmdet.models.detectors import DINO
 from mmdet.models.layers import CdnQueryGenerator, DinoTransformerDecoder, InvertedResidual
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
@@ -48,6 +49,8 @@ class BlockRule:
         multiples: Layers whose active outputs are a multiple of another number than 8.
         kept: Layers with full outputs.
         counterpart: The class that the block gets where it slims, since it counts channels itself.
+        pieces: Layers whose outputs are equal pieces that slim alike, with their number. In a grouped one, a part
+            of each group is active.
         counts: Attributes that count the channels behind a layer, or those of a parameter, in equal pieces; of a list
             of numbers, a layer for each.
         behind: A layer whose output the counterpart computes with, besides counting: narrow networks that are
@@ -58,6 +61,7 @@ class BlockRule:
     multiples: Mapping[nn.Module, int] = field(default_factory=dict)
     kept: Sequence[nn.Module] = ()
     counterpart: type[nn.Module] | None = None
+    pieces: Mapping[nn.Module, int] = field(default_factory=dict)
     counts: Mapping[str, Counted | list[Counted | None]] = field(default_factory=dict)
     behind: Counted | None = None
     alike: Mapping[nn.Parameter, Counted] = field(default_factory=dict)
@@ -141,6 +145,12 @@ def inverted_residual(block: InvertedResidual) -> BlockRule:
 def mobilenet_v2(net: MobileNetV2) -> BlockRule:
     """The last convolution has all of its outputs at every width, as in the authors' code."""
     return BlockRule(kept=(net.conv2.conv,))
+
+
+@block_rule(SplitAttentionConv2d)
+def split_attention(block: SplitAttentionConv2d) -> BlockRule:
+    """It sums over the pieces of its radix, so they slim alike."""
+    return BlockRule(pieces=dict.fromkeys((block.conv, block.fc2), block.radix) if block.groups == 1 else {})
 
 
 @block_rule(SwinTransformer)

@@ -10,6 +10,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,9 @@ from torch.overrides import TorchFunctionMode
 
 from mmmutual.tensor_tree import tensors_in
 
-from .channel_ids import ChannelIds, compact, ids_of, rows, set_ids, spread
+from .channel_ids import ChannelIds, compact, ids_of, rows, set_ids, spread, values_of
 from .dry_run import bounded
-from .operations import follow, values_of
+from .operations import follow
 from .roles import Role, channel_dim, channels_out, features, is_attention
 
 
@@ -33,6 +34,7 @@ class Trace(TorchFunctionMode):
         layers: The layers of the model with their roles.
         writers: The layers whose outputs may slim.
         sources: The parameters between layers whose channels may slim.
+        pieces: Layers whose outputs are equal pieces that slim alike, with their number; their groups slim alike too.
 
     Attributes:
         inputs: The input of each layer, as the ids (C,) of its channels.
@@ -51,9 +53,11 @@ class Trace(TorchFunctionMode):
         layers: Mapping[nn.Module, Role],
         writers: Iterable[nn.Module],
         sources: Iterable[nn.Parameter] = (),
+        pieces: Mapping[nn.Module, int] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         self.ids, self.layers, self.writers, self.sources = ids, layers, set(writers), set(sources)
+        self.pieces = pieces
         self.inputs: dict[nn.Module, np.ndarray] = {}
         self.outputs: dict[object, np.ndarray] = {}
         self.read: list[np.ndarray] = []
@@ -159,6 +163,10 @@ class Trace(TorchFunctionMode):
                     self.ids.join(known, row)
                 else:
                     self.ids.keep(np.append(known, row), f'{type(layer).__name__} gets different numbers of them')
+        if layer in self.pieces:
+            first, *others = self.inputs[layer].reshape(getattr(layer, 'groups', 1), -1)
+            for other in others:
+                self.ids.join(first, other)
         if self.layers[layer] in (Role.WRITER, Role.RESIDUAL):
             self.read.append(self.inputs[layer])
         return None
@@ -205,7 +213,8 @@ class Trace(TorchFunctionMode):
         if layer in self.outputs:
             return self.outputs[layer]
         if role in (Role.WRITER, Role.SOURCE) and layer in self.writers:
-            self.outputs[layer] = self.ids.new(channels_out(layer))
+            pieces = self.pieces.get(layer, 1)
+            self.outputs[layer] = np.tile(self.ids.new(channels_out(layer) // pieces), pieces)
         elif role in (Role.NORM, Role.EXTRACTOR, Role.RESIDUAL):
             return self.inputs[layer]
         elif role is Role.GROUPED:

@@ -12,8 +12,8 @@ GN = dict(type='GN', num_groups=16, requires_grad=True)
 PIECES = {r'layer\d\.\d\.(conv|bn)1\.': (4, 1), r'\.conv3\.': (1, 4)}  # of Res2Net: layers whose channels are split
 
 
-class OtherConv2d(nn.Conv2d):
-    """A subclass may do more, so it has no slimmable counterpart."""
+class OwnConv2d(nn.Conv2d):
+    """It has no slimmable counterpart, as a subclass may do more than its base."""
 
 
 def randomize_norms(model: nn.Module) -> None:

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from mmcv.ops import SAConv2d
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
 
 import mmmutual
 from mmmutual.evaluation import count_parameters
-from mmmutual.layers import SlimConv2d, SlimGroupNorm, SlimLinear
+from mmmutual.layers import Segment, SlimConv2d, SlimGroupNorm, SlimLinear, slim_layer_
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 
@@ -54,6 +55,16 @@ def test_each_kind_of_layer():
     mmmutual.set_width(model, 0.5)
     expected = (8 * 3 * 15 + 8) + (8 * 9 + 8) + 16 * 4 + 2 * 16 + 1 + (16 * 16 + 16) + (16 * 5 + 5)
     assert count_parameters(model) == expected
+    mmmutual.set_width(model, 1.0)
+    assert count_parameters(model) == parameters(model)
+
+
+def test_a_convolution_with_others_inside_counts_as_the_narrow_stock_layer():
+    """Its buffers do not count."""
+    model = Backbone(SlimConv2d(3, 16, 1), sac := SAConv2d(16, 32, 3, padding=1))
+    slim_layer_(sac, WIDTHS, (Segment(16),), (Segment(32),))
+    mmmutual.set_width(model, 0.5)
+    assert count_parameters(model) == 3 * 8 + 8 + parameters(SAConv2d(8, 16, 3))
     mmmutual.set_width(model, 1.0)
     assert count_parameters(model) == parameters(model)
 

@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 import mmmutual
+from mmmutual import layers
 from mmmutual.layers import Segment, SlimBatchNorm2d, SlimConv2d, SlimConvTranspose2d, SlimGroupNorm, SlimLinear
+from mmmutual.layers.segments import in_groups
 
 PARTS = (Segment(16), Segment.full(8), Segment(48, divisor=16))
 ACTIVE = [*range(8), *range(16, 24), *range(24, 56)]  # at width 0.5: 8 of 16, all 8, 32 of 48
@@ -63,6 +65,36 @@ def test_a_grouped_convolution_with_segments(groups, factor):
     assert slim(torch.rand(2, 72, 6, 6)).size(1) == 72 * factor
     with pytest.raises(ValueError, match=r'accepts \[8, 8, 32\] of its segments'):
         slim(torch.rand(2, 56, 6, 6))
+
+
+@pytest.mark.parametrize('sides', ['both', 'inputs', 'outputs'])
+def test_a_grouped_convolution_whose_groups_are_cut_alike(sides):
+    slim = SlimConv2d(32, 64, 3, groups=2)
+    ins = [Segment.full(32)] if sides == 'outputs' else [Segment(8), Segment(8, 4), Segment(8), Segment(8, 4)]
+    outs = [Segment.full(64)] if sides == 'inputs' else [Segment(32), Segment(32)]
+    layers.slim_layer_(stock := nn.Conv2d(32, 64, 3, groups=2), WIDTHS, ins, outs)
+    slim.divide(ins, outs)
+    assert slim.inside_groups and stock.slim_out == (sides != 'inputs')
+    rows = [*range(64)] if sides == 'inputs' else [*range(16), *range(32, 48)]
+    columns = [*range(16)] if sides == 'outputs' else [*range(8), *range(8, 12)]
+    narrow = nn.Conv2d(2 * len(columns), len(rows), 3, groups=2)
+    narrow.weight.data, narrow.bias.data = slim.weight.data[rows][:, columns], slim.bias.data[rows]
+    mmmutual.set_width(slim, 0.5)
+    x = torch.rand(2, 2 * len(columns), 6, 6)
+    assert torch.equal(slim(x), narrow(x))
+    with pytest.raises(ValueError, match='the input has 40 channels, but SlimConv2d.* accepts at most 32'):
+        slim(torch.rand(2, 40, 6, 6))
+
+
+@pytest.mark.parametrize('outs', [[Segment(32), Segment.full(32)], [Segment(64)]])
+def test_groups_that_are_not_cut_alike(outs):
+    with pytest.raises(ValueError, match='must divide into whole groups of 16 channels at every width'):
+        SlimConv2d(32, 64, 3, groups=2).divide([Segment(16), Segment(16)], outs)
+
+
+def test_full_runs_are_cut_where_a_group_ends():
+    segments = (Segment.full(4), Segment(16), Segment.full(8), Segment(16), Segment.full(4))
+    assert in_groups(segments, 2) == [(Segment.full(4), Segment(16), Segment.full(4))] * 2
 
 
 def test_one_segment_is_a_view():

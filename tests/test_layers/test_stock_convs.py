@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmcv.cnn.bricks import Conv2dAdaptivePadding
 from mmcv.cnn.bricks.conv_ws import ConvAWS2d
-from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack, SAConv2d
+from mmcv.ops import DeformConv2d, DeformConv2dPack, ModulatedDeformConv2d, ModulatedDeformConv2dPack, SAConv2d
 from mmdet.models.backbones.trident_resnet import TridentConv
 from torch import nn
 
@@ -27,6 +27,8 @@ KINDS = {
     'SAC': lambda i, o: SAConv2d(i, o, 3, stride=2, padding=1),
     'SAC, deformable': lambda i, o: SAConv2d(i, o, 3, padding=1, bias=False, use_deform=True),
     'SAC, grouped': lambda i, o: SAConv2d(i, o, 3, padding=1, groups=i // 4, use_deform=True),
+    'offsets from outside': lambda i, o: DeformConv2d(i, o, 3, padding=1),
+    'offsets and masks from outside': lambda i, o: ModulatedDeformConv2d(i, o, 3, padding=1),
     'DCN': lambda i, o: DeformConv2dPack(i, o, 3, stride=2, padding=1),
     'DCN, grouped': lambda i, o: DeformConv2dPack(i, o, 3, padding=1, groups=i // 4),
     'DCNv2': lambda i, o: ModulatedDeformConv2dPack(i, o, 3, padding=1),
@@ -48,6 +50,9 @@ def backward(layer: nn.Module, x: torch.Tensor) -> tuple[list[torch.Tensor], dic
     if isinstance(layer, TridentConv):
         out = layer([x, x.roll(1), x.roll(2)] if layer.training else [x])
         assert isinstance(out, list)
+    elif hasattr(layer, 'deform_groups') and not hasattr(layer, 'conv_offset'):
+        sizes = (18, 9) if isinstance(layer, ModulatedDeformConv2d) else (18,)
+        out = layer(x, *map(noise, sizes))
     else:
         out = layer(x)
     sum(each.square().sum() for each in tensors_in([out])).backward()

@@ -17,7 +17,7 @@ from mmmutual.slimming import plan_slimming
 from tests.support.backbones import (
     GN,
     PIECES,
-    OtherConv2d,
+    OwnConv2d,
     assert_narrow_is_stock,
     hrnet_stages,
     randomize_norms,
@@ -232,8 +232,8 @@ def test_mobilenet_v1_options():
         (dict(type='SlimmableVGG', depth=16, num_classes=10), 'backbone without classifier: leave num_classes=10 out'),
         (dict(type='SlimmableVGG', depth=16, widths=()), 'widths is empty'),
         (
-            dict(type='SlimmableMobileNetV2', conv_cfg=dict(type=OtherConv2d)),
-            'SlimmableMobileNetV2 cannot be made slimmable: OtherConv2d needs all of its channels',
+            dict(type='SlimmableMobileNetV2', conv_cfg=dict(type=OwnConv2d)),
+            'SlimmableMobileNetV2 cannot be made slimmable: OwnConv2d needs all of its channels',
         ),
     ],
 )
@@ -267,12 +267,14 @@ def test_options_that_slim_in_part_give_narrow_levels(options):
         assert [level.size(1) for level in model(images)] == [channels // 2 for channels in full]
 
 
-def test_split_attention_takes_all():
-    """Its radix lies across the groups, so what it splits is full; what it reads slims."""
-    net = stock.ResNeSt(depth=50, base_channels=16, stem_channels=32).double()
+@pytest.mark.parametrize('groups', [1, 2])
+def test_split_attention_slims_in_the_pieces_of_its_radix(groups):
+    """With groups, its radix lies across them, so what it splits is full; what it reads slims."""
+    net = stock.ResNeSt(depth=50, base_channels=16, stem_channels=32, groups=groups).double()
     net.eval()
     randomize(net)
     plan = plan_slimming(net)
+    assert (plan.share > 0.99) == (groups == 1), str(plan)
     images = torch.rand(2, 3, 64, 64, dtype=torch.float64)
     plan.apply_(WIDTHS)
     assert isinstance(net.layer1[0].conv2, SplitAttentionConv2d)

@@ -5,7 +5,6 @@ from mmdet.models.necks import FPN
 import mmmutual
 from mmmutual import SlimmableFPN
 from mmmutual.layers import SlimBatchNorm2d
-from tests.support.backbones import OtherConv2d
 from tests.support.narrow import assert_same_gradients, carry_weights
 
 CHANNELS = [32, 64, 128, 256]
@@ -71,6 +70,6 @@ def test_batch_norms_keep_statistics_for_each_width():
 def test_options_that_cannot_slim():
     with pytest.raises(
         ValueError,
-        match='SlimmableFPN cannot be made slimmable behind a slimmable backbone: OtherConv2d needs all',
+        match='SlimmableFPN cannot be made slimmable behind a slimmable backbone: ModulatedDeformConv2dPack needs all',
     ):
-        SlimmableFPN(CHANNELS, 16, num_outs=4, conv_cfg=dict(type=OtherConv2d))
+        SlimmableFPN(CHANNELS, 16, num_outs=4, conv_cfg=dict(type='DCNv2', deform_groups=2))

@@ -8,7 +8,7 @@ from torch import nn
 import mmmutual
 from mmmutual import SlimmableResNet
 from mmmutual.layers import SlimBatchNorm2d, SlimConv2d, SlimGroupNorm, SlimSyncBatchNorm2d
-from tests.support.backbones import GN, OtherConv2d, randomize_norms, run
+from tests.support.backbones import GN, OwnConv2d, randomize_norms, run
 from tests.support.narrow import assert_same_gradients, carry_weights
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
@@ -112,7 +112,7 @@ def test_other_norms_and_convolutions_slim(width, options):
     assert_same_gradients(slim, narrow)
 
 
-def test_what_a_deformable_convolution_takes_is_complete():
+def test_what_a_deformable_convolution_with_groups_of_offsets_takes_is_complete():
     """The convolution behind it slims again."""
     options = dict(dcn=dict(type='DCNv2', deform_groups=2), stage_with_dcn=(False, True, False, True))
     model = SlimmableResNet(50, WIDTHS, base_channels=16, norm_eval=False, **options)
@@ -141,8 +141,8 @@ def test_plugins_slim(position):
         (dict(widths=()), 'widths is empty'),
         (dict(widths=(2.0, 1.0)), 'each of widths must be above 0 and at most 1'),
         (
-            dict(conv_cfg=dict(type=OtherConv2d)),
-            'SlimmableResNet cannot be made slimmable: OtherConv2d needs all of its channels',
+            dict(conv_cfg=dict(type=OwnConv2d)),
+            'SlimmableResNet cannot be made slimmable: OwnConv2d needs all of its channels',
         ),
     ],
 )
@@ -157,12 +157,12 @@ def test_a_layer_that_cannot_slim_takes_all():
 
         def _make_stem_layer(self, *args):
             super()._make_stem_layer(*args)
-            self.extra = OtherConv2d(64, 64, 1)
+            self.extra = OwnConv2d(64, 64, 1)
 
         def forward(self, x):
             x = self.relu(self.norm1(self.conv1(x)))
             return self.layer1(self.extra(x))
 
     model = WithUnknown(18, WIDTHS)
-    assert type(model.conv1) is nn.Conv2d and type(model.extra) is OtherConv2d
+    assert type(model.conv1) is nn.Conv2d and type(model.extra) is OwnConv2d
     assert model.layer1[0].conv1.slim_out and not model.layer1[0].conv2.slim_out

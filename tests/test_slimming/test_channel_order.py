@@ -6,6 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks.conv_ws import ConvWS2d
+from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack, SAConv2d
+from mmdet.models.backbones.resnest import SplitAttentionConv2d
+from mmdet.models.layers import FrozenBatchNorm2d
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
@@ -91,6 +94,13 @@ MODELS = {
     'pairs': lambda: between(lambda net, x: torch.stack((x, -x), 2).flatten(1, 2), 2 * CHANNELS),
     'shared layer': lambda: Net(shared, first=conv(), second=conv(), last=conv(CHANNELS, 4)),
     'ConvWS': lambda: between(lambda net, x: net.ws(x), ws=ConvWS2d(CHANNELS, CHANNELS, 1)),
+    'SAC': lambda: two(SAConv2d(CHANNELS, CHANNELS, 3, padding=1), nn.ReLU()),
+    'SAC, grouped': lambda: two(SAConv2d(CHANNELS, CHANNELS, 3, padding=1, groups=8, use_deform=True), nn.ReLU()),
+    'DCN': lambda: two(DeformConv2dPack(CHANNELS, CHANNELS, 3, padding=1), nn.ReLU()),
+    'split attention': lambda: two(SplitAttentionConv2d(CHANNELS, CHANNELS, 3, padding=1), nn.ReLU()),
+    'DCNv2, grouped': lambda: two(
+        ModulatedDeformConv2dPack(CHANNELS, CHANNELS, 3, padding=1, groups=8), FrozenBatchNorm2d(CHANNELS)
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 import mmdet
 import pytest
+from mmdet.models.backbones import TridentResNet
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
@@ -45,3 +46,12 @@ def test_a_roi_head_that_gets_fewer_rois_on_the_larger_image(monkeypatch):
     monkeypatch.setattr(model.roi_head, 'forward', fewer)
     costs = plan_slimming(model).multiply_adds
     assert costs[model.roi_head.bbox_head.shared_fcs[0]] == 1000 * 256 * 49 * 1024
+
+
+def test_each_branch_of_a_convolution_costs():
+    costs = []
+    for test_branch_idx in (1, -1):
+        options = dict(num_branch=3, trident_dilations=(1, 2, 3), num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1))
+        net = TridentResNet(50, test_branch_idx=test_branch_idx, out_indices=(2,), base_channels=16, **options)
+        costs.append(plan_slimming(net).multiply_adds[net.layer3[0].conv2])
+    assert costs[1] == 3 * costs[0] > 0

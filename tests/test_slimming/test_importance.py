@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmdet.models.backbones.resnest import SplitAttentionConv2d
 from torch import nn
 
 from mmmutual.slimming import IMPORTANCES, order_channels_, plan_slimming, read_weights
@@ -46,6 +47,16 @@ def test_the_weights_of_norms_are_the_default():
     order = order_channels_(model, plan_slimming(model, 'detector'))
     assert torch.equal(order.places['last.weight'][1], scores.argsort(descending=True))
     assert torch.equal(order.places['backbone.weight'][0], sum(read).argsort(descending=True))
+
+
+def test_a_reader_whose_groups_slim_alike_counts_once_for_each_group():
+    split = SplitAttentionConv2d(CHANNELS, CHANNELS, 3, padding=1)
+    model = Net(lambda net, x: net.last(net.split(net.first(x))), first=conv(), split=split, last=conv(CHANNELS, 4))
+    model.eval()
+    randomize(model)
+    scores = split.conv.weight.detach().abs().sum((2, 3)).view(2, CHANNELS, -1).sum(1).sum(0)
+    order = scores.argsort(descending=True)
+    assert torch.equal(order_of(model, 'l1'), torch.cat((order, order + CHANNELS // 2)))
 
 
 def test_all_readers_count():

@@ -20,7 +20,7 @@ from mmmutual.layers import (
     slim_layer_,
 )
 from mmmutual.slimming import plan_slimming
-from tests.support.backbones import OtherConv2d
+from tests.support.backbones import OwnConv2d
 
 WIDTHS = (1.0, 0.5)
 
@@ -157,8 +157,8 @@ def test_what_a_layer_that_was_left_stock_takes_is_complete(images):
     }
 
 
-def test_what_a_deformable_convolution_in_a_block_takes_is_complete(images):
-    """The stem, whose channels the first stage adds to its own, gives all of them too."""
+def test_a_deformable_convolution_with_groups_of_offsets_needs_all_channels(images):
+    """Each group is a fixed part of them. The stem, whose channels the first stage adds to its own, gives all of them too."""
     model = Net()
     model.backbone.layer3[0].conv1 = ModulatedDeformConv2dPack(32, 64, 3, stride=2, padding=1, deform_groups=2)
     model.eval()
@@ -173,8 +173,8 @@ def test_what_a_deformable_convolution_in_a_block_takes_is_complete(images):
 
 
 def test_a_backbone_of_which_nothing_slims_is_refused():
-    model = ResNet(18, norm_cfg=dict(type='GN', num_groups=8), conv_cfg=dict(type=OtherConv2d))
-    with pytest.raises(ValueError, match='ResNet cannot be made slimmable: OtherConv2d needs all of its channels'):
+    model = ResNet(18, norm_cfg=dict(type='GN', num_groups=8), conv_cfg=dict(type=OwnConv2d))
+    with pytest.raises(ValueError, match='ResNet cannot be made slimmable: OwnConv2d needs all of its channels'):
         mmmutual.make_slimmable_(model, WIDTHS)
     assert not any(isinstance(layer, Slimmable) for layer in model.modules())
 
@@ -197,16 +197,17 @@ def test_several_models_are_refused():
         mmmutual.make_slimmable_(model, WIDTHS)
 
 
-def test_a_deformable_convolution_gets_all_channels_and_the_rest_slims(images):
-    """With several groups, each of which deforms in another way."""
+def test_a_deformable_convolution_slims_with_its_offsets_and_undoes(images):
     model = ResNet(
-        50, dcn=dict(type='DCNv2', deform_groups=2), stage_with_dcn=(False, False, False, True), norm_eval=False
+        50, dcn=dict(type='DCNv2', deform_groups=1), stage_with_dcn=(False, False, False, True), norm_eval=False
     )
     mmmutual.make_slimmable_(model, WIDTHS)
     block = model.layer4[0]
-    assert (block.conv1.slim_out, block.conv3.slim_out) == (False, True)
-    assert type(block.conv2) is ModulatedDeformConv2dPack and type(block.conv2.conv_offset) is nn.Conv2d
+    assert block.conv1.slim_out and block.conv2.slim_out and isinstance(block.conv2, ModulatedDeformConv2dPack)
+    assert type(block.conv2.conv_offset) is nn.Conv2d
     assert widths_of_levels(model, images) == [128, 256, 512, 1024]
+    mmmutual.undo_slimmable_(model)
+    assert type(block.conv2) is ModulatedDeformConv2dPack
 
 
 @pytest.mark.parametrize('position', ['after_conv2', 'after_conv3'])

@@ -17,7 +17,7 @@ from torch import nn
 import mmmutual
 from mmmutual.layers import Segment, SlimConv2d, Slimmable
 from mmmutual.slimming import plan_neck, plan_slimming
-from tests.support.backbones import OtherConv2d
+from tests.support.backbones import OwnConv2d
 
 CONFIGS = f'{mmdet.__path__[0]}/.mim/configs'
 WIDTHS = (1.0, 0.5)
@@ -158,8 +158,8 @@ def test_a_copy_of_a_slimmable_detector_undoes_and_pickles():
             'Sequential cannot be made slimmable: no run of them is long enough to be cut',
         ),
         (
-            lambda: plan_neck(FPN([32, 64], 16, 2, conv_cfg=dict(type=OtherConv2d)), [32, 64]),
-            'FPN cannot be made slimmable behind a slimmable backbone: OtherConv2d needs all of its channels',
+            lambda: plan_neck(FPN([32, 64], 16, 2, conv_cfg=dict(type=OwnConv2d)), [32, 64]),
+            'FPN cannot be made slimmable behind a slimmable backbone: OwnConv2d needs all of its channels',
         ),
         (lambda: plan_neck(FPN([32, 64], 16, 2), [32, 64, 128]), 'FPN does not run on an image alone'),
         (lambda: plan_slimming(detector()).apply_(()), 'widths is empty'),

@@ -19,8 +19,7 @@ class SlimmableBackbone(BaseModule):
     Args:
         *args: As the stock backbone.
         widths: Width multipliers above 0 and at most 1 that batch norms keep statistics for, in any order.
-        **kwargs: As the stock backbone. Layers that cannot slim, such as deformable convolutions, have full
-            outputs.
+        **kwargs: As the stock backbone. Layers that cannot slim, such as your own classes, have full outputs.
 
     Raises:
         TypeError: If ``widths`` is not a list of numbers.

@@ -132,7 +132,8 @@ CASES = {
 OTHERS = {
     'CSPDarkNet-53': lambda: stock.CSPDarkNet(53, out_indices=(3, 4)),
     'CSPResNeXt-50': lambda: stock.CSPResNeXt(50, out_indices=(2, 3)),
-    'EfficientNet': lambda: stock.EfficientNet('b0', conv_cfg=None, out_indices=(2, 3, 4)),
+    'EfficientNet': lambda: stock.EfficientNet('b0', out_indices=(2, 3, 4)),
+    'EfficientNetV2': lambda: stock.EfficientNetV2('s', out_indices=(2, 3)),
     'MobileNetV3': lambda: stock.MobileNetV3('small', out_indices=(0, 2, 7, 11)),
     'RegNet-3.2gf': lambda: stock.RegNet('regnetx_3.2gf', out_indices=ALL),
     'SEResNeXt-16d': lambda: stock.SEResNeXt(**TWO_STAGES, groups=8, width_per_group=16),
