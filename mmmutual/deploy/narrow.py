@@ -22,7 +22,7 @@ from mmmutual.layers import (
     unslim_parameters_,
 )
 from mmmutual.layers.parameters import active_parameter
-from mmmutual.slimming.plan import unswap_block_
+from mmmutual.slimming.block_swap import unswap_block_
 
 from .arrivals import arriving_channels
 
@@ -89,16 +89,9 @@ def _narrow_layer(layer: Slimmable, channels: int, name: str) -> None:
         sizes = _narrow_weights(layer, channels, name)
     elif isinstance(layer, SlimBatchNorm2d):
         sizes = _narrow_batch_norm(layer, channels)
-    elif isinstance(layer, SlimGroupNorm):
-        groups = layer.num_groups * channels // layer.num_channels
+    elif isinstance(layer, (SlimGroupNorm, SlimLayerNorm, StockNorm)):
+        sizes = layer.active_sizes(channels)
         _set_tensors(layer, layer.active_tensors(channels))
-        sizes = dict(num_channels=channels, num_groups=groups)
-    elif isinstance(layer, SlimLayerNorm):
-        _set_tensors(layer, layer.active_tensors(channels))
-        sizes = dict(normalized_shape=(channels,))
-    elif isinstance(layer, StockNorm):
-        _set_tensors(layer, layer.active_tensors(channels))
-        sizes = {layer.size_name: channels}
     else:
         raise ValueError(f'{name} ({type(layer).__name__}) cannot be narrowed: it is not a layer class of mmmutual')
     to_stock_(layer)
@@ -126,7 +119,7 @@ def _narrow_weights(layer: DividedLayer, channels: int, name: str) -> dict[str, 
     sizes = layer.active_sizes(channels)
     tensors = layer.active_tensors(channels)
     _set_tensors(layer, tensors)
-    for part in {name.partition('.')[0] for name in tensors if '.' in name}:
+    for part in {name.rpartition('.')[0] for name in tensors if '.' in name}:
         module = layer.get_submodule(part)
         unit = 'features' if isinstance(module, nn.Linear) else 'channels'
         vars(module).update(zip((f'out_{unit}', f'in_{unit}'), module.weight.shape))

@@ -176,7 +176,7 @@ class DividedLayer(Slimmable):
         follows = self.groups > 1 and not self.inside_groups
         return self.groups * channels // self.sizes[0] if follows else self.groups
 
-    def active_sizes(self, channels: int) -> dict[str, int]:
+    def active_sizes(self, channels: int) -> dict[str, Any]:
         """The attributes of the narrow stock layer that count its channels.
 
         Args:

@@ -75,6 +75,10 @@ class SlimGroupNorm(Slimmable, nn.GroupNorm):
             for name, value in self.named_parameters(recurse=False)
         }
 
+    def active_sizes(self, channels: int) -> dict[str, int]:
+        """The attributes of the narrow norm that count the channels of an input."""
+        return dict(num_channels=channels, num_groups=self.num_groups * channels // self.num_channels)
+
     @slimmable_forward
     def forward(self, x: Tensor) -> Tensor:
         """Normalise whole groups of the active channels.

@@ -98,3 +98,7 @@ class SlimLayerNorm(Slimmable, nn.LayerNorm):
             name: value if channels == self.channels else take(value, segments, self.width)
             for name, value in self.named_parameters(recurse=False)
         }
+
+    def active_sizes(self, channels: int) -> dict[str, Any]:
+        """The attributes of the narrow norm that count the channels of an input."""
+        return dict(normalized_shape=(channels,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -43,8 +44,8 @@ def unslim_parameters_(module: nn.Module) -> None:
     """Undo ``slim_parameters_``, in place; any other module does not change."""
     if isinstance(module, SlimParameters):
         module.__class__ = type(module).__bases__[1]
-        for name in ('parameter_segments', 'width', 'declared_widths'):
-            vars(module).pop(name, None)
+        for name in {'parameter_segments', 'width', 'declared_widths'} & vars(module).keys():
+            delattr(module, name)
 
 
 def active_parameter(module: SlimParameters, name: str) -> Tensor:
@@ -55,10 +56,9 @@ def active_parameter(module: SlimParameters, name: str) -> Tensor:
 
 def _with_active(kind: type[nn.Module], names: Mapping[str, Any]) -> type[nn.Module]:
     """A subclass whose parameters of these names are read with their active channels."""
-    members = {name: property(lambda module, name=name: active_parameter(module, name)) for name in names}
+    members = {name: property(partial(active_parameter, name=name)) for name in names}
     return type(kind.__name__, (SlimParameters, kind), {**members, '__module__': kind.__module__})
 
 
 def _restored(kind: type[nn.Module], names: Mapping[str, Any]) -> nn.Module:
-    module_class = _with_active(kind, names)
-    return module_class.__new__(module_class)
+    return object.__new__(_with_active(kind, names))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from mmdet.models.layers import SinePositionalEncoding
@@ -65,7 +65,7 @@ class SlimSinePositionalEncoding(DividedLayer, SinePositionalEncoding):
         """
         return take(super().forward(mask, input), self.out_segments, self.width, 1)
 
-    def active_sizes(self, channels: int) -> dict[str, list[int]]:
+    def active_sizes(self, channels: int) -> dict[str, Any]:
         """The places of the active channels, as the narrow encoding needs them."""
         return dict(kept=take(torch.arange(self.sizes[1]), self.out_segments, self.width).tolist())
 

@@ -71,6 +71,10 @@ class StockNorm(Slimmable):
         check_input(self, active, self.channels, self.segments)
         return stock_forward(self, self.active_tensors(active), x)
 
+    def active_sizes(self, active: int) -> dict[str, int]:
+        """The attributes of the narrow norm that count the channels of an input."""
+        return {self.size_name: active}
+
     def active_tensors(self, active: int) -> dict[str, Tensor]:
         """The active part of the tensors, by name, for an input with some of the channels."""
         segments = self.segments if self.segments is not None else (Segment(self.channels),)

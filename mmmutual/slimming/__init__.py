@@ -18,7 +18,8 @@
 | `operations.py`, `operation_names.py` | the effect of torch's operations on channels |
 | `roles.py` | the kinds of layers, by their effect on channels |
 | `rules.py`, `rules_mmpretrain.py` | the registry of block rules |
-| `blocks.py` | slimmable counterparts of blocks that count channels |
+| `blocks.py`, `dino_decoder.py` | slimmable counterparts of blocks that count channels |
+| `block_swap.py` | give a block the class of its counterpart, and its former class again |
 | `costs.py` | multiply-adds of each layer |
 | `scope.py` | the scopes, and the layers that belong to them |
 | `input_channels.py` | the channels of a model's images |

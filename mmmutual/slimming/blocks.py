@@ -11,7 +11,7 @@ from mmdet.models.backbones.res2net import Bottle2neck
 from mmdet.models.layers import CdnQueryGenerator
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
 from mmdet.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmmutual.layers import Segment, active_channels
 
@@ -50,11 +50,7 @@ class CountsStages(Block):
     def num_features(self) -> list[int]:
         """Active channels of each stage behind its norm; all channels of a stage without one."""
         full = self.__dict__['num_features']
-        norms = [getattr(self, f'norm{stage}', None) for stage in range(len(full))]
-        return [
-            count if getattr(norm, 'segments', None) is None else sum(each.active(norm.width) for each in norm.segments)
-            for count, norm in zip(full, norms)
-        ]
+        return [active_or(getattr(self, f'norm{stage}', None), count) for stage, count in enumerate(full)]
 
     @num_features.setter
     def num_features(self, channels: list[int]) -> None:
@@ -63,6 +59,12 @@ class CountsStages(Block):
     def narrow_values(self, width: float) -> dict[str, list[int]]:
         """The attributes of the stock backbone of a width multiplier, at which the layers are."""
         return {'num_features': self.num_features}
+
+
+def active_or(norm: nn.Module | None, channels: int) -> int:
+    """Active channels of a norm, or ``channels`` where there is none that slims."""
+    segments: Sequence[Segment] = getattr(norm, 'segments', None) or (Segment.full(channels),)
+    return sum(segment.active(getattr(norm, 'width', 1.0)) for segment in segments)
 
 
 class CountingSwin(CountsStages, SwinTransformer):

@@ -155,3 +155,34 @@ def spread(ids: np.ndarray, tensor: Tensor, dim: int) -> None:
     shape[dim] = len(ids)
     device = 'cpu' if tensor.is_meta else tensor.device
     setattr(tensor, ATTRIBUTE, torch.as_tensor(ids, device=device).view(shape).expand(tensor.shape))
+
+
+def values_of(ids: Tensor) -> np.ndarray:
+    """The ids that occur in a tensor of ids."""
+    return compact(ids).reshape(-1).cpu().numpy()
+
+
+def combine(ids: ChannelIds, first: Tensor, second: Tensor) -> Tensor:
+    """The ids of elements that come of one from each of two tensors of the same shape."""
+    if first is second:
+        return first
+    shape = first.shape
+    first, second = compact(first), compact(second)
+    sizes = list(zip(first.shape, second.shape))
+    first_is_wide, second_is_wide = all(a >= b for a, b in sizes), all(a <= b for a, b in sizes)
+    if first_is_wide and second_is_wide:
+        ids.join(values_of(first), values_of(second))
+        return first.expand(shape)
+    narrow, wide = (second, first) if first_is_wide else (first, second)
+    if narrow.numel() > 1 and _are_tokens(narrow, wide):
+        ids.join(*(each.expand(wide.shape).reshape(-1).cpu().numpy() for each in (narrow, wide)))
+        return wide.expand(shape)
+    for narrow, is_wide in ((first, first_is_wide), (second, second_is_wide)):
+        if not is_wide:  # as the one channel of a gate, which all others need
+            ids.keep(values_of(narrow), 'other channels need it, whichever are active')
+    return (first if first_is_wide else second).expand(shape)
+
+
+def _are_tokens(narrow: Tensor, wide: Tensor) -> bool:
+    """Whether one row of channels, the last dimension, meets rows of tokens, such as class tokens and patches."""
+    return narrow.numel() == narrow.size(-1) == wide.size(-1)

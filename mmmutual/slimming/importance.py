@@ -10,6 +10,8 @@ A function receives a channel group and the layers by name, and returns a score 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from operator import attrgetter
 from typing import TypeAlias
 
 import torch
@@ -96,13 +98,13 @@ def importance_function(importance: str | Importance) -> Importance:
 
 def _slices(layer: nn.Module, part: Part, channels: int) -> Tensor:
     """The weights (channels, K) of a place in a layer's input."""
-    tensors = dict(layer.named_parameters())
     found = []
     for name, sides in channel_sides(layer).items():
-        if sides.count('i') == 1 and set(sides) & set('ohq') and name in tensors:  # not those that weigh places
-            weight, groups = tensors[name].detach().float().cpu(), getattr(layer, 'groups', 1)
-            if groups > 1:  # a kernel has the inputs of one group
-                weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1).unsqueeze(0)
-            weight = weight.movedim(sides.index('i'), 0)
-            found.append(weight.narrow(0, part.start, part.channels).reshape(channels, -1))
+        if sides.count('i') == 1 and set(sides) & set('ohq'):  # not those that weigh places
+            with suppress(AttributeError):  # of an option that the layer lacks
+                weight, groups = attrgetter(name)(layer).detach().float().cpu(), getattr(layer, 'groups', 1)
+                if groups > 1:  # a kernel has the inputs of one group
+                    weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1).unsqueeze(0)
+                weight = weight.movedim(sides.index('i'), 0)
+                found.append(weight.narrow(0, part.start, part.channels).reshape(channels, -1))
     return torch.cat(found, 1)

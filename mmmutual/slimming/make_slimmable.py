@@ -9,7 +9,7 @@ from torch import nn
 from mmmutual.layers import Slimmable, check_ratios, unslim_layer_, unslim_parameters_
 from mmmutual.moved_names import renamed_argument
 
-from .plan import unswap_block_
+from .block_swap import unswap_block_
 from .plan_model import plan_slimming
 from .scope import FilterFn
 

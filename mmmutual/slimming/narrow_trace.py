@@ -88,13 +88,13 @@ class NarrowTrace(Trace):
             vector = self.full.inputs.get(layer)
         if vector is not None and isinstance(output, list):  # one map for each branch
             return [self._active_part(value, vector, dim) for value in output]
-        first, *others = (output,) if isinstance(output, Tensor) else output if is_attention(layer) else (None,)
-        if vector is None or first is None:
+        if vector is not None and isinstance(output, tuple) and is_attention(layer):  # with its weights
+            return (self._active_part(output[0], vector, dim), *output[1:])
+        if vector is None or not isinstance(output, Tensor):
             for value in tensors_in(output):
                 set_ids(value, None)
             return None
-        first = self._active_part(first, vector, dim)
-        return first if isinstance(output, Tensor) else (first, *others)
+        return self._active_part(output, vector, dim)
 
     def use(self, parameters: Iterable[nn.Parameter], args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """Let an operation use the active channels of parameters."""

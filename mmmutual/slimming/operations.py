@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmmutual.tensor_tree import tensors_in
 
-from .channel_ids import ALWAYS, ChannelIds, compact, ids_of, set_ids
+from .channel_ids import ALWAYS, ChannelIds, combine, compact, ids_of, set_ids, values_of
 from .operation_names import (
     ALONG_DIM,
     CREATION,
@@ -98,11 +97,6 @@ def operation_name(function: Callable) -> str:
     return getattr(function, '__name__', type(function).__name__)
 
 
-def values_of(ids: Tensor) -> np.ndarray:
-    """The ids that occur in a tensor of ids."""
-    return compact(ids).reshape(-1).cpu().numpy()
-
-
 def _ids_after(call: Call) -> list[Tensor | None] | None:
     """The ids of each output, or None for an operation that is not known."""
     name = call.name
@@ -133,27 +127,10 @@ def _combined(call: Call, shape: torch.Size) -> Tensor | None:
     combined = None
     for own in (own.expand(shape) for own in map(ids_of, operands) if own is not None):
         combined = own if combined is None else combine(call.ids, combined, own)
-    for operand in operands:
-        if combined is not None and ids_of(operand) is None:
+    for operand in operands if combined is not None else ():
+        if ids_of(operand) is None:
             _meet_fixed(call, combined, operand)
     return combined
-
-
-def combine(ids: ChannelIds, first: Tensor, second: Tensor) -> Tensor:
-    """The ids of elements that come of one from each of two tensors of the same shape."""
-    if first is second:
-        return first
-    shape = first.shape
-    first, second = compact(first), compact(second)
-    sizes = list(zip(first.shape, second.shape))
-    first_is_wide, second_is_wide = all(a >= b for a, b in sizes), all(a <= b for a, b in sizes)
-    if first_is_wide and second_is_wide:
-        ids.join(values_of(first), values_of(second))
-        return first.expand(shape)
-    for narrow, is_wide in ((first, first_is_wide), (second, second_is_wide)):
-        if not is_wide:  # as the one channel of a gate, which all others need
-            ids.keep(values_of(narrow), 'other channels need it, whichever are active')
-    return (first if first_is_wide else second).expand(shape)
 
 
 def _meet_fixed(call: Call, ids: Tensor, operand: Tensor) -> None:
@@ -190,9 +167,10 @@ def _moved(call: Call) -> list[Tensor | None] | None:
 def _rows_of_weight(call: Call) -> Tensor:
     """Rows of an embedding's weight, chosen by indices that no channel gives."""
     indices, weight = _argument(call, 0, 'input'), _argument(call, 1, 'weight')
-    if ids_of(indices) is not None or _argument(call, 3, 'max_norm') is not None:
+    if ids_of(indices) is not None or ids_of(weight) is None or _argument(call, 3, 'max_norm') is not None:
         raise Mixes
-    return ids_of(weight)[indices.to(ids_of(weight).device)]
+    ids: Tensor = ids_of(weight)
+    return ids[indices.to(ids.device)]
 
 
 def _patches(call: Call) -> Tensor:

@@ -24,11 +24,11 @@ from mmmutual.layers import (
 )
 from mmmutual.upstream import AnyBatchNorm
 
+from .block_swap import swap_block_, unswap_block_
 from .costs import count_layers
 from .dry_run import run_backbone, run_levels, run_whole
 from .roles import Role
 
-BLOCK_STATE = ('_swapped', 'segments')  # attributes of a block that a swap sets
 LISTED = 8  # reasons that the table shows
 LONG = 100  # characters of a reason in the table
 
@@ -267,31 +267,6 @@ class SlimmingPlan:
             for reason, share in list(self.reasons.items())[:LISTED]
         ]
         return '\n'.join([table.table, *reasons])
-
-
-def swap_block_(block: nn.Module, counterpart: type[nn.Module], segments: tuple[Segment, ...] | None = None) -> None:
-    """Give a block the class that counts active channels, in place; it remembers its former class.
-
-    Args:
-        block: The block.
-        counterpart: The class.
-        segments: The segments of its input, if the class needs them.
-    """
-    state = vars(block)
-    state['_swapped'] = (type(block), {name: state[name] for name in BLOCK_STATE if name in state})
-    block.__class__ = counterpart
-    if segments is not None:
-        block.segments = segments
-
-
-def unswap_block_(block: nn.Module) -> None:
-    """Undo the last ``swap_block_`` of a block, in place; any other block does not change."""
-    state = vars(block)
-    if '_swapped' in state:
-        block.__class__, former = state['_swapped']
-        for name in BLOCK_STATE:
-            state.pop(name, None)
-        state.update(former)
 
 
 def _slims(segments: Sequence[Segment] | None) -> bool:

@@ -14,7 +14,14 @@ from mmdet.models.necks.ssd_neck import L2Norm
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
 from torch import Tensor, nn
 
-from mmmutual.layers import SlimAttention, SlimSinePositionalEncoding, can_slim, counterpart_of
+from mmmutual.layers import (
+    SlimAttention,
+    SlimLayerNorm,
+    SlimSinePositionalEncoding,
+    StockNorm,
+    can_slim,
+    counterpart_of,
+)
 from mmmutual.layers.channels import DIVISOR
 from mmmutual.tensor_tree import tensors_in
 from mmmutual.upstream import AnyBatchNorm
@@ -46,11 +53,11 @@ def role_of(module: nn.Module) -> Role | None:
         return None
     if not can_slim(module) or 'forward' in vars(module):  # a replaced method would stay with a slimmable class
         return Role.STOCK
-    if isinstance(module, NORMS):
+    if is_norm(module):
         return Role.NORM
     if is_source(module):
         return Role.SOURCE
-    if is_attention(module) and counterpart_of(type(module)).residual:
+    if is_attention(module) and getattr(counterpart_of(type(module)), 'residual', False):
         return Role.RESIDUAL
     return Role.GROUPED if getattr(module, 'groups', 1) > 1 else Role.WRITER
 
@@ -94,12 +101,16 @@ def channel_dim(layer: nn.Module, kwargs: Mapping[str, Any] = MappingProxyType({
     Returns:
         The dimension.
     """
-    if isinstance(layer, nn.LayerNorm):
-        channels_first = hasattr(layer, 'num_channels') and kwargs.get('data_format') != 'channel_last'
-        return 1 if channels_first else -1  # mmpretrain's
+    if kwargs.get('data_format') == 'channel_last' or type(layer) in (nn.LayerNorm, SlimLayerNorm):
+        return -1
     if isinstance(layer, nn.Linear) or is_attention(layer):
         return -1
-    return 1 if isinstance(layer, NORMS) or type(layer) in EXTRACTORS else -3
+    return 1 if is_norm(layer) or type(layer) in EXTRACTORS else -3
+
+
+def is_norm(layer: nn.Module) -> bool:
+    """Whether a layer is a norm, whose channels are those of its input."""
+    return isinstance(layer, NORMS) or issubclass(counterpart_of(type(layer)) or nn.Module, StockNorm)
 
 
 def is_attention(layer: nn.Module) -> bool:
@@ -119,7 +130,7 @@ def features(layer: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> list[T
     if is_attention(layer):
         named = signature(type(layer).forward).bind(layer, *args, **kwargs).arguments
         named |= named.pop('kwargs', {})
-        given = [named.get(name) for name in counterpart_of(type(layer)).tokens]
+        given = [named.get(name) for name in getattr(counterpart_of(type(layer)), 'tokens', ())]
     else:
         given = [args[0] if args else next(iter(kwargs.values()))]
     return [value for value in tensors_in(given) if value.is_floating_point()]
@@ -144,9 +155,11 @@ def _is_layer(module: nn.Module) -> bool:
     own = any(weight.numel() > 1 for weight in module.parameters(recurse=False))
     leaf = not any(True for _ in module.children())
     has_kernel = isinstance(getattr(module, 'weight', None), nn.Parameter)  # a deformable one has its offsets inside
-    if isinstance(module, nn.Embedding):  # its weight is a parameter between layers
+    vectors = all(weight.numel() == weight.size(-1) for weight in module.parameters(recurse=False) if weight.dim())
+    is_scale = vectors and not type(module).__module__.startswith('torch.nn')
+    if isinstance(module, nn.Embedding) or (is_scale and not can_slim(module)):  # parameters between layers
         return False
-    known = isinstance(module, (*OPAQUE, *NORMS)) or is_attention(module) or is_source(module)
+    known = isinstance(module, OPAQUE) or is_norm(module) or is_attention(module) or is_source(module)
     return known or (own and (leaf or has_kernel))
 
 

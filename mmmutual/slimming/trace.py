@@ -20,9 +20,9 @@ from torch.overrides import TorchFunctionMode
 
 from mmmutual.tensor_tree import tensors_in
 
-from .channel_ids import ChannelIds, compact, ids_of, rows, set_ids, spread
+from .channel_ids import ChannelIds, compact, ids_of, rows, set_ids, spread, values_of
 from .dry_run import bounded
-from .operations import follow, values_of
+from .operations import follow
 from .roles import Role, channel_dim, channels_out, features, is_attention
 
 

@@ -37,16 +37,28 @@ class DecoupledHeads(Attention):
             (windows, tokens, K).
         """
         windows, tokens, _ = x.shape
-        qkv = self.qkv(x).reshape(windows, tokens, 3, -1, self.head_dims).permute(2, 0, 3, 1, 4)
+        qkv = self.projected(x).reshape(windows, tokens, 3, -1, self.head_dims).permute(2, 0, 3, 1, 4)
         query, key, value = qkv[0], qkv[1], qkv[2]  # (windows, heads, tokens, head_dims)
         heads = query.size(1)
-        bias = self.relative_position_bias_table[self.relative_position_index.view(-1)]
-        scores = (query * self.scale) @ key.transpose(-2, -1) + bias.view(tokens, tokens, heads).permute(2, 0, 1)
+        bias = self.position_bias(heads)[self.relative_position_index.view(-1)]
+        scores = self.scores(query, key) + bias.view(tokens, tokens, heads).permute(2, 0, 1)
         if mask is not None:
             scores = scores.view(-1, mask.size(0), heads, tokens, tokens) + mask[:, None]
             scores = scores.view(windows, heads, tokens, tokens)
         weights = self.attn_drop(self.softmax(scores))
         return self.proj_drop(self.proj((weights @ value).transpose(1, 2).reshape(windows, tokens, -1)))
+
+    def projected(self, x: Tensor) -> Tensor:
+        """Queries, keys and values (windows, tokens, 3 x heads x head_dims) of the tokens."""
+        return self.qkv(x)
+
+    def scores(self, query: Tensor, key: Tensor) -> Tensor:
+        """The scores (windows, heads, tokens, tokens) of queries and keys."""
+        return (query * self.scale) @ key.transpose(-2, -1)
+
+    def position_bias(self, heads: int) -> Tensor:
+        """The bias (relative positions, heads)."""
+        return self.relative_position_bias_table
 
 
 class DecoupledWindowMSA(DecoupledHeads, WindowMSA):
