@@ -128,7 +128,9 @@ def _wrap_model(config: Config, widths: tuple[float, ...], scope: str) -> Slimmi
     if not isinstance(model.get('backbone'), Mapping):
         raise ValueError(_without_backbone(model))
     check_packages(model)
-    for part in (model.backbone, (model.get('roi_head') or {}).get('shared_head')):
+    necks = model.neck if isinstance(model.get('neck'), list) else [model.get('neck') or {}]
+    further = [neck.get('rfp_backbone') for neck in necks]  # of a recursive feature pyramid
+    for part in (model.backbone, (model.get('roi_head') or {}).get('shared_head'), *further):
         if part:
             _thaw(part)
     for part in nested_dicts(model):

@@ -87,7 +87,11 @@ def _widen(full: Mapping, width: float) -> dict:
 BACKBONES: dict[str, Callable[[Mapping, float], dict]] = {
     'ResNet': _resnet,
     'ResNetV1d': _resnet,
+    'DetectoRS_ResNet': _resnet,
+    'TridentResNet': _resnet,
+    'ResNeSt': _resnet,
     'ResNeXt': _resnext,
+    'DetectoRS_ResNeXt': _resnext,
     'Res2Net': _res2net,
     'RegNet': _regnet,
     'CSPDarknet': _widen,

@@ -137,6 +137,14 @@ def test_frozen_parts_are_thawed(name):
     assert stock.model.backbone.norm_eval
 
 
+@pytest.mark.integration
+def test_the_backbones_in_a_recursive_neck_are_thawed():
+    stock = load_config('mmdet::detectors/cascade-rcnn_r50-rfp_1x_coco.py')
+    stock.model.backbone.init_cfg = None
+    backbone = make_mutual(stock, WIDTHS, SCALES).model.neck.rfp_backbone
+    assert (backbone.norm_eval, backbone.frozen_stages) == (False, -1)
+
+
 def test_a_config_that_mmengine_cannot_inherit_from_is_written_whole(tmp_path):
     name = 'mmdet::gn+ws/faster-rcnn_r50_fpn_gn-ws-all_1x_coco.py'
     stock = load_config(name)

@@ -6,10 +6,13 @@ import pytest
 import torch
 from mmcv.cnn.bricks.conv_ws import ConvAWS2d
 from mmdet.models import backbones as stock
+from mmdet.registry import MODELS
 from torch import nn
 
 import mmmutual
 from mmmutual.deploy import narrow_
+from mmmutual.deploy.export import shapes
+from mmmutual.deploy.stock_channels import narrow_backbone
 from mmmutual.slimming import plan_slimming
 from tests.support.backbones import assert_narrow_is_stock
 from tests.support.masked import assert_narrow_is_masked, randomize, share_statistics
@@ -103,6 +106,25 @@ def test_a_narrow_width_is_exported_with_its_outputs(case):
     narrow_(net, 0.5)
     assert all(map(torch.equal, levels(net), expected))
     assert {type(module) for module in net.modules()} <= {type(module) for module in build(case).modules()}
+
+
+CONFIGS = {
+    'DCN': dict(STAGES, type='ResNet', dcn=dict(type='DCN', deform_groups=1), stage_with_dcn=(False, True)),
+    'DetectoRS': dict(STAGES, type='DetectoRS_ResNet', conv_cfg=dict(type='ConvAWS'), sac=dict(type='SAC')),
+    'DetectoRS, grouped': dict(STAGES, type='DetectoRS_ResNeXt', groups=32, base_width=4, sac=dict(type='SAC')),
+    'TridentResNet': dict(TRIDENT, type='TridentResNet', depth=50, test_branch_idx=1, out_indices=(2,)),
+    'ResNeSt': dict(STAGES, type='ResNeSt', reduction_factor=2),
+}
+
+
+@pytest.mark.parametrize('case', CONFIGS)
+def test_the_export_finds_the_stock_config_of_a_narrow_network(case):
+    config = CONFIGS[case] | (dict(stage_with_sac=(False, True)) if 'sac' in CONFIGS[case] else {})
+    net = MODELS.build(copy.deepcopy(config))
+    mmmutual.make_slimmable_(net, WIDTHS)
+    narrow_(net, 0.5, trained=False)
+    narrow = MODELS.build(narrow_backbone(copy.deepcopy(config), 0.5))
+    assert shapes(net) == shapes(narrow)
 
 
 @pytest.mark.parametrize('training', [False, True])
