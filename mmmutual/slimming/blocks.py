@@ -66,9 +66,10 @@ class CountsStages(Block):
 
 
 def active_or(norm: nn.Module | None, channels: int) -> int:
-    """Active channels of a norm, or ``channels`` where there is none that slims."""
+    """The active part of a number of channels behind a norm; all of them where there is none that slims."""
     segments: Sequence[Segment] = getattr(norm, 'segments', None) or (Segment.full(channels),)
-    return sum(segment.active(getattr(norm, 'width', 1.0)) for segment in segments)
+    active = sum(segment.active(getattr(norm, 'width', 1.0)) for segment in segments)
+    return channels * active // sum(segment.channels for segment in segments)
 
 
 class CountingSwin(CountsStages, SwinTransformer):

@@ -25,18 +25,19 @@ def _retinanet(name: str, channels: list[int], **backbone) -> ConfigDict:
     return model
 
 
-def _queries(name: str) -> ConfigDict:
+def _queries(name: str, **sizes: int) -> ConfigDict:
+    sizes = {**SMALLER, **sizes}
     model = Config.fromfile(f'{CONFIGS}/{name}.py').model
     model.backbone.update(**RESNET)
     for node in nested_dicts(model):
-        node.update({key: value for key, value in SMALLER.items() if isinstance(node.get(key), int)})
+        node.update({key: value for key, value in sizes.items() if isinstance(node.get(key), int)})
     head = model.get('panoptic_head', model)
     head.num_queries = 5
     if 'neck' in model:
-        model.neck.update(in_channels=LEVELS[-len(model.neck.in_channels) :], out_channels=32)
+        model.neck.update(in_channels=LEVELS[-len(model.neck.in_channels) :], out_channels=sizes['embed_dims'])
         if model.neck.norm_cfg:
             model.neck.norm_cfg.num_groups = 4
-        model.bbox_head.update(embed_dims=32)
+        model.bbox_head.update(embed_dims=sizes['embed_dims'])
         model.test_cfg.max_per_img = 5
     return model
 
@@ -73,7 +74,10 @@ def deformable_detr() -> ConfigDict:
 
 
 def deformable_detr_of_two_stages() -> ConfigDict:
-    return _queries('deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco')
+    """Of 256 channels: mmdet encodes proposals in a fixed number of them."""
+    model = _queries('deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco', embed_dims=256, num_layers=1)
+    model.positional_encoding.num_feats = 128
+    return model
 
 
 def dino() -> ConfigDict:
