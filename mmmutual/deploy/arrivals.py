@@ -37,8 +37,8 @@ def arriving_channels(model: nn.Module) -> dict[nn.Module, set[int]]:
         ValueError: If the model has layers of unknown input segments and does not run on a small image.
     """
     layers = [layer for layer in slimmable_layers(model) if not isinstance(layer, SlimParameters)]
-    found = {} if all(_segments(layer) for layer in layers) else _of_a_run(model, layers)
-    return {layer: found[layer] if layer in found else {_by_segments(layer)} for layer in layers}
+    found = {} if all(_segments(layer) is not None for layer in layers) else _of_a_run(model, layers)
+    return {layer: found.get(layer) or {_by_segments(layer)} for layer in layers}
 
 
 def _segments(layer: Slimmable) -> tuple | None:

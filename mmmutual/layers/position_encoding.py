@@ -40,6 +40,11 @@ class SlimSinePositionalEncoding(DividedLayer, SinePositionalEncoding):
         """It reads no channels; the output channels at full width."""
         return 0, 2 * self.num_feats
 
+    def set_up(self, slim_out: bool = True) -> None:
+        """Add the attributes of a slimmable layer to a stock layer, in place."""
+        super().set_up(slim_out)
+        self.in_segments = ()
+
     def divide(self, inputs: Sequence[Segment] | None = None, outputs: Sequence[Segment] | None = None) -> None:
         """Set the segments of the output.
 

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from torch import nn
 
-from mmmutual.layers import Segment, Slimmable
+from mmmutual.layers import Segment, Slimmable, SlimParameters
 from mmmutual.layers.channels import DIVISOR
 from mmmutual.upstream import AnyBatchNorm
 
@@ -184,6 +184,7 @@ class Planner:
             block: rule.counterpart
             for block, rule in self.rules.items()
             if rule.counterpart and not (slimming | unseen).isdisjoint([block, *rule.counted])
+            if not isinstance(block, SlimParameters)  # it has its counterpart already
         }
         return SlimmingPlan(self.model, scope, layers, self._named_groups(), blocks, parameters)
 

@@ -26,6 +26,7 @@ from mmdet.models.layers import CdnQueryGenerator, DinoTransformerDecoder, Inver
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
 from torch import nn
 
+from mmmutual.layers import SlimParameters
 from mmmutual.layers.channels import DIVISOR
 
 from .blocks import (
@@ -110,7 +111,8 @@ def rules_of(model: nn.Module) -> dict[nn.Module, BlockRule]:
         kind = next((kind for kind in type(block).__mro__ if kind in RULES), None)
         if kind is not None:
             rule = RULES[kind](block)
-            if rule.counterpart is None or type(block) in (kind, rule.counterpart):
+            own = type(block).__bases__[1] if isinstance(block, SlimParameters) else type(block)
+            if rule.counterpart is None or own in (kind, rule.counterpart):
                 found[block] = rule
     return found
 

@@ -91,6 +91,7 @@ def mask2former() -> ConfigDict:
     model.panoptic_head.update(in_channels=LEVELS, feat_channels=32, out_channels=32)
     model.panoptic_head.pixel_decoder.norm_cfg.num_groups = 4
     model.train_cfg.num_points = 64
+    model.data_preprocessor.batch_augments = None  # which pad to 1024 pixels
     return model
 
 

@@ -82,7 +82,7 @@ KINDS = {
     'deformable attention': (
         lambda: MultiScaleDeformableAttention(16, 4, 1, batch_first=True), SlimMultiScaleDeformableAttention, (ONE, ONE)
     ),
-    'sine encoding': (lambda: SinePositionalEncoding(8), SlimSinePositionalEncoding, (None, TWO)),
+    'sine encoding': (lambda: SinePositionalEncoding(8), SlimSinePositionalEncoding, ((), TWO)),
     'frozen batch norm': (lambda: FrozenBatchNorm2d(16), SlimFrozenBatchNorm2d, (TWO, None)),
     'L2 norm': (l2_norm, SlimL2Norm, (TWO, None)),
     'slimmable conv': (lambda: SlimConv2d(16, 16, 3, slim_out=False), SlimConv2d, (ONE, ONE)),
