@@ -103,7 +103,8 @@ def _narrow_layer(layer: Slimmable, channels: int, name: str) -> None:
 def _narrow_parameters(module: SlimParameters) -> None:
     """Cut the parameters of a module that slim, in place."""
     values = {name: active_parameter(module, name) for name in module.parameter_segments}
-    unslim_parameters_(module)
+    while isinstance(module, SlimParameters):
+        unslim_parameters_(module)
     _set_tensors(module, values)
     if isinstance(module, nn.Embedding):
         module.embedding_dim = module.weight.size(1)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from .segments import Segment, take
 from .width import Slimmable
 
+STATE = ('parameter_segments', 'times_slimmed')  # attributes that slim_parameters_ sets
+
 
 class SlimParameters(Slimmable):
     """First base of the class of a module some of whose parameters slim along their last dimension.
@@ -20,9 +22,11 @@ class SlimParameters(Slimmable):
 
     Attributes:
         parameter_segments: The segments of each of these parameters.
+        times_slimmed: How often they were made slimmable, and not undone.
     """
 
     parameter_segments: dict[str, tuple[Segment, ...]]
+    times_slimmed: int
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Copy and pickle it, although its class has no importable name."""
@@ -32,19 +36,27 @@ class SlimParameters(Slimmable):
 def slim_parameters_(module: nn.Module, segments: Mapping[str, tuple[Segment, ...]]) -> None:
     """Let parameters of a module slim, in place. The module remains the same object; its class changes.
 
+    A module whose parameters slim already does not change, but it is undone as often as it was slimmed.
+
     Args:
-        module: A module that is no slimmable layer.
+        module: A module that is not a slimmable layer.
         segments: The segments of each parameter's last dimension, by the parameter's name.
     """
-    vars(module)['parameter_segments'] = dict(segments)
+    if isinstance(module, SlimParameters):
+        module.times_slimmed += 1
+        return
+    vars(module).update(parameter_segments=dict(segments), times_slimmed=1)
     module.__class__ = _with_active(type(module), segments)
 
 
 def unslim_parameters_(module: nn.Module) -> None:
-    """Undo ``slim_parameters_``, in place; any other module does not change."""
-    if isinstance(module, SlimParameters):
+    """Undo the last ``slim_parameters_`` of a module, in place; any other module does not change."""
+    if not isinstance(module, SlimParameters):
+        return
+    module.times_slimmed -= 1
+    if module.times_slimmed == 0:
         module.__class__ = type(module).__bases__[1]
-        for name in {'parameter_segments', 'width', 'declared_widths'} & vars(module).keys():
+        for name in {*STATE, 'width', 'declared_widths'} & vars(module).keys():
             delattr(module, name)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from mmmutual.layers import Slimmable, check_ratios, unslim_layer_, unslim_parameters_
+from mmmutual.layers import Slimmable, SlimParameters, check_ratios, unslim_layer_, unslim_parameters_
 from mmmutual.moved_names import renamed_argument
 
 from .block_swap import unswap_block_
@@ -58,6 +58,8 @@ def undo_slimmable_(model: nn.Module) -> None:
     """
     for module in model.modules():
         unslim_parameters_(module)
+        if isinstance(module, SlimParameters):  # its class remains, as it was slimmable before
+            continue
         if isinstance(module, Slimmable):
             unslim_layer_(module)
         else:

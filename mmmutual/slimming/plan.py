@@ -224,11 +224,10 @@ class SlimmingPlan:
             raise
 
     def _parameters_by_module(self) -> dict[nn.Module, dict[str, tuple[Segment, ...]]]:
-        """The segments of the parameters of each module that is not slimmable already."""
+        """The segments of the parameters of each module."""
         found: dict[nn.Module, dict[str, tuple[Segment, ...]]] = defaultdict(dict)
         for plan in self.parameters:
-            if not isinstance(plan.module, SlimParameters):
-                found[plan.module][plan.attribute] = plan.segments
+            found[plan.module][plan.attribute] = plan.segments
         return found
 
     def undo_(self) -> None:

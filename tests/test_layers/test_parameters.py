@@ -122,6 +122,16 @@ def test_undo_leaves_nothing():
     assert type(module) is Embedded
 
 
+def test_each_swap_is_undone_by_itself():
+    module = slim_one()
+    slim_parameters_(module, dict(pos_embed=TWO))
+    unslim_parameters_(module)
+    mmmutual.set_width(module, 0.5)
+    assert module.pos_embed.shape == (1, 5, 8)
+    unslim_parameters_(module)
+    assert type(module) is Embedded and module.pos_embed.shape == (1, 5, 16)
+
+
 def test_another_parameter_may_replace_it():
     module = slim_one()
     mmmutual.set_width(module, 0.5)

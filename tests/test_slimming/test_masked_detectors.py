@@ -14,7 +14,6 @@ from mmmutual.slimming import SlimmingPlan, order_channels_, plan_slimming
 from mmmutual.slimming.dry_run import run_whole, untouched
 from mmmutual.tensor_tree import tensors_in
 from tests.support.masked import Run, assert_narrow_is_masked, randomize
-from tests.support.small_detectors import shrink_detr
 
 CONFIGS = f'{mmdet.__path__[0]}/.mim/configs'
 WIDTHS = (1.0, 0.6, 0.25)
@@ -72,30 +71,6 @@ def rtmdet() -> dict:
     return model
 
 
-def detr() -> dict:
-    model = Config.fromfile(f'{CONFIGS}/detr/detr_r50_8xb2-150e_coco.py').model
-    model.backbone.update(**SMALL)
-    model.neck.update(in_channels=[128], out_channels=32)
-    shrink_detr(model)
-    return model
-
-
-def swin() -> dict:
-    model = Config.fromfile(f'{CONFIGS}/swin/retinanet_swin-t-p4-w7_fpn_1x_coco.py').model
-    model.backbone.update(embed_dims=24, depths=[1, 1, 1, 1], init_cfg=None)
-    model.neck.update(in_channels=[48, 96, 192], out_channels=32)
-    model.bbox_head.update(in_channels=32, feat_channels=32)
-    return model
-
-
-def pvt() -> dict:
-    model = Config.fromfile(f'{CONFIGS}/pvt/retinanet_pvt-t_fpn_1x_coco.py').model
-    model.backbone.update(embed_dims=16, num_layers=[1, 1, 1, 1], num_heads=[1, 2, 2, 4], init_cfg=None)
-    model.neck.update(in_channels=[16, 32, 32, 64], out_channels=32)
-    model.bbox_head.update(in_channels=32, feat_channels=32)
-    return model
-
-
 @contextmanager
 def few_proposals(model: nn.Module) -> Iterator[None]:
     """Proposals of a model without training are as good as equal, so rounding would choose among them: keep the given box."""
@@ -120,7 +95,7 @@ def assert_order_is_exact(model: nn.Module, plan: SlimmingPlan, run: Run) -> Non
             torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10 * theirs.abs().max().item())
 
 
-MAKE = (retinanet, faster_rcnn, mask_rcnn, yolox, rtmdet, detr, swin, pvt)
+MAKE = (retinanet, faster_rcnn, mask_rcnn, yolox, rtmdet)
 
 
 @pytest.mark.parametrize('scope', ['backbone', 'detector'])

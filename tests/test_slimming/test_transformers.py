@@ -16,12 +16,15 @@ from mmmutual.slimming import order_channels_, plan_slimming
 from mmmutual.slimming.dry_run import run_whole, untouched
 from mmmutual.tensor_tree import tensors_in
 from tests.support.masked import assert_narrow_is_masked, randomize
-from tests.support.tiny_transformers import BACKBONES, DETECTORS, dino
+from tests.support.tiny_transformers import BACKBONES, DETECTORS, dino, mask2former, swin_of_wide_heads
 
 WIDTHS = (1.0, 0.6, 0.5, 0.25)
 IMAGE = 64
-every_detector = pytest.mark.parametrize('make', (*BACKBONES, *DETECTORS), ids=lambda make: make.__name__)
-both_scopes = pytest.mark.parametrize('scope', ['backbone', 'detector'])
+CASES = [(make, scope) for make in BACKBONES for scope in ('backbone', 'detector')]
+CASES += [(make, 'detector') for make in DETECTORS] + [(mask2former, 'backbone')]
+every_case = pytest.mark.parametrize(
+    ('make', 'scope'), CASES, ids=lambda value: value if isinstance(value, str) else value.__name__
+)
 
 
 def build(make) -> nn.Module:
@@ -52,8 +55,7 @@ def losses(model: nn.Module) -> list[torch.Tensor]:
     return [*tensors_in(found)]
 
 
-@every_detector
-@both_scopes
+@every_case
 @pytest.mark.integration
 def test_full_width_is_stock_bit_for_bit(make, scope):
     stock = MODELS.build(make())
@@ -74,8 +76,7 @@ def test_full_width_is_stock_bit_for_bit(make, scope):
     assert not any('_swapped' in vars(module) or isinstance(module, Slimmable) for module in slim.modules())
 
 
-@every_detector
-@both_scopes
+@every_case
 @pytest.mark.integration
 def test_a_narrow_detector_is_the_masked_full_one(make, scope):
     """Also after its channels were ordered, which leaves the full outputs."""
@@ -91,8 +92,7 @@ def test_a_narrow_detector_is_the_masked_full_one(make, scope):
     assert_narrow_is_masked(model, run, WIDTHS)
 
 
-@every_detector
-@both_scopes
+@every_case
 @pytest.mark.integration
 def test_the_narrow_stock_detector(make, scope):
     """It computes the same, and has as many parameters as are counted."""
@@ -115,7 +115,7 @@ def test_the_narrow_stock_detector(make, scope):
                 torch.testing.assert_close(ours, theirs)
 
 
-@every_detector
+@pytest.mark.parametrize('make', (*BACKBONES, *DETECTORS), ids=lambda make: make.__name__)
 @pytest.mark.integration
 def test_training_at_narrow_widths(make):
     """All active parameters get gradients, those that denoise included, and the losses are finite."""
@@ -142,3 +142,18 @@ def test_the_labels_to_denoise_have_the_channels_of_the_queries():
         assert generator.embed_dims == 16 and losses(model)
     changed = generator.label_embedding.weight.grad.any(0).nonzero().flatten()
     assert changed.tolist() == [*range(8), *range(16, 24)]  # of two halves, as the position encoding
+
+
+@pytest.mark.integration
+def test_the_last_of_several_swaps_is_undone():
+    model = build(swin_of_wide_heads)
+    classes = [type(module) for module in model.modules()]
+    mmmutual.make_slimmable_(model, WIDTHS)
+    with mmmutual.use_width(model, 0.5):
+        expected = outputs(model)
+    mmmutual.make_slimmable_(model, WIDTHS, scope='detector')
+    mmmutual.undo_slimmable_(model)
+    with mmmutual.use_width(model, 0.5):
+        assert all(map(torch.equal, outputs(model), expected))
+    mmmutual.undo_slimmable_(model)
+    assert [type(module) for module in model.modules()] == classes
