@@ -52,7 +52,7 @@ def run_levels(model: nn.Module, size: int) -> object:
     Returns:
         The levels.
     """
-    return getattr(model, 'extract_feat', model)(_images(model, size))
+    return getattr(model, 'extract_feat', model)(_images(model, size, size))
 
 
 def run_backbone(model: nn.Module, size: int) -> object:
@@ -65,7 +65,7 @@ def run_backbone(model: nn.Module, size: int) -> object:
     Returns:
         The levels.
     """
-    return model.backbone(_images(model, size))
+    return model.backbone(_images(model, size, size))
 
 
 def run_whole(model: nn.Module, size: int) -> object:
@@ -78,9 +78,23 @@ def run_whole(model: nn.Module, size: int) -> object:
     Returns:
         The result of ``forward(..., mode='tensor')``.
     """
-    images = _images(model, size)
-    meta = dict(img_shape=(size, size), ori_shape=(size, size), pad_shape=(size, size), scale_factor=(1.0, 1.0))
-    sample = DetDataSample(metainfo={**meta, 'batch_input_shape': (size, size), 'img_id': 0})
+    return run_image(model, size, size)
+
+
+def run_image(model: nn.Module, height: int, width: int) -> object:
+    """All maps that a detector computes of an image of noise.
+
+    Args:
+        model: An mmdet detector.
+        height: Height of the image in pixels.
+        width: Its width in pixels.
+
+    Returns:
+        The result of ``forward(..., mode='tensor')``.
+    """
+    images, size = _images(model, height, width), (height, width)
+    meta = dict(img_shape=size, ori_shape=size, pad_shape=size, scale_factor=(1.0, 1.0))
+    sample = DetDataSample(metainfo={**meta, 'batch_input_shape': size, 'img_id': 0})
     box = images.new_tensor([[8.0, 8.0, 40.0, 40.0]])
     sample.proposals = InstanceData(bboxes=box, scores=box[:, 0])
     sample.gt_instances = InstanceData(bboxes=box, labels=box.new_zeros(1).long())
@@ -191,9 +205,9 @@ def bounded(output: Any) -> Any:
     return output / output.abs().max()
 
 
-def _images(model: nn.Module, size: int) -> Tensor:
+def _images(model: nn.Module, height: int, width: int) -> Tensor:
     parameter = next(model.parameters(), torch.empty(0))
-    return noise(parameter, 1, input_channels(model), size, size)
+    return noise(parameter, 1, input_channels(model), height, width)
 
 
 def _tame_boxes(module: nn.Module, args: tuple) -> tuple:
