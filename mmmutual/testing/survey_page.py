@@ -1,0 +1,77 @@
+"""The page of the docs that lists the result for one config of each folder of mmdet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mmmutual.slimming import SCOPES
+from mmmutual.slimming.slim_share import percent
+
+SEVERAL = 'consists of several models'
+INTRODUCTION = """\
+# Supported configs
+
+This page lists one config of each folder in mmdet's `configs`. The check makes the config mutual in both scopes, as
+`tools/train.py CONFIG --mutual` and `tools/train.py CONFIG --mutual detector` do. It shrinks data and images, but not
+the architecture. A config passes if:
+
+- predictions and losses at width 1.0 equal the stock detector's bit for bit;
+- one mutual iteration has finite losses, and a finite gradient for every parameter that has a gradient in
+  the stock detector;
+- the sub-networks of widths 1.0, 0.5 and 0.25 predict.
+
+The table has two numbers for each scope, for an image of 800 x 1333 pixels with the proposals that the check keeps
+(at most 20). Operations without weights do not count.
+
+- **slims**: the share of the multiply-adds in slimmable layers. The other layers produce full outputs at every width.
+- **left**: the share of the multiply-adds that remains at width 0.25.
+"""
+
+
+def format_page(results: Mapping) -> str:
+    """Format the results of the survey as a page of the docs.
+
+    Args:
+        results: ``versions`` by package, and ``folders``: of each folder ``config``, ``detector``, ``backbone`` and
+            ``scopes``, which has ``reason``, ``share`` and ``remaining`` of each scope.
+
+    Returns:
+        The page in Markdown.
+    """
+    folders = dict(sorted(results['folders'].items()))
+    reasons = {name: {scope: row['scopes'][scope]['reason'] for scope in SCOPES} for name, row in folders.items()}
+    passing = {scope: sum(not found[scope] for found in reasons.values()) for scope in SCOPES}
+    several = sum(any(SEVERAL in reason for reason in found.values()) for found in reasons.values())
+    versions = ', '.join(f'{name} {version}' for name, version in results['versions'].items())
+    lines = [
+        INTRODUCTION,
+        f'**Of {len(folders)} folders, {passing["backbone"]} pass in scope `backbone`, and {passing["detector"]} in scope '
+        f'`detector`.** {several} of the others',
+        'have configs of several models only, such as trackers, which cannot be made mutual as a whole: their detector can.',
+        '',
+        f'Checked with {versions}.',
+        '`python tools/misc/check_mmdet_configs.py --all` repeats the check and writes this page.',
+        '',
+        '| folder | config | backbone | `backbone` slims | left | `detector` slims | left | result |',
+        '|---|---|---|---|---|---|---|---|',
+    ]
+    for name, row in folders.items():
+        numbers = [cell for scope in SCOPES for cell in _numbers(row['scopes'][scope])]
+        config = row['config'].split('/')[-1]
+        cells = [name, f'`{config}`', row['backbone'], *numbers, _result(reasons[name])]
+        lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(lines) + '\n'
+
+
+def _numbers(found: Mapping) -> tuple[str, str]:
+    if found['reason']:
+        return '', ''
+    return percent(found['share']), percent(found['remaining'])
+
+
+def _result(reasons: Mapping[str, str]) -> str:
+    """The result in both scopes: once if it is the same."""
+    reasons = {scope: reason.replace('|', '\\|') or 'passes' for scope, reason in reasons.items()}
+    if len(set(reasons.values())) == 1:
+        return next(iter(reasons.values()))
+    return '; '.join(f'`{scope}`: {reason}' for scope, reason in reasons.items())
