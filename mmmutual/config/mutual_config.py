@@ -204,6 +204,9 @@ def _thaw(part: MutableMapping) -> None:
     options = _options(kind) if kind else {}
     if 'norm_eval' in options:
         part['norm_eval'] = False
+    norm = part.get('norm_cfg') or {}
+    if norm.get('eps') == 0:  # NAS-FCOS: PyTorch does not train a batch norm without it
+        norm['eps'] = BatchNorm2d().eps
     if 'frozen_stages' in options and 'frozen_stages' in part:
         default = options['frozen_stages']
         part['frozen_stages'] = default if default in (-1, 0) else -1  # EfficientNet counts from 0
