@@ -206,7 +206,7 @@ def _thaw(part: MutableMapping) -> None:
         part['norm_eval'] = False
     norm = part.get('norm_cfg') or {}
     if norm.get('eps') == 0:  # NAS-FCOS: PyTorch does not train a batch norm without it
-        norm['eps'] = BatchNorm2d().eps
+        norm['eps'] = nn.BatchNorm2d(1).eps
     if 'frozen_stages' in options and 'frozen_stages' in part:
         default = options['frozen_stages']
         part['frozen_stages'] = default if default in (-1, 0) else -1  # EfficientNet counts from 0

@@ -20,6 +20,7 @@ from mmmutual.config_tree import nested_dicts, rebuilt, walk
 from mmmutual.engine import MutualLearningHook
 from mmmutual.layers import use_width
 
+from .mended_mmdet import mend_mmdet
 from .small_config import demo_batch, image_size, shrink
 
 WIDTHS = (1.0, 0.5, 0.25)
@@ -52,6 +53,7 @@ def check_config(name: str, scope: str = 'backbone') -> Slimming:
         ValueError: If it cannot be made mutual, or if a check fails.
     """
     MMLogger.get_instance('mmengine', log_level='ERROR')
+    mend_mmdet()
     config = shrink(load_config(name))
     size, scales = image_size(config)
     mutual_config, plan = make_mutual_with_plan(config, WIDTHS, scales, scope)

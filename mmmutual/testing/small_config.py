@@ -28,6 +28,8 @@ def shrink(config: Config) -> Config:
                 node[key] = False if node[key] is True else None
         if node.get('num_cp'):
             node['num_cp'] = 0  # recomputing activations saves memory only, and needs another package
+        if node.get('use_torchvision'):
+            node['use_torchvision'] = False  # torchvision compiles its RoIAlign, which takes minutes; mmcv has one too
         for key in ('name', 'lang_model_name'):
             if node.get(key) == BERT:
                 node[key] = small_bert()
