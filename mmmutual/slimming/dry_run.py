@@ -76,15 +76,17 @@ def run_whole(model: nn.Module, size: int) -> object:
         size: Height and width of the image in pixels.
 
     Returns:
-        The result of ``forward(..., mode='tensor')``.
+        The result of ``forward(..., mode='tensor')``; the predictions of a detector with a language model, which reads its
+        text only for these.
     """
     images = _images(model, size)
     meta = dict(img_shape=(size, size), ori_shape=(size, size), pad_shape=(size, size), scale_factor=(1.0, 1.0))
     sample = DetDataSample(metainfo={**meta, 'batch_input_shape': (size, size), 'img_id': 0})
     box = images.new_tensor([[8.0, 8.0, 40.0, 40.0]])
+    sample.set_metainfo(dict(text='object.', custom_entities=True))
     sample.proposals = InstanceData(bboxes=box, scores=box[:, 0])
     sample.gt_instances = InstanceData(bboxes=box, labels=box.new_zeros(1).long())
-    return model(images, [sample], mode='tensor')
+    return model(images, [sample], mode='predict' if hasattr(model, 'language_model') else 'tensor')
 
 
 SIZES: dict[Run, tuple[int, ...]] = {run_backbone: (SIZE, FIXED), run_levels: (SIZE, FIXED), run_whole: (SIZE, *LARGER)}

@@ -21,7 +21,7 @@ from mmmutual.engine import MutualLearningHook
 from mmmutual.layers import use_width
 
 from .mended_mmdet import mend_mmdet
-from .small_config import demo_batch, image_size, shrink
+from .small_config import OTHER_DATA, demo_batch, image_size, shrink
 
 WIDTHS = (1.0, 0.5, 0.25)
 
@@ -59,6 +59,8 @@ def check_config(name: str, scope: str = 'backbone') -> Slimming:
     mutual_config, plan = make_mutual_with_plan(config, WIDTHS, scales, scope)
     slimming = Slimming(plan.share, plan.remaining(min(WIDTHS)))
     del plan  # with its detector
+    kind = config.model.type
+    _require(kind not in OTHER_DATA, f'{kind} can be made mutual, but the check has no {OTHER_DATA.get(kind)} for it')
     _thaw_alike(config.model, mutual_config.model)
     torch.manual_seed(0)
     stock, mutual = MODELS.build(config.model), MODELS.build(mutual_config.model)
@@ -104,7 +106,7 @@ def _thaw_alike(stock: MutableMapping, mutual: Mapping) -> None:
     for name, part in stock.items():
         if isinstance(part, MutableMapping):
             _thaw_alike(part, mutual[name])
-    for option in {'norm_eval', 'frozen_stages'} & set(mutual):
+    for option in {'norm_eval', 'frozen_stages', 'eps'} & set(mutual):
         stock[option] = mutual[option]
 
 

@@ -1,4 +1,4 @@
-"""Faults of mmdet's own detectors, corrected in this process, so that a check can compare with them."""
+"""Faults of mmdet's and mmcv's detectors, corrected in this process, so that a check can compare with them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from mmdet.models.dense_heads import SSDHead
 from mmdet.models.layers.transformer import MLP, DinoTransformerDecoder
 from mmdet.models.layers.transformer.grounding_dino_layers import GroundingDinoTransformerDecoder
 
+from .carafe_on_cpu import run_carafe_on_cpu
+
 
 def mend_mmdet() -> None:
     """Correct the detectors that fail in mmdet itself; a second call changes nothing.
@@ -16,7 +18,9 @@ def mend_mmdet() -> None:
     - ``SSDHead`` (3.3.0 and later) lacks the attribute ``loss_cls``, which prediction reads.
     - The decoder of Grounding DINO (3.5.1) inherits DINO's encoding of boxes, but its layer that reads the encoding has
       half of the inputs.
+    - ``mmcv.ops.carafe`` has no kernel for the CPU.
     """
+    run_carafe_on_cpu()
     if not hasattr(SSDHead, 'loss_cls'):
         SSDHead.loss_cls = None
     init = GroundingDinoTransformerDecoder.__init__

@@ -17,6 +17,7 @@ from mmmutual.config_tree import nested_dicts
 
 from .small_bert import BERT, small_bert
 
+OTHER_DATA = {'CLRNet': 'lanes', 'Mask2FormerVideo': 'videos'}  # of models that are not trained on images with boxes
 CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
 
 

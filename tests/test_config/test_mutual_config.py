@@ -137,6 +137,14 @@ def test_frozen_parts_are_thawed(name):
     assert stock.model.backbone.norm_eval
 
 
+def test_thawed_norms_can_be_trained():
+    """NAS-FCOS has frozen norms with eps=0, which PyTorch does not train."""
+    stock = load_config(RETINANET)
+    stock.model.backbone.norm_cfg.eps = 0
+    made = make_mutual(stock, WIDTHS, SCALES)
+    assert (made.model.backbone.norm_cfg.eps, stock.model.backbone.norm_cfg.eps) == (1e-5, 0)
+
+
 def test_a_config_that_mmengine_cannot_inherit_from_is_written_whole(tmp_path):
     name = 'mmdet::gn+ws/faster-rcnn_r50_fpn_gn-ws-all_1x_coco.py'
     stock = load_config(name)
