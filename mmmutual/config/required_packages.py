@@ -38,7 +38,7 @@ def check_packages(model: Mapping) -> None:
             find_mmpretrain(kind)
         if kind == 'BaseReID' and not issubclass(BaseReID, nn.Module):
             raise ImportError(
-                f'{kind} needs {MMPRETRAIN} already when mmdet is imported, but it was found later, in a separate folder: '
+                f'{kind} needs {MMPRETRAIN} already when mmdet is imported, but it was found in a separate folder: '
                 f'install {MMPRETRAIN} into the environment of mmdet, or choose a config of a detector'
             )
         package = PACKAGES.get(kind, MMPRETRAIN)

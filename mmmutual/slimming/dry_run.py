@@ -76,8 +76,8 @@ def run_whole(model: nn.Module, size: int) -> object:
         size: Height and width of the image in pixels.
 
     Returns:
-        The result of ``forward(..., mode='tensor')``; the predictions of a detector with a language model, which reads its
-        text only for these.
+        The result of ``forward(..., mode='tensor')``. A detector with a language model reads its text in prediction
+        only, so for it the result is that of ``mode='predict'``.
     """
     images = _images(model, size)
     meta = dict(img_shape=(size, size), ori_shape=(size, size), pad_shape=(size, size), scale_factor=(1.0, 1.0))

@@ -58,10 +58,9 @@ def format_page(results: Mapping) -> str:
     versions = ', '.join(f'{name} {version}' for name, version in results['versions'].items())
     lines = [
         INTRODUCTION,
-        f'**{passing["backbone"]} of {len(folders)} folders pass in scope `backbone`, and {passing["detector"]} in scope '
-        '`detector`.**',
-        f'{several} of the others have configs of several models only, such as trackers. Their detector alone can be made',
-        'mutual.',
+        f'**{passing["backbone"]} of {len(folders)} pass in scope `backbone`, and {passing["detector"]} in scope `detector`.**',
+        f'{several} of the others have configs of several models only, such as trackers. Their detector alone can be',
+        'made mutual.',
         '',
         f'Checked with {versions}.',
         '`python tools/misc/check_mmdet_configs.py --all` repeats the check and writes this page.',

@@ -140,7 +140,9 @@ def test_frozen_parts_are_thawed(name):
 def test_thawed_norms_can_be_trained():
     """NAS-FCOS has frozen norms with eps=0, which PyTorch does not train."""
     stock = load_config(RETINANET)
+    stock.model.backbone.update(depth=18, init_cfg=None)
     stock.model.backbone.norm_cfg.eps = 0
+    stock.model.neck.in_channels = [64, 128, 256, 512]
     made = make_mutual(stock, WIDTHS, SCALES)
     assert (made.model.backbone.norm_cfg.eps, stock.model.backbone.norm_cfg.eps) == (1e-5, 0)
 
