@@ -58,7 +58,9 @@ def format_page(results: Mapping) -> str:
     versions = ', '.join(f'{name} {version}' for name, version in results['versions'].items())
     lines = [
         INTRODUCTION,
-        f'**{passing["backbone"]} of {len(folders)} pass in scope `backbone`, and {passing["detector"]} in scope `detector`.**',
+        '**{backbone} of {total} pass in scope `backbone`, and {detector} in scope `detector`.**'.format(
+            total=len(folders), **passing
+        ),
         f'{several} of the others have configs of several models only, such as trackers. Their detector alone can be',
         'made mutual.',
         '',
