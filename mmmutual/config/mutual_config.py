@@ -144,7 +144,9 @@ def _wrap_model(config: Config, widths: tuple[float, ...], scope: str) -> Slimmi
 def _without_backbone(model: Mapping) -> str:
     """Why a model without a backbone at its top level, such as a tracker, cannot be made mutual."""
     kind = type_name(model)
-    parts = [name for name, part in model.items() if isinstance(part, Mapping) and 'backbone' in part]
+    parts = [
+        name for name, part in model.items() if isinstance(part, Mapping) and 'backbone' in part and type_name(part)
+    ]
     if not parts:
         return f'{kind} has no backbone at its top level, so it cannot be made mutual: choose a config with a backbone'
     part = 'detector' if 'detector' in model else parts[0]
