@@ -137,6 +137,12 @@ def test_frozen_parts_are_thawed(name):
     assert stock.model.backbone.norm_eval
 
 
+def test_a_wrapper_of_another_library_has_no_backbone():
+    config = Config(dict(model=dict(type='Detectron2Wrapper', detector=dict(backbone=dict(name='build_resnet')))))
+    with pytest.raises(ValueError, match='^Detectron2Wrapper has no backbone at its top level, .*choose a config with'):
+        make_mutual(config, WIDTHS, SCALES)
+
+
 def test_thawed_norms_can_be_trained():
     """NAS-FCOS has frozen norms with eps=0, which PyTorch does not train."""
     stock = load_config(RETINANET)
