@@ -66,7 +66,7 @@ def _choose(folder: Path) -> Candidate | None:
         name = f'mmdet::{path.relative_to(CONFIGS)}'
         try:
             model = Config.fromfile(path).get('model')
-        except (ImportError, OSError, KeyError, AttributeError):  # it needs a missing package, or is no config
+        except (ImportError, OSError, KeyError, AttributeError):  # it needs a missing package, or has no settings
             unreadable.append(Candidate(name))
             continue
         if model and 'backbone' in model:
