@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from mmdet.models.dense_heads import SSDHead
@@ -29,6 +30,7 @@ def mend_mmdet() -> None:
 
 
 def _with_dino_inputs(init: Callable) -> Callable:
+    @wraps(init)
     def mended(self: GroundingDinoTransformerDecoder, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
         dino, dims = DinoTransformerDecoder(num_layers=1, layer_cfg={}, post_norm_cfg=None), self.embed_dims
@@ -36,5 +38,4 @@ def _with_dino_inputs(init: Callable) -> Callable:
         if self.ref_point_head.layers[0].in_features != written:
             self.ref_point_head = MLP(written, dims, dims, 2)
 
-    mended.__wrapped__ = init
     return mended

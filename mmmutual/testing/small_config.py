@@ -50,7 +50,7 @@ def shrink(config: Config) -> Config:
     return config
 
 
-def image_size(config: Config) -> tuple[int, tuple[float, float]]:
+def image_size(config: Config) -> tuple[int, tuple[float, ...]]:
     """Side of the images in pixels, and scales: some detectors need many features, or more than one on each level."""
     if (config.model.get('data_preprocessor') or {}).get('type') == 'BoxInstDataPreprocessor':
         return 128, (1.0,)  # it computes the targets of a single image size
