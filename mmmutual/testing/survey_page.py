@@ -65,6 +65,7 @@ def format_page(results: Mapping) -> str:
         'made mutual.',
         '',
         f'Checked with {versions}.',
+        'Results with another version of mmdet can differ.',
         '`python tools/misc/check_mmdet_configs.py --all` repeats the check and writes this page.',
         '',
         '| folder | config | backbone | `backbone` slims | left | `detector` slims | left | result |',
