@@ -76,7 +76,8 @@ def run_whole(model: nn.Module, size: int) -> object:
         size: Height and width of the image in pixels.
 
     Returns:
-        The result of ``forward(..., mode='tensor')``.
+        The result of ``forward(..., mode='tensor')``. A detector with a language model reads its text in prediction
+        only, so for it the result is that of ``mode='predict'``.
     """
     return run_image(model, size, size)
 
@@ -96,9 +97,10 @@ def run_image(model: nn.Module, height: int, width: int) -> object:
     meta = dict(img_shape=size, ori_shape=size, pad_shape=size, scale_factor=(1.0, 1.0))
     sample = DetDataSample(metainfo={**meta, 'batch_input_shape': size, 'img_id': 0})
     box = images.new_tensor([[8.0, 8.0, 40.0, 40.0]])
+    sample.set_metainfo(dict(text='object.', custom_entities=True))
     sample.proposals = InstanceData(bboxes=box, scores=box[:, 0])
     sample.gt_instances = InstanceData(bboxes=box, labels=box.new_zeros(1).long())
-    return model(images, [sample], mode='tensor')
+    return model(images, [sample], mode='predict' if hasattr(model, 'language_model') else 'tensor')
 
 
 SIZES: dict[Run, tuple[int, ...]] = {run_backbone: (SIZE, FIXED), run_levels: (SIZE, FIXED), run_whole: (SIZE, *LARGER)}

@@ -108,6 +108,13 @@ class LayerPlan:
         """Whether its input or output has fewer channels in a narrow network."""
         return self.slims_in or self.slims_out
 
+    def remaining(self, width: float) -> float:
+        """The share of its multiply-adds that remains at a width, in (0, 1]."""
+        outputs = _active_share(self.outputs, width)
+        if self.role is Role.GROUPED:  # it has fewer groups, each of its full size
+            return outputs
+        return outputs * _active_share(self.inputs, width)
+
     def check_fits(self) -> None:
         """Raise ``ValueError`` if the layer is slimmable already, but slims in another way than the model needs."""
         for side, planned in (('in_segments', self.inputs), ('out_segments', self.outputs)):
@@ -186,6 +193,19 @@ class SlimmingPlan:
             if plan.reason and not plan.slims_out:
                 shares[plan.reason] += 0 if plan.slims else self._share([plan])
         return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+    def remaining(self, width: float) -> float:
+        """Share of the multiply-adds of all layers that remains at a width.
+
+        Args:
+            width: Width multiplier in (0, 1].
+
+        Returns:
+            The share, in (0, 1]; operations without weights do not count.
+        """
+        total = sum(self.multiply_adds.values())
+        left = sum(self.multiply_adds.get(plan.layer, 0) * plan.remaining(width) for plan in self.layers)
+        return left / total if total else 1.0
 
     def _share(self, layers: Iterable[LayerPlan]) -> float:
         total = sum(self.multiply_adds.values())
@@ -271,6 +291,12 @@ class SlimmingPlan:
 
 def _slims(segments: Sequence[Segment] | None) -> bool:
     return segments is not None and not all(segment.is_full for segment in segments)
+
+
+def _active_share(segments: Sequence[Segment] | None, width: float) -> float:
+    if segments is None:
+        return 1.0
+    return sum(segment.active(width) for segment in segments) / sum(segment.channels for segment in segments)
 
 
 def _unless_known(layer: nn.Module, segments: tuple[Segment, ...] | None, *sides: str) -> tuple[Segment, ...] | None:
