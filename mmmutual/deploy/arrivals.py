@@ -38,7 +38,7 @@ def arriving_channels(model: nn.Module) -> dict[nn.Module, set[int]]:
     """
     layers = [layer for layer in slimmable_layers(model) if not isinstance(layer, SlimParameters)]
     found = {} if all(_segments(layer) for layer in layers) else _of_a_run(model, layers)
-    return {layer: found.get(layer, {_by_segments(layer)}) for layer in layers}
+    return {layer: found[layer] if layer in found else {_by_segments(layer)} for layer in layers}
 
 
 def _segments(layer: Slimmable) -> tuple | None:

@@ -13,7 +13,7 @@ from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoI
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from mmmutual.layers import Segment, active_channels
+from mmmutual.layers import Segment
 
 if TYPE_CHECKING:
     from torch.nn import Module as Block
@@ -28,7 +28,11 @@ class SplitsActiveChannels(Block):
     def width(self) -> int:
         """Active channels of a piece; not the width multiplier, which is the layers'."""
         full = self.__dict__['width']
-        return active_channels(full, self.conv1.width) if getattr(self.conv1, 'slim_out', False) else full
+        if not getattr(self.conv1, 'slim_out', False):
+            return full
+        segments = self.conv1.out_segments
+        active = sum(segment.active(self.conv1.width) for segment in segments)
+        return full * active // sum(segment.channels for segment in segments)
 
     @width.setter
     def width(self, channels: int) -> None:
@@ -62,9 +66,10 @@ class CountsStages(Block):
 
 
 def active_or(norm: nn.Module | None, channels: int) -> int:
-    """Active channels of a norm, or ``channels`` where there is none that slims."""
+    """The active part of a number of channels behind a norm; all of them where there is none that slims."""
     segments: Sequence[Segment] = getattr(norm, 'segments', None) or (Segment.full(channels),)
-    return sum(segment.active(getattr(norm, 'width', 1.0)) for segment in segments)
+    active = sum(segment.active(getattr(norm, 'width', 1.0)) for segment in segments)
+    return channels * active // sum(segment.channels for segment in segments)
 
 
 class CountingSwin(CountsStages, SwinTransformer):

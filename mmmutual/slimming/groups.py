@@ -111,6 +111,12 @@ class Groups:
         """Whether an input or output of a layer has fewer channels in a narrow network."""
         return vector is not None and not all(segment.is_full for segment in self.segments(vector))
 
+    def active_share(self, vector: np.ndarray | None, channels: int, width: float) -> int:
+        """The active part of a number of channels, one of the equal pieces of an input or output of a layer."""
+        segments = [] if vector is None else self.segments(vector)
+        total = sum(segment.channels for segment in segments)
+        return sum(segment.active(width) for segment in segments) * channels // total if total else channels
+
     def _counted(self, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The sets in their order, ``ALWAYS`` for kept ones, and how often each stands in a row."""
         roots = self._ids.find(vector)

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from torch import nn
 
-from mmmutual.layers import Segment, Slimmable, active_channels
+from mmmutual.layers import Segment, Slimmable
 from mmmutual.layers.channels import DIVISOR
 from mmmutual.upstream import AnyBatchNorm
 
@@ -275,7 +275,7 @@ def _counting(rules: Mapping[nn.Module, BlockRule], groups: Groups, trace: Trace
             former.append((block, name, value))
             several = isinstance(layers, list)
             counts = [
-                active_channels(count, width) if groups.slims(trace.channels_behind(layer)) else count
+                groups.active_share(trace.channels_behind(layer), count, width)
                 for count, layer in zip(value if several else [value], layers if several else [layers])
             ]
             vars(block)[name] = counts if several else counts[0]

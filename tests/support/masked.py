@@ -2,6 +2,8 @@
 
 The full network runs stock operations on all of its channels; only what its slimmable layers get is masked, as their
 segments say. So an operation between two layers that mixes channels gives something else than in the narrow network.
+Two kinds of layers compute across channels: a layer norm normalises the unmasked ones, and the heads of an attention
+that a narrow one lacks have no weight in its output.
 """
 
 from __future__ import annotations
@@ -12,19 +14,15 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 import mmmutual
-from mmmutual.layers import Segment, SlimBatchNorm2d, Slimmable
+from mmmutual.layers import Segment, SlimAttention, SlimBatchNorm2d, SlimLayerNorm, Slimmable, SlimParameters
+from mmmutual.slimming.roles import channel_dim, features
 from mmmutual.tensor_tree import tensors_in
 
 Run = Callable[[nn.Module], object]
 WIDTHS = (1.0, 0.75, 0.6, 0.5, 0.25)
 TOLERANCE = 1e-6
-
-
-def channels_dim(layer: nn.Module) -> int:
-    return -1 if isinstance(layer, nn.Linear) else 1 if isinstance(layer, (_BatchNorm, nn.GroupNorm)) else -3
 
 
 def segments_in(layer: nn.Module) -> Sequence[Segment] | None:
@@ -78,19 +76,25 @@ def assert_narrow_is_masked(model: nn.Module, run: Run, widths: Sequence[float] 
     """
     share_statistics(model)
     for width in widths:
-        masked = _inputs(copy.deepcopy(model), run, 1.0, width)
+        masked = _inputs(without_heads(copy.deepcopy(model), width), run, 1.0, width)
         narrow = _inputs(model, run, width, width)
         for name, theirs in masked.items():
-            segments = segments_in(model.get_submodule(name)) if name else None
-            dim = channels_dim(model.get_submodule(name)) if name else None
             ours = narrow[name]
             assert len(ours) == len(theirs), (
-                f'{name} runs {len(ours)} times at {width}, but {len(theirs)} times in full'
+                f'{name} gets {len(ours)} tensors at {width}, but {len(theirs)} tensors in full'
             )
             for mine, other in zip(ours, theirs):
-                if segments is not None:
-                    other = other.index_select(dim, torch.tensor(active_places(segments, width)))
                 _assert_same(mine, other, name, width, tolerance)
+
+
+def without_heads(model: nn.Module, width: float) -> nn.Module:
+    """The model, in which the heads that are not active at a width have no weight in the output of their attention."""
+    for layer in model.modules():
+        if isinstance(layer, SlimAttention):
+            (name,) = (name for name, letters in layer.sides.items() if letters == 'oh')
+            with mmmutual.use_width(layer, width):
+                layer.get_parameter(name).data.unflatten(1, (layer.num_heads, -1))[:, layer.active_heads :] = 0
+    return model
 
 
 def _assert_same(ours: Tensor, theirs: Tensor, name: str, width: float, tolerance: float) -> None:
@@ -122,25 +126,37 @@ def _found_in(ours: Tensor, theirs: Tensor, tolerance: float) -> Tensor:
 
 
 def _inputs(model: nn.Module, run: Run, width: float, mask: float) -> dict[str, list[Tensor]]:
-    """Inputs of each slimmable layer, by name, and outputs of the model; masked as at a width."""
+    """Active channels of the inputs of each slimmable layer, by name, and outputs of the model; masked as at a width."""
     found = defaultdict(list)
     handles = []
     for name, layer in model.named_modules():
-        if isinstance(layer, Slimmable):
+        if not isinstance(layer, Slimmable) or isinstance(layer, SlimParameters):
+            continue
 
-            def enter(layer, args, name=name):
-                if not isinstance(args[0], Tensor):  # a map for each branch
-                    return ([enter(layer, (value,), name)[0] for value in args[0]], *args[1:])
-                value, segments = args[0], segments_in(layer)
+        def enter(layer, args, kwargs, name=name):
+            segments, dim, masked = segments_in(layer), channel_dim(layer, kwargs), {}
+            for value in features(layer, args, kwargs):
                 if width != mask and segments is not None:
-                    dim = channels_dim(layer)
-                    keep = torch.zeros(value.size(dim), dtype=value.dtype)
-                    keep[active_places(segments, mask)] = 1
-                    value = value * keep.view([-1 if each == dim % value.dim() else 1 for each in range(value.dim())])
-                found[name].append(value.clone())
-                return (value, *args[1:])
+                    places = torch.tensor(active_places(segments, mask))
+                    found[name].append(value.index_select(dim, places))
+                    masked[id(value)] = torch.zeros_like(value).index_copy(dim, places, found[name][-1])
+                else:
+                    found[name].append(value.clone())
+            return replaced(args, masked), {key: replaced(value, masked) for key, value in kwargs.items()}
 
-            handles.append(layer.register_forward_pre_hook(enter))
+        def normalise(layer, args, kwargs, output):
+            dim = channel_dim(layer, kwargs) % output.dim()
+            active = args[0].index_select(dim, torch.tensor(active_places(layer.segments, mask)))
+            var, mean = torch.var_mean(active, dim, unbiased=False, keepdim=True)
+            output = (args[0] - mean) / (var + layer.eps).sqrt()
+            for value, combine in ((layer.weight, torch.mul), (layer.bias, torch.add)):
+                if value is not None:
+                    output = combine(output, value.view(-1, *[1] * (output.dim() - 1 - dim)))
+            return output
+
+        handles.append(layer.register_forward_pre_hook(enter, with_kwargs=True))
+        if width != mask and isinstance(layer, SlimLayerNorm) and layer.segments is not None:
+            handles.append(layer.register_forward_hook(normalise, with_kwargs=True))
     try:
         with mmmutual.use_width(model, width), torch.random.fork_rng():
             torch.manual_seed(0)
@@ -149,3 +165,10 @@ def _inputs(model: nn.Module, run: Run, width: float, mask: float) -> dict[str, 
         for handle in handles:
             handle.remove()
     return found
+
+
+def replaced(value: object, others: dict[int, Tensor]) -> object:
+    """Arguments with other tensors, by the ids of the former ones."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(replaced(item, others) for item in value)
+    return others.get(id(value), value)

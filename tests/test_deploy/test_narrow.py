@@ -22,6 +22,8 @@ LAYERS = {
     'linear': (nn.Linear(72, 72), PARTS, TWO, 'Linear(in_features=48, out_features=36, bias=True)'),
     'norm': (nn.BatchNorm2d(72), PARTS, None, 'BatchNorm2d(48, '),
     'group norm': (nn.GroupNorm(9, 72), (layers.Segment(72),), None, 'GroupNorm(5, 40'),
+    'group norm of segments': (nn.GroupNorm(9, 72), PARTS, None, 'GroupNorm(6, 48'),
+    'layer norm': (nn.LayerNorm(72), PARTS, None, 'LayerNorm((48,)'),
 }
 
 
@@ -34,7 +36,7 @@ def test_a_layer_is_cut_by_its_segments(name):
     model = nn.Sequential(layer)
     channels = sum(segment.active(0.5) for segment in inputs)
     mmmutual.set_width(model, 0.5)
-    x = torch.rand(4, channels) if kind is nn.Linear else torch.rand(4, channels, 5, 5)
+    x = torch.rand(4, channels) if kind in (nn.Linear, nn.LayerNorm) else torch.rand(4, channels, 5, 5)
     model(x)  # statistics of a batch norm
     expected = model.eval()(x)
     narrow_(model, 0.5)

@@ -165,6 +165,26 @@ def test_calibrated_statistics_go_to_their_channels_whatever_the_width_is():
     assert torch.equal(norm.running_mean, torch.arange(72.0))
 
 
+def test_group_norm_keeps_whole_groups_of_each_segment():
+    slim, narrow = SlimGroupNorm(72, 9), nn.GroupNorm(6, 48)
+    nn.init.uniform_(slim.weight), nn.init.normal_(slim.bias)
+    narrow.weight.data, narrow.bias.data = slim.weight.data[ACTIVE], slim.bias.data[ACTIVE]
+    slim.divide(PARTS)
+    mmmutual.set_width(slim, 0.5)
+    x = torch.rand(2, 48, 5, 5)
+    assert torch.equal(slim(x), narrow(x)) and slim(torch.rand(2, 72, 5, 5)).size(1) == 72
+    slim(x).sum().backward()
+    assert slim.bias.grad.nonzero().flatten().tolist() == ACTIVE
+
+
+def test_full_segments_of_a_group_norm_need_no_whole_groups():
+    norm = SlimGroupNorm(72, 6)
+    norm.divide([Segment.full(8), Segment.full(64)])
+    assert norm.segments == (Segment.full(72),)
+    mmmutual.set_width(norm, 0.5)
+    assert norm(torch.rand(2, 72, 4, 4)).size(1) == 72
+
+
 def test_errors():
     conv, norm = SlimConv2d(72, 8, 1), SlimBatchNorm2d(72, widths=WIDTHS)
     with pytest.raises(ValueError, match=r'add up to the 72 channels of the input of SlimConv2d.*got \[16, 8\]'):
@@ -180,13 +200,14 @@ def test_errors():
     with pytest.raises(ValueError, match=r'follows its input: outputs must be .*channels=48, divisor=24\), .*but got'):
         grouped.divide(inputs=[Segment(24, 12), Segment(48, 12)], outputs=[Segment(48, 48), Segment(96, 24)])
     group_norm = SlimGroupNorm(72, 6)
-    with pytest.raises(ValueError, match='normalises groups of one run of channels, so it has one segment'):
-        group_norm.divide([Segment(24, 12), Segment(48, 12)])
-    with pytest.raises(ValueError, match=r'input of SlimGroupNorm.* whole groups of 12 channels'):
-        group_norm.divide([Segment(72)])
+    for wrong in ([Segment(72)], [Segment(24, 12), Segment(48, 8)], [Segment.full(8), Segment(64, 16)]):
+        with pytest.raises(ValueError, match=r'input of SlimGroupNorm.* whole groups of 12 channels'):
+            group_norm.divide(wrong)
     conv.divide(inputs=PARTS)
     norm.divide(PARTS)
-    for layer in (conv, norm):
+    group_norm = SlimGroupNorm(72, 9)
+    group_norm.divide(PARTS)
+    for layer in (conv, norm, group_norm):
         mmmutual.set_width(layer, 0.5)
         text = r'input has 40 channels, but Slim.*accepts \[8, 8, 32\] of its segments \[16, 8, 48\] at width 0.5'
         with pytest.raises(ValueError, match=text):

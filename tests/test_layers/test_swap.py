@@ -7,8 +7,9 @@ import pytest
 import torch
 from mmcv.cnn.bricks import Conv2dAdaptivePadding, wrappers
 from mmcv.cnn.bricks.conv_ws import ConvAWS2d, ConvWS2d
-from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack, SAConv2d
-from mmdet.models.layers import FrozenBatchNorm2d
+from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack, MultiScaleDeformableAttention, SAConv2d
+from mmdet.models.backbones.swin import WindowMSA
+from mmdet.models.layers import FrozenBatchNorm2d, SinePositionalEncoding
 from mmdet.models.necks.ssd_neck import L2Norm
 from mmengine.utils.dl_utils.parrots_wrapper import SyncBatchNorm
 from torch import nn
@@ -21,13 +22,16 @@ from mmmutual.layers import (
     SlimConvTranspose2d,
     SlimConvWS2d,
     SlimGroupNorm,
+    SlimLayerNorm,
     SlimLinear,
+    SlimSinePositionalEncoding,
     SlimSyncBatchNorm2d,
     SwitchableBatchNorm2d,
     can_slim,
     slim_layer_,
     unslim_layer_,
 )
+from mmmutual.layers.attention import SlimMultiheadAttention, SlimMultiScaleDeformableAttention, SlimWindowMSA
 from mmmutual.layers.stock_convs import (
     SlimConv2dAdaptivePadding,
     SlimConvAWS2d,
@@ -69,6 +73,16 @@ KINDS = {
     'sync batch norm': (lambda: nn.SyncBatchNorm(16), SlimSyncBatchNorm2d, (None, None)),
     'sync batch norm of mmengine': (lambda: SyncBatchNorm(16), SlimSyncBatchNorm2d, (TWO, None)),
     'group norm': (lambda: nn.GroupNorm(4, 16), SlimGroupNorm, (ONE, None)),
+    'group norm of segments': (lambda: nn.GroupNorm(4, 16), SlimGroupNorm, (TWO, None)),
+    'layer norm': (lambda: nn.LayerNorm(16), SlimLayerNorm, (TWO, None)),
+    'layer norm without affine': (lambda: nn.LayerNorm(16, elementwise_affine=False), SlimLayerNorm, (ONE, None)),
+    'attention': (lambda: nn.MultiheadAttention(16, 4), SlimMultiheadAttention, (TWO, TWO)),
+    'attention without bias': (lambda: nn.MultiheadAttention(16, 2, bias=False), SlimMultiheadAttention, (ONE, ONE)),
+    'window attention': (lambda: WindowMSA(16, 4, (4, 4)), SlimWindowMSA, (TWO, TWO)),
+    'deformable attention': (
+        lambda: MultiScaleDeformableAttention(16, 4, 1, batch_first=True), SlimMultiScaleDeformableAttention, (ONE, ONE)
+    ),
+    'sine encoding': (lambda: SinePositionalEncoding(8), SlimSinePositionalEncoding, (None, TWO)),
     'frozen batch norm': (lambda: FrozenBatchNorm2d(16), SlimFrozenBatchNorm2d, (TWO, None)),
     'L2 norm': (l2_norm, SlimL2Norm, (TWO, None)),
     'slimmable conv': (lambda: SlimConv2d(16, 16, 3, slim_out=False), SlimConv2d, (ONE, ONE)),
@@ -91,13 +105,26 @@ def contents(layer):
     return list(state.items())
 
 
-def use(layer, shape):
+def call(layer, x):
+    """The output for a map (N, C, 4, 4), or for its tokens (N, 16, C)."""
+    tokens = x.flatten(2).transpose(1, 2)
+    if isinstance(layer, (nn.Linear, nn.LayerNorm, WindowMSA)):
+        return layer(tokens)
+    if isinstance(layer, nn.MultiheadAttention):
+        return layer(tokens, tokens, tokens)[0]
+    if isinstance(layer, MultiScaleDeformableAttention):
+        places = dict(spatial_shapes=torch.tensor([[4, 4]]), level_start_index=torch.tensor([0]))
+        return layer(tokens, reference_points=torch.rand(len(x), 16, 1, 2), **places)
+    return layer(None, x) + x.mean() if isinstance(layer, SinePositionalEncoding) else layer(x)
+
+
+def use(layer):
     """Train a step at each width, and load a checkpoint that has further widths."""
     parameters = list(layer.parameters())
     for width in WIDTHS:
         with mmmutual.use_width(layer, width):
-            x = torch.rand(shape, requires_grad=True)
-            layer(x[:, : 16 if width == 1.0 else 8].contiguous()).square().sum().backward()
+            x = torch.rand(2, 16 if width == 1.0 else 8, 4, 4, requires_grad=True)
+            call(layer, x).square().sum().backward()
     if parameters:
         torch.optim.SGD(parameters, lr=0.1).step()
     for parameter in parameters:
@@ -121,7 +148,7 @@ def test_undo_restores_a_layer_exactly(name):
     assert type(layer) is kind and str(layer) and all(map(torch.equal, layer.parameters(), was.parameters()))
     assert getattr(layer, 'in_segments', None) == inputs or getattr(layer, 'segments', None) == inputs
     assert not slimmable or set(vars(layer)) - set(vars(was)) - {'declared_widths'} == {'_swapped'}
-    use(layer, (2, 16) if isinstance(layer, nn.Linear) else (2, 16, 4, 4))
+    use(layer)
     unslim_layer_(layer)
     assert type(layer) is stock
     vars(layer).pop('width' if slimmable else '', None)
@@ -171,9 +198,15 @@ def test_outputs_decide_whether_a_layer_slims():
 
 
 def test_segments_that_do_not_fit_leave_the_layer_as_it_was():
-    for layer, inputs in ((nn.Conv2d(16, 8, 1), ONE * 2), (nn.GroupNorm(4, 16), TWO), (nn.BatchNorm2d(8), ONE)):
+    for layer, inputs in (
+        (nn.Conv2d(16, 8, 1), ONE * 2),
+        (nn.GroupNorm(4, 16), (Segment(8, 2), Segment(8, 2))),
+        (nn.BatchNorm2d(8), ONE),
+        (nn.LayerNorm(8), ONE),
+        (nn.MultiheadAttention(8, 2), ONE),
+    ):
         kind, before = type(layer), contents(layer)
-        with pytest.raises(ValueError, match='segments? ?m?u?s?t?|it has one segment'):
+        with pytest.raises(ValueError, match='segments must add up to|must divide into whole groups'):
             slim_layer_(layer, WIDTHS, inputs)
         assert type(layer) is kind and contents(layer) == before
 
@@ -188,5 +221,5 @@ def test_a_switchable_batch_norm_gets_parameters_for_new_widths():
 
 def test_other_layers_have_no_counterpart():
     assert not can_slim(ModulatedDeformConv2dPack(8, 8, 3, deform_groups=2))
-    with pytest.raises(ValueError, match='LayerNorm has no slimmable counterpart; these have one: .*Conv2d'):
-        slim_layer_(nn.LayerNorm(8), WIDTHS)
+    with pytest.raises(ValueError, match='InstanceNorm2d has no slimmable counterpart; these have one: .*Conv2d'):
+        slim_layer_(nn.InstanceNorm2d(8), WIDTHS)

@@ -152,17 +152,17 @@ def test_options_that_cannot_slim(options, text):
 
 
 def test_a_layer_that_cannot_slim_takes_all():
-    class WithLayerNorm(SlimmableResNet):
+    class WithUnknown(SlimmableResNet):
         """The stem has all of its channels, and so has what is added to it."""
 
         def _make_stem_layer(self, *args):
             super()._make_stem_layer(*args)
-            self.extra = nn.LayerNorm(64)
+            self.extra = OwnConv2d(64, 64, 1)
 
         def forward(self, x):
             x = self.relu(self.norm1(self.conv1(x)))
-            return self.layer1(self.extra(x.movedim(1, -1)).movedim(-1, 1))
+            return self.layer1(self.extra(x))
 
-    model = WithLayerNorm(18, WIDTHS)
-    assert type(model.conv1) is nn.Conv2d and type(model.extra) is nn.LayerNorm
+    model = WithUnknown(18, WIDTHS)
+    assert type(model.conv1) is nn.Conv2d and type(model.extra) is OwnConv2d
     assert model.layer1[0].conv1.slim_out and not model.layer1[0].conv2.slim_out

@@ -161,12 +161,12 @@ class Small(nn.Module):
         super().__init__()
         self.backbone = nn.Sequential(nn.Conv2d(3, 16, 3, 4, 1), nn.BatchNorm2d(16))
         self.one, self.two, self.both = nn.Conv2d(16, 32, 1), nn.Conv2d(16, 24, 1), nn.Conv2d(56, 16, 1)
-        self.norm, self.out = nn.LayerNorm(16), nn.Linear(16, 4)
+        self.act, self.out = nn.PReLU(16), nn.Linear(16, 4)
 
     def forward(self, images, samples=None, mode='tensor'):
         x = self.backbone(images)
-        x = self.both(torch.cat((self.one(x), self.two(x)), 1))
-        return self.out(self.norm(x.flatten(2).transpose(1, 2)))
+        x = self.act(self.both(torch.cat((self.one(x), self.two(x)), 1)))
+        return self.out(x.flatten(2).transpose(1, 2))
 
 
 def test_the_groups_name_who_writes_follows_and_reads():
@@ -187,7 +187,7 @@ def test_a_plan_prints_as_a_table():
     assert [word for word in lines[1].split('|')[1].split()] == ['part']
     assert any('backbone' in line and '2 of 2' in line and ' 1 ' in line for line in lines)
     assert any('all' in line and '5 of 7' in line and ' 3 ' in line and '100.0%' in line for line in lines)
-    assert any('LayerNorm needs all of its channels' in line for line in lines)
+    assert any('PReLU needs all of its channels' in line for line in lines)
     assert 0.8 < plan.share < 1 and plan.has_statistics
     assert plan.main_reason('none') in plan.reasons
     assert not plan_slimming(nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 8, 1))).has_statistics

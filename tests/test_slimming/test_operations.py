@@ -68,6 +68,9 @@ ALL = list(range(6))
         lambda x: F.adaptive_avg_pool2d(x, 1),
         lambda x: F.interpolate(x, scale_factor=2),
         lambda x: F.pad(x, (1, 1, 2, 2)),
+        lambda x: F.pad(x, (1, 0, 0, 0, 0, 0)),
+        lambda x: F.pad(input=x, pad=(1, 1), value=3.0),
+        lambda x: F.pad(x, (2, 2, 2, 2), mode='reflect'),
         lambda x: F.grid_sample(x, torch.zeros(2, 3, 3, 2)),
         lambda x: F.instance_norm(x),
         lambda x: x.mean((2, 3), keepdim=True),
@@ -117,6 +120,9 @@ def test_channels_that_stay(operation):
         (lambda x: x.mean((2, 3)).view(2, 3, 2).transpose(1, 2).reshape(2, 6), [0, 2, 4, 1, 3, 5]),
         (lambda x: x[..., :2, :2].flatten(1), [index for index in ALL for _ in range(4)]),
         (lambda x: F.pixel_unshuffle(x[:, :1], 2), [0] * 4),
+        (lambda x: x.unfold(1, 2, 2).movedim(-1, 2).flatten(1, 2), ALL),
+        (lambda x: F.unfold(x, 2, stride=2), [index for index in ALL for _ in range(4)]),
+        (lambda x: F.unfold(input=x[:, [4, 1]], kernel_size=(1, 3)), [4, 4, 4, 1, 1, 1]),
         (lambda x: x.gather(1, torch.ones(2, 1, 4, 4, dtype=torch.long)), [1]),
     ],
 )
@@ -134,6 +140,7 @@ def test_channels_that_move_to_another_dimension():
     ):
         traced = Traced()
         assert channels(traced(operation), -1) == ALL
+        assert channels(Traced()(lambda x: F.pad(operation(x), (0, 0, 0, 3))), -1) == ALL
     assert channels(Traced()(lambda x: x.flatten(2).mT), -1) == ALL
 
 
@@ -165,6 +172,8 @@ def test_channels_that_move_to_another_dimension():
         lambda x: x.flatten(2).transpose(1, 2) @ x.flatten(2),
         lambda x: torch.rand(3, 6) @ x.flatten(2),
         lambda x: F.pad(x, (0, 0, 0, 0, 1, 1)),
+        lambda x: F.pad(x.flatten(2).transpose(1, 2), (1, 0)),
+        lambda x: F.unfold(x.transpose(1, 2), 2),
         lambda x: torch.renorm(x, 2, 0, 1.0),
         lambda x: x * torch.rand(6, 1, 1),
         lambda x: x.add_(torch.rand(1, 6, 1, 1)),
@@ -179,6 +188,30 @@ def test_channels_that_move_to_another_dimension():
 def test_channels_that_are_mixed_or_read_never_slim(operation):
     traced = Traced()
     traced(operation)
+    assert traced.kept == ALL
+
+
+def embedded(operation) -> tuple[Traced, Tensor]:
+    """An operation on a weight of seven rows, whose columns are channels."""
+    traced = Traced(shape=(7, 6), dim=1)
+    return traced, traced(operation)
+
+
+def test_rows_of_an_embedding():
+    indices = torch.tensor([[3, 0, 3]])
+    for operation in (
+        lambda weight: F.embedding(indices, weight),
+        lambda weight: F.embedding(input=indices, weight=weight, padding_idx=0),
+        lambda weight: weight[indices],
+    ):
+        traced, rows_of_it = embedded(operation)
+        assert rows_of_it.shape == (1, 3, 6) and channels(rows_of_it, -1) == ALL and traced.kept == []
+
+
+def test_rows_that_channels_choose_or_that_are_normed_never_slim():
+    traced, _ = embedded(lambda weight: F.embedding(torch.tensor([1]), weight, max_norm=1.0))
+    assert traced.kept == ALL
+    traced, _ = embedded(lambda weight: F.embedding(weight.long().clamp(0, 6), weight))
     assert traced.kept == ALL
 
 

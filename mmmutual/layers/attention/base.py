@@ -44,6 +44,10 @@ class SlimAttention(DividedLayer):
         """Heads at the width."""
         return self._heads(self.num_heads).active(self.width)
 
+    def __str__(self) -> str:
+        """One line, for messages; ``repr`` lists the parts."""
+        return f'{type(self).__name__}({self.sizes[1]} channels, {self.num_heads} heads)'
+
     def runs_stock(self, channels: int) -> bool:
         """Whether the stock layer computes an input: it has all channels, and all heads and outputs are active."""
         outputs = sum(segment.active(self.width) for segment in self.out_segments)
