@@ -50,8 +50,10 @@ def unslim_parameters_(module: nn.Module) -> None:
 
 def active_parameter(module: SlimParameters, name: str) -> Tensor:
     """The active channels of a parameter, along its last dimension."""
-    segments = vars(module)['parameter_segments'].get(name)
-    return take(module._parameters[name], segments, module.width, -1)
+    parameter = module._parameters[name]
+    if module.width == 1.0:  # without an operation, which a plan would follow
+        return parameter
+    return take(parameter, module.parameter_segments[name], module.width, -1)
 
 
 def _with_active(kind: type[nn.Module], names: Mapping[str, Any]) -> type[nn.Module]:

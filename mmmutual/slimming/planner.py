@@ -183,7 +183,9 @@ class Planner:
         blocks = {
             block: rule.counterpart
             for block, rule in self.rules.items()
-            if rule.counterpart and not (slimming | unseen).isdisjoint([block, *rule.counted])
+            if rule.counterpart
+            and (type(block) is rule.counterpart or not isinstance(block, rule.counterpart))
+            and not (slimming | unseen).isdisjoint([block, *rule.counted])
         }
         return SlimmingPlan(self.model, scope, layers, self._named_groups(), blocks, parameters)
 
