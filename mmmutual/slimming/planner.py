@@ -18,7 +18,8 @@ from .channel_ids import ChannelIds
 from .dry_run import ERRORS, Run, smallest_size
 from .groups import Groups
 from .narrow_trace import NarrowTrace
-from .plan import ChannelGroup, LayerPlan, ParameterPlan, Part, SlimmingPlan
+from .plan import SlimmingPlan
+from .plan_parts import ChannelGroup, LayerPlan, ParameterPlan, Part
 from .roles import Role, channels_out, layers_of, parameters_between
 from .rules import BlockRule, rules_of
 from .scope import FilterFn, is_teacher, may_get_fewer
@@ -183,7 +184,9 @@ class Planner:
         blocks = {
             block: rule.counterpart
             for block, rule in self.rules.items()
-            if rule.counterpart and not (slimming | unseen).isdisjoint([block, *rule.counted])
+            if rule.counterpart
+            and (type(block) is rule.counterpart or not isinstance(block, rule.counterpart))
+            and not (slimming | unseen).isdisjoint([block, *rule.counted])
         }
         return SlimmingPlan(self.model, scope, layers, self._named_groups(), blocks, parameters)
 

@@ -101,7 +101,8 @@ def rules_of(model: nn.Module) -> dict[nn.Module, BlockRule]:
         model: A stock model.
 
     Returns:
-        The rules; a subclass of a block that counts channels has none, since it may count them elsewhere too.
+        The rules; a subclass of a block that counts channels has none, since it may count them elsewhere too, unless
+        it is derived from the counterpart.
     """
     if 'mmpretrain.models' in sys.modules:  # it is optional and takes seconds to import
         import_module('.rules_mmpretrain', __package__)
@@ -110,7 +111,7 @@ def rules_of(model: nn.Module) -> dict[nn.Module, BlockRule]:
         kind = next((kind for kind in type(block).__mro__ if kind in RULES), None)
         if kind is not None:
             rule = RULES[kind](block)
-            if rule.counterpart is None or type(block) in (kind, rule.counterpart):
+            if rule.counterpart is None or type(block) is kind or isinstance(block, rule.counterpart):
                 found[block] = rule
     return found
 
