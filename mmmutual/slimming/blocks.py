@@ -68,9 +68,8 @@ class CountsStages(Block):
 def active_or(norm: nn.Module | None, channels: int) -> int:
     """Active channels of a norm, or ``channels`` where none slims, or at width 1.0: a plan may simulate a number."""
     segments: Sequence[Segment] | None = getattr(norm, 'segments', None)
-    if segments is None or norm.width == 1.0:
-        return channels
-    return sum(segment.active(norm.width) for segment in segments)
+    width: float = getattr(norm, 'width', 1.0)
+    return channels if segments is None or width == 1.0 else sum(segment.active(width) for segment in segments)
 
 
 class CountingSwin(CountsStages, SwinTransformer):
