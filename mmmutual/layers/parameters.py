@@ -33,7 +33,7 @@ def slim_parameters_(module: nn.Module, segments: Mapping[str, tuple[Segment, ..
     """Let parameters of a module slim, in place. The module remains the same object; its class changes.
 
     Args:
-        module: A module that is no slimmable layer.
+        module: A module that is not a slimmable layer.
         segments: The segments of each parameter's last dimension, by the parameter's name.
     """
     vars(module)['parameter_segments'] = dict(segments)

@@ -20,6 +20,7 @@
 | `roles.py` | the kinds of layers, by their effect on channels |
 | `rules.py`, `rules_mmpretrain.py` | the registry of block rules |
 | `blocks.py`, `dino_decoder.py` | slimmable counterparts of blocks that count channels |
+| `counting.py` | let these blocks count the channels of a simulated narrow network |
 | `block_swap.py` | give a block the class of its counterpart, and its former class again |
 | `costs.py` | multiply-adds of each layer |
 | `scope.py` | the scopes, and the layers that belong to them |

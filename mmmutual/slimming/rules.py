@@ -169,7 +169,7 @@ def dino_decoder(decoder: DinoTransformerDecoder) -> BlockRule:
 
 @block_rule(DINO)
 def dino(detector: DINO) -> BlockRule:
-    """The queries that denoise labels stand beside the others."""
+    """The queries that denoise labels have the channels of the others."""
     if not isinstance(detector.query_embedding, nn.Embedding):
         return BlockRule()
     labels, queries = detector.dn_query_generator.label_embedding, detector.query_embedding

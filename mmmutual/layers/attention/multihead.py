@@ -139,7 +139,7 @@ class SlimMultiheadAttention(SlimAttention, DecoupledMultiheadAttention):
 
 
 def _added(mask: Tensor, scores: Tensor) -> Tensor:
-    """What a mask adds to scores: minus infinity where it is True, or its values."""
+    """The numbers that a mask adds to scores: minus infinity where it is True, or its values."""
     if mask.dtype != torch.bool:
         return mask.to(scores.dtype)
     return torch.zeros_like(mask, dtype=scores.dtype).masked_fill(mask, -math.inf)
