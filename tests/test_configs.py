@@ -4,7 +4,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 
+import mmdet
 import pytest
 import torch
 from mmdet.models import ResNet
@@ -14,6 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS
 
 import mmmutual
+from mmmutual.config_tree import rebuilt
 from mmmutual.deploy import export_subnet
 from mmmutual.evaluation import count_multiply_adds
 from mmmutual.layers import SlimBatchNorm2d, evaluated_widths
@@ -22,6 +25,20 @@ from tests.support.tiny import find_hook
 ROOT = os.path.dirname(os.path.dirname(__file__))
 NAMES = sorted(name for name in os.listdir(f'{ROOT}/configs') if name.endswith('.py') and '_whole' not in name)
 COCO = [name for name in NAMES if not {'shapes', 'transfer'} & set(name[:-3].split('_'))]
+
+
+R50 = [name for name in COCO if 'r50' in name]
+OTHERS = {  # stock configs of mmdet
+    'mutual_mask_rcnn_swin_t.py': 'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py',
+    'mutual_rtmdet_s.py': 'rtmdet/rtmdet_s_8xb32-300e_coco.py',
+}
+
+
+def without_scope(node: object) -> object:
+    """A part of a config without the marks of the package that it is inherited from."""
+    return rebuilt(
+        node, lambda each: {k: v for k, v in each.items() if k != '_scope_'} if isinstance(each, Mapping) else each
+    )
 
 
 def load(name: str) -> Config:
@@ -43,7 +60,8 @@ def test_the_promised_configs_are_there():
         for kind in ('mutual', 'us_net', 'independent')
         for detector in ('mask', 'faster')
     }
-    assert promised | {'mutual_mask_rcnn_r18_shapes.py'} <= set(NAMES)
+    assert promised | {'mutual_mask_rcnn_r18_shapes.py', *OTHERS} <= set(NAMES)
+    assert set(COCO) == {*R50, *OTHERS}
 
 
 @pytest.mark.integration
@@ -67,7 +85,7 @@ def test_trainings_of_several_widths_order_stock_weights(name):
     assert not any(orders[1:])
 
 
-@pytest.mark.parametrize('name', COCO)
+@pytest.mark.parametrize('name', R50)
 @pytest.mark.integration
 def test_the_coco_recipe(name):
     """R-50-FPN, 2x schedule, 8 x 2 images, 1000 x 600 pixels, nothing frozen; all six share it."""
@@ -86,10 +104,27 @@ def test_the_coco_recipe(name):
     assert metrics == (['bbox', 'segm'] if 'mask_rcnn' in name else 'bbox')
 
 
+@pytest.mark.parametrize('name', OTHERS)
+@pytest.mark.integration
+def test_other_detectors_keep_the_recipe_of_mmdet(name):
+    config, stock = load(name), Config.fromfile(f'{mmdet.__path__[0]}/.mim/configs/{OTHERS[name]}')
+    assert config.optim_wrapper.pop('clip_grad').max_norm == 35
+    config.train_dataloader.persistent_workers = True
+    for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'train_dataloader', 'test_dataloader'):
+        assert without_scope(config[key]) == without_scope(stock[key])
+    hooks = [hook.type for hook in stock.get('custom_hooks', [])]
+    assert [hook.type for hook in config.custom_hooks][1 : 1 + len(hooks)] == hooks
+    assert config.data_help == load('mutual_mask_rcnn_r50.py').data_help
+    batch_size = 8 * config.train_dataloader.batch_size
+    assert config.auto_scale_lr.base_batch_size == batch_size
+
+
 FOUR = (1.0, 0.75, 0.5, 0.25)
 GRIDS = {  # trained widths of the networks
     'r50': tuple(round(1.0 - 0.05 * step, 2) for step in range(16)),
     'r18': FOUR,
+    'swin': tuple(round(1.0 - 0.05 * step, 2) for step in range(16)),
+    'rtmdet': tuple(round(1.0 - 0.05 * step, 2) for step in range(16)),
     'mobilenet_v2': tuple(round(1.0 - 0.025 * step, 3) for step in range(13)),
     'pretrain': tuple(round(1.0 - 0.025 * step, 3) for step in range(31)),
     'boosting': (1.0, 0.975, 0.95, 0.925, 0.9),
@@ -104,12 +139,12 @@ PRETRAIN = sorted(f'pretrain/{name}' for name in os.listdir(f'{ROOT}/configs/pre
 def test_widths_and_scales(name):
     """Those that are trained and evaluated, all derived from one list of widths and one of scales."""
     config = Config.fromfile(f'{ROOT}/configs/{name}', import_custom_modules=False)
-    kinds = [kind for kind in ('boosting', 'r18', 'resnet18', 'mobilenet_v2', 'pretrain', 'r50') if kind in name]
-    grid = GRIDS[kinds[0].replace('resnet18', 'r18')]
+    kinds = ('boosting', 'r18', 'resnet18', 'mobilenet_v2', 'pretrain', 'r50', 'swin', 'rtmdet')
+    grid = GRIDS[next(kind for kind in kinds if kind in name).replace('resnet18', 'r18')]
     scales = (1.0, 0.75, 0.5) if '18' in name else (1.0, 0.8, 0.6, 0.4)
     if 'pretrain' in name and '18' not in name:
         scales = (1.0, 192 / 224, 160 / 224, 128 / 224)
-    assert config.model.backbone.widths == config.model.get('widths', grid) == grid
+    assert {part.get('widths', grid) for part in (config.model, config.model.backbone)} == {grid}
     hook = find_hook(config)
     assert 'widths' not in hook and hook.num_subnets == (3 if 'shapes' in name else 4)
     assert hook.scales == ((1.0,) if 'us_net' in name else scales)

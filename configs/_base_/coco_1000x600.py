@@ -3,16 +3,8 @@ _base_ = [
     'mmdet::_base_/datasets/coco_instance.py',
     'mmdet::_base_/schedules/schedule_2x.py',
     'mmdet::_base_/default_runtime.py',
+    './coco_run.py',
 ]
-custom_imports = dict(imports=['mmmutual'], allow_failed_imports=False)
-
-data_help = """
-COCO 2017 belongs in data/coco: annotations/instances_{train,val}2017.json, train2017/*.jpg, val2017/*.jpg.
-  fetch it (about 20 GB, resumable):  python tools/misc/download_coco.py
-  or link an existing copy:           mkdir -p data && ln -s /path/to/coco data/coco
-  or try mmmutual without it:         python tools/misc/draw_shapes.py
-                                      python tools/train.py configs/mutual_mask_rcnn_r18_shapes.py
-"""
 
 image_scale = (1000, 600)  # longest and shortest side, pixels
 backend_args = None
@@ -39,4 +31,3 @@ test_dataloader = val_dataloader
 
 optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))
 default_hooks = dict(checkpoint=dict(type='AtomicCheckpointHook', save_best='coco/bbox_mAP', max_keep_ckpts=3))
-randomness = dict(seed=0)

@@ -146,7 +146,9 @@ def _wrap_model(config: Config, widths: tuple[float, ...], scope: str) -> Slimmi
 def _without_backbone(model: Mapping) -> str:
     """Why a model without a backbone at its top level, such as a tracker, cannot be made mutual."""
     kind = type_name(model)
-    parts = [name for name, part in model.items() if isinstance(part, Mapping) and 'backbone' in part]
+    parts = [
+        name for name, part in model.items() if isinstance(part, Mapping) and 'backbone' in part and type_name(part)
+    ]
     if not parts:
         return f'{kind} has no backbone at its top level, so it cannot be made mutual: choose a config with a backbone'
     part = 'detector' if 'detector' in model else parts[0]
@@ -206,6 +208,9 @@ def _thaw(part: MutableMapping) -> None:
     options = _options(kind) if kind else {}
     if 'norm_eval' in options:
         part['norm_eval'] = False
+    norm = part.get('norm_cfg') or {}
+    if norm.get('eps') == 0:  # NAS-FCOS: PyTorch does not train a batch norm without it
+        norm['eps'] = nn.BatchNorm2d(1).eps
     if 'frozen_stages' in options and 'frozen_stages' in part:
         default = options['frozen_stages']
         part['frozen_stages'] = default if default in (-1, 0) else -1  # EfficientNet counts from 0

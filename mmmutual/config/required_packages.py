@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.util import find_spec
 
+from mmdet.models.reid import BaseReID
+from torch import nn
+
 from mmmutual.config_tree import nested_dicts, type_name
 from mmmutual.environment import find_mmpretrain
 
@@ -33,6 +36,11 @@ def check_packages(model: Mapping) -> None:
         kind = type_name(part)
         if f'{part.get("type")}'.startswith(f'{MMPRETRAIN}.') or PACKAGES.get(kind) == MMPRETRAIN:
             find_mmpretrain(kind)
+        if kind == 'BaseReID' and not issubclass(BaseReID, nn.Module):
+            raise ImportError(
+                f'{kind} needs {MMPRETRAIN} already when mmdet is imported, but it was found in a separate folder: '
+                f'install {MMPRETRAIN} into the environment of mmdet, or choose a config of a detector'
+            )
         package = PACKAGES.get(kind, MMPRETRAIN)
         if package != MMPRETRAIN and find_spec(package) is None:
             raise ImportError(

@@ -159,7 +159,7 @@ def _narrow_block(block: nn.Module, values: dict[str, int]) -> None:
     """Convert the counterpart of a block to its stock class with the narrow values, in place."""
     while '_swapped' in vars(block):
         unswap_block_(block)
-    if hasattr(block, 'narrow_values'):  # it was built as the counterpart
+    while hasattr(block, 'narrow_values'):  # it was built as the counterpart, or as a subclass of it
         block.__class__ = type(block).__bases__[-1]
     for name, value in values.items():
         setattr(block, name, value)

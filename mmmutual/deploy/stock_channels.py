@@ -84,6 +84,23 @@ def _widen(full: Mapping, width: float) -> dict:
     return dict(widen_factor=full['widen_factor'] * width)
 
 
+def _swin(full: Mapping, width: float) -> dict:
+    """Heads keep their size. A stock network fits where the heads of each stage have as many channels as its tokens."""
+    dims = full['embed_dims']
+    heads = [_heads(count, dims * 2**stage // count, width) for stage, count in enumerate(full['num_heads'])]
+    return dict(embed_dims=active_channels(dims, width), num_heads=heads)
+
+
+def _pvt(full: Mapping, width: float) -> dict:
+    """As Swin; each head has ``embed_dims`` channels."""
+    return dict(num_heads=[_heads(count, full['embed_dims'], width) for count in full['num_heads']])
+
+
+def _heads(count: int, size: int, width: float) -> int:
+    """The active ones of ``count`` heads of ``size`` channels."""
+    return active_channels(count * size, width, size) // size
+
+
 BACKBONES: dict[str, Callable[[Mapping, float], dict]] = {
     'ResNet': _resnet,
     'ResNetV1d': _resnet,
@@ -97,6 +114,9 @@ BACKBONES: dict[str, Callable[[Mapping, float], dict]] = {
     'CSPDarknet': _widen,
     'CSPNeXt': _widen,
     'MobileNetV2': _widen,
+    'SwinTransformer': _swin,
+    'PyramidVisionTransformer': _pvt,
+    'PyramidVisionTransformerV2': _pvt,
 }
 
 

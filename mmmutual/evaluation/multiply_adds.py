@@ -1,8 +1,9 @@
 """Multiply-adds of a detector at a width and an input size.
 
 A multiply-add is a multiplication with its addition, counted once; papers and mmdet call it a ``FLOP``. Convolutions,
-transposed convolutions and matrix products count; norms, activations, resizing, RoIAlign and NMS do not. Counting runs
-on meta tensors: shapes only, no arithmetic.
+transposed convolutions and matrix products, also those in attention, count; norms, activations, resizing, sampling,
+RoIAlign and NMS do not. Counting runs on meta tensors: shapes only, no arithmetic. Detectors with a transformer run on
+an image.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmmutual.layers import check_ratios, use_width
+from mmmutual.slimming.dry_run import run_image
 from mmmutual.slimming.meta_run import Size, meta_copy, run_on_meta
+
+from .whole_run import as_it_is, needs_values
 
 
 def count_multiply_adds(model: nn.Module, size: Size) -> dict[str, int]:
@@ -30,7 +34,7 @@ def count_multiply_adds(model: nn.Module, size: Size) -> dict[str, int]:
 
     Returns:
         Multiply-adds of each part (``'backbone'``, ``'neck'``, ``'rpn_head'``, ``'bbox_head'``, ``'mask_head'``,
-        ``'head'``, as far as the model has them) and their ``'total'``.
+        ``'head'``, ``'encoder'``, ``'decoder'``, as far as the model has them) and their ``'total'``.
 
     Raises:
         ValueError: If ``size`` is not two positive whole numbers, or for a detector with a part that runs neither on
@@ -43,6 +47,8 @@ def count_multiply_adds(model: nn.Module, size: Size) -> dict[str, int]:
     """
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise ValueError(f'size must be height and width in pixels, such as (600, 1000), but got {size!r}')
+    if needs_values(model):
+        return _counted_in_a_run(model, size)
     counts: dict[str, int] = {}
 
     def count(part: str, function: Callable, *args: Any) -> Any:
@@ -61,6 +67,17 @@ def count_multiply_adds(model: nn.Module, size: Size) -> dict[str, int]:
         counts.clear()
         run_on_meta(meta, padded, count)
     counts['total'] = sum(counts.values())
+    return counts
+
+
+def _counted_in_a_run(model: nn.Module, size: Size) -> dict[str, int]:
+    """The multiply-adds of each part of a detector on an image of noise."""
+    with as_it_is(model), FlopCounterMode(display=False) as counter:
+        run_image(model, *size)
+    found, root = counter.get_flop_counts(), type(model).__name__
+    counts = {name: sum(found.get(f'{root}.{name}', {}).values()) // 2 for name, _ in model.named_children()}
+    counts = {name: count for name, count in counts.items() if count}
+    counts['total'] = counter.get_total_flops() // 2
     return counts
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 from torch import nn
 
 from mmmutual.layers import DividedLayer, Slimmable, SlimParameters
+from mmmutual.slimming.dry_run import run_image
 from mmmutual.slimming.meta_run import Size, meta_copy, run_on_meta
 from mmmutual.slimming.roles import channel_dim, features
+
+from .whole_run import as_it_is, needs_values
 
 ANY_SIZE: Size = (64, 64)  # parameters do not depend on the image
 
@@ -14,7 +19,7 @@ ANY_SIZE: Size = (64, 64)  # parameters do not depend on the image
 def count_parameters(model: nn.Module) -> int:
     """Count the parameters that a detector uses at its active width.
 
-    The active input channels of a layer are known only when it runs, so the detector runs once on meta tensors. A
+    The active input channels of a layer are known only when it runs, so the detector runs once on a small image. A
     slimmable layer that does not run counts in full, like all other layers. Running statistics are
     not counted.
 
@@ -32,8 +37,8 @@ def count_parameters(model: nn.Module) -> int:
         ...     print(f'{count_parameters(model) / 1e6:.2f} M')
         0.77 M
     """
-    meta = meta_copy(model)
-    active = {layer: _own(layer) for layer in meta.modules()}
+    copied = copy.deepcopy(model) if needs_values(model) else meta_copy(model)
+    active = {layer: _own(layer) for layer in copied.modules()}
     ran: set[nn.Module] = set()
 
     def record(layer: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
@@ -43,10 +48,14 @@ def count_parameters(model: nn.Module) -> int:
         active.update((part, 0) for part in layer.modules() if part is not layer)
         ran.add(layer)
 
-    for layer in meta.modules():
+    for layer in copied.modules():
         if isinstance(layer, Slimmable) and not isinstance(layer, SlimParameters):
             layer.register_forward_hook(record, with_kwargs=True)
-    run_on_meta(meta, ANY_SIZE, lambda part, function, *args: function(*args))
+    if needs_values(model):
+        with as_it_is(copied):
+            run_image(copied, *ANY_SIZE)
+    else:
+        run_on_meta(copied, ANY_SIZE, lambda part, function, *args: function(*args))
     return sum(active.values())
 
 

@@ -85,7 +85,7 @@ class SlimWindowMSA(SlimWindowAttention, DecoupledWindowMSA):
 class DecoupledWindowMSAV2(DecoupledHeads, WindowMSAV2):
     """mmpretrain's window attention of Swin V2 with heads of ``head_dims`` channels.
 
-    A small network gives the biases of all heads; those of the first are used.
+    A small network computes the biases of all heads; those of the first are used.
     """
 
     def projected(self, x: Tensor) -> Tensor:

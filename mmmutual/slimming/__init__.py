@@ -6,6 +6,7 @@
 | `plan_model.py` | `plan_slimming` and `plan_neck`: choose the layers of a scope, and run the planner |
 | `planner.py` | `Planner`: the search, from the trace through the groups to the checks on narrow networks |
 | `plan.py` | `SlimmingPlan`: the result, which is printed, applied and undone |
+| `plan_parts.py` | its parts: channel groups, layers and parameters |
 | `dry_run.py` | run a model on a small image; the model does not change |
 | `trace.py` | follow channels through one such run at full width |
 | `narrow_trace.py` | follow them through a simulated narrow network, which checks the groups |
@@ -19,6 +20,7 @@
 | `roles.py` | the kinds of layers, by their effect on channels |
 | `rules.py`, `rules_mmpretrain.py` | the registry of block rules |
 | `blocks.py`, `dino_decoder.py` | slimmable counterparts of blocks that count channels |
+| `counting.py` | let these blocks count the channels of a simulated narrow network |
 | `block_swap.py` | give a block the class of its counterpart, and its former class again |
 | `costs.py` | multiply-adds of each layer |
 | `scope.py` | the scopes, and the layers that belong to them |
@@ -30,8 +32,9 @@ from .channel_order import ChannelOrder, check_order, is_ordered, order_channels
 from .importance import IMPORTANCES, Importance, importance_function, read_weights
 from .input_channels import input_channels
 from .make_slimmable import make_slimmable_, undo_slimmable_
-from .plan import ChannelGroup, LayerPlan, SlimmingPlan
+from .plan import SlimmingPlan
 from .plan_model import plan_neck, plan_slimming
+from .plan_parts import ChannelGroup, LayerPlan
 from .rules import BlockRule, block_rule
 from .scope import SCOPES, check_scope
 from .slim_share import format_share

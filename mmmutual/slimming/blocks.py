@@ -66,10 +66,10 @@ class CountsStages(Block):
 
 
 def active_or(norm: nn.Module | None, channels: int) -> int:
-    """The active part of a number of channels behind a norm; all of them where there is none that slims."""
-    segments: Sequence[Segment] = getattr(norm, 'segments', None) or (Segment.full(channels),)
-    active = sum(segment.active(getattr(norm, 'width', 1.0)) for segment in segments)
-    return channels * active // sum(segment.channels for segment in segments)
+    """Active channels of a norm, or ``channels`` where none slims, or at width 1.0: a plan may simulate a number."""
+    segments: Sequence[Segment] | None = getattr(norm, 'segments', None)
+    width: float = getattr(norm, 'width', 1.0)
+    return channels if segments is None or width == 1.0 else sum(segment.active(width) for segment in segments)
 
 
 class CountingSwin(CountsStages, SwinTransformer):
@@ -82,7 +82,7 @@ class CountingPositionEmbedding(AbsolutePositionEmbedding):
     @property
     def pos_dim(self) -> int:
         """Active channels of the embedding."""
-        return self.pos_embed.size(-1)
+        return self.pos_embed.size(-1) if getattr(self, 'width', 1.0) < 1.0 else self.__dict__['pos_dim']
 
     @pos_dim.setter
     def pos_dim(self, channels: int) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from mmmutual.layers import Segment, channel_sides
 
 from .importance import Importance
-from .plan import ChannelGroup, LayerPlan, ParameterPlan, Part, SlimmingPlan
+from .plan import SlimmingPlan
+from .plan_parts import ChannelGroup, LayerPlan, ParameterPlan, Part
 from .roles import Role, is_source
 from .rules import own_parameter
 from .scope import may_get_fewer

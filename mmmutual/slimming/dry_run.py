@@ -52,7 +52,7 @@ def run_levels(model: nn.Module, size: int) -> object:
     Returns:
         The levels.
     """
-    return getattr(model, 'extract_feat', model)(_images(model, size))
+    return getattr(model, 'extract_feat', model)(_images(model, size, size))
 
 
 def run_backbone(model: nn.Module, size: int) -> object:
@@ -65,7 +65,7 @@ def run_backbone(model: nn.Module, size: int) -> object:
     Returns:
         The levels.
     """
-    return model.backbone(_images(model, size))
+    return model.backbone(_images(model, size, size))
 
 
 def run_whole(model: nn.Module, size: int) -> object:
@@ -76,15 +76,31 @@ def run_whole(model: nn.Module, size: int) -> object:
         size: Height and width of the image in pixels.
 
     Returns:
+        The result of ``forward(..., mode='tensor')``. A detector with a language model reads its text in prediction
+        only, so for it the result is that of ``mode='predict'``.
+    """
+    return run_image(model, size, size)
+
+
+def run_image(model: nn.Module, height: int, width: int) -> object:
+    """All maps that a detector computes of an image of noise.
+
+    Args:
+        model: An mmdet detector.
+        height: Height of the image in pixels.
+        width: Its width in pixels.
+
+    Returns:
         The result of ``forward(..., mode='tensor')``.
     """
-    images = _images(model, size)
-    meta = dict(img_shape=(size, size), ori_shape=(size, size), pad_shape=(size, size), scale_factor=(1.0, 1.0))
-    sample = DetDataSample(metainfo={**meta, 'batch_input_shape': (size, size), 'img_id': 0})
+    images, size = _images(model, height, width), (height, width)
+    meta = dict(img_shape=size, ori_shape=size, pad_shape=size, scale_factor=(1.0, 1.0))
+    sample = DetDataSample(metainfo={**meta, 'batch_input_shape': size, 'img_id': 0})
     box = images.new_tensor([[8.0, 8.0, 40.0, 40.0]])
+    sample.set_metainfo(dict(text='object.', custom_entities=True))
     sample.proposals = InstanceData(bboxes=box, scores=box[:, 0])
     sample.gt_instances = InstanceData(bboxes=box, labels=box.new_zeros(1).long())
-    return model(images, [sample], mode='tensor')
+    return model(images, [sample], mode='predict' if hasattr(model, 'language_model') else 'tensor')
 
 
 SIZES: dict[Run, tuple[int, ...]] = {run_backbone: (SIZE, FIXED), run_levels: (SIZE, FIXED), run_whole: (SIZE, *LARGER)}
@@ -191,9 +207,9 @@ def bounded(output: Any) -> Any:
     return output / output.abs().max()
 
 
-def _images(model: nn.Module, size: int) -> Tensor:
+def _images(model: nn.Module, height: int, width: int) -> Tensor:
     parameter = next(model.parameters(), torch.empty(0))
-    return noise(parameter, 1, input_channels(model), size, size)
+    return noise(parameter, 1, input_channels(model), height, width)
 
 
 def _tame_boxes(module: nn.Module, args: tuple) -> tuple:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mmmutual.layers import channel_sides
 
-from .plan import ChannelGroup, Part
+from .plan_parts import ChannelGroup, Part
 from .roles import NORMS
 
 Importance: TypeAlias = Callable[[ChannelGroup, Mapping[str, nn.Module]], Tensor]

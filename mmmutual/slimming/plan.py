@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from textwrap import shorten
-from typing import NamedTuple
 
 from terminaltables import AsciiTable
 from torch import nn
@@ -27,114 +26,11 @@ from mmmutual.upstream import AnyBatchNorm
 from .block_swap import swap_block_, unswap_block_
 from .costs import count_layers
 from .dry_run import run_backbone, run_levels, run_whole
+from .plan_parts import ChannelGroup, LayerPlan, ParameterPlan
 from .roles import Role
 
 LISTED = 8  # reasons that the table shows
 LONG = 100  # characters of a reason in the table
-
-
-class Part(NamedTuple):
-    """The place of a group's channels in the output of a writer, or in the input of another layer.
-
-    Attributes:
-        layer: The layer's name.
-        start: The first of the channels.
-        channels: Their number: more than the group has if each occurs several times.
-    """
-
-    layer: str
-    start: int
-    channels: int
-
-
-@dataclass(frozen=True)
-class ChannelGroup:
-    """Channels that slim together.
-
-    Attributes:
-        channels: Their number at full width; whole groups of a grouped convolution count as one.
-        divisor: The number of active channels is a multiple of it.
-        writers: The layers that write them.
-        followers: The norms, grouped convolutions and RoI extractors that they pass.
-        readers: The layers that read them.
-        leaves: Whether they are among the outputs of the model, as those of a backbone that is planned by itself.
-    """
-
-    channels: int
-    divisor: int
-    writers: list[Part] = field(default_factory=list)
-    followers: list[Part] = field(default_factory=list)
-    readers: list[Part] = field(default_factory=list)
-    leaves: bool = False
-
-
-@dataclass(frozen=True)
-class LayerPlan:
-    """The slimming of a layer.
-
-    Attributes:
-        name: Its name in the model.
-        layer: The layer.
-        role: Its role: a writer of channels, a norm and so on.
-        inputs: The segments of its input; None if they are unknown, because it runs in training only.
-        outputs: The segments of its output.
-        used: Whether the run that the plan followed called it or used its weight. In scope ``'backbone'`` that run ends
-            before the heads.
-        swapped: Whether it becomes slimmable.
-        reason: Why it has full outputs; empty if its output slims, or if full outputs are intended.
-    """
-
-    name: str
-    layer: nn.Module
-    role: Role
-    inputs: tuple[Segment, ...] | None = None
-    outputs: tuple[Segment, ...] | None = None
-    used: bool = True
-    swapped: bool = False
-    reason: str = ''
-
-    @property
-    def slims_in(self) -> bool:
-        """Whether its input has fewer channels in a narrow network."""
-        return _slims(self.inputs)
-
-    @property
-    def slims_out(self) -> bool:
-        """Whether its output has fewer channels in a narrow network."""
-        return _slims(self.outputs)
-
-    @property
-    def slims(self) -> bool:
-        """Whether its input or output has fewer channels in a narrow network."""
-        return self.slims_in or self.slims_out
-
-    def check_fits(self) -> None:
-        """Raise ``ValueError`` if the layer is slimmable already, but slims in another way than the model needs."""
-        for side, planned in (('in_segments', self.inputs), ('out_segments', self.outputs)):
-            own = getattr(self.layer, side, None)
-            needs = _slims(planned) or (side == 'out_segments' and bool(self.reason) and _slims(own))
-            if own is not None and planned is not None and needs and own != planned:
-                raise ValueError(
-                    f'{self.name} ({type(self.layer).__name__}) is slimmable already, with the {side} '
-                    f'{_sizes(own)}, but this model needs {_sizes(planned)}: build it stock, and make the entire model '
-                    'slimmable'
-                )
-
-
-class ParameterPlan(NamedTuple):
-    """A parameter between layers that slims, in one of the modules that have it.
-
-    Attributes:
-        name: Its name in the model.
-        module: The module.
-        attribute: Its name in the module.
-        segments: The segments of its last dimension.
-    """
-
-    name: str
-    module: nn.Module
-    attribute: str
-    segments: tuple[Segment, ...]
 
 
 @dataclass(frozen=True)
@@ -186,6 +82,19 @@ class SlimmingPlan:
             if plan.reason and not plan.slims_out:
                 shares[plan.reason] += 0 if plan.slims else self._share([plan])
         return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+    def remaining(self, width: float) -> float:
+        """Share of the multiply-adds of all layers that remains at a width.
+
+        Args:
+            width: Width multiplier in (0, 1].
+
+        Returns:
+            The share, in (0, 1]; operations without weights do not count.
+        """
+        total = sum(self.multiply_adds.values())
+        left = sum(self.multiply_adds.get(plan.layer, 0) * plan.remaining(width) for plan in self.layers)
+        return left / total if total else 1.0
 
     def _share(self, layers: Iterable[LayerPlan]) -> float:
         total = sum(self.multiply_adds.values())
@@ -268,15 +177,7 @@ class SlimmingPlan:
         return '\n'.join([table.table, *reasons])
 
 
-def _slims(segments: Sequence[Segment] | None) -> bool:
-    return segments is not None and not all(segment.is_full for segment in segments)
-
-
 def _unless_known(layer: nn.Module, segments: tuple[Segment, ...] | None, *sides: str) -> tuple[Segment, ...] | None:
     """The segments for a layer, or None for one that is slimmable already and has segments."""
     known = isinstance(layer, Slimmable) and any(getattr(layer, side, None) is not None for side in sides)
     return None if known else segments
-
-
-def _sizes(segments: Sequence[Segment]) -> str:
-    return ', '.join(f'{segment.channels} in multiples of {segment.divisor}' for segment in segments)

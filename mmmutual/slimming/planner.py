@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from torch import nn
 
-from mmmutual.layers import Segment, Slimmable, SlimParameters
+from mmmutual.layers import Segment, Slimmable
 from mmmutual.layers.channels import DIVISOR
 from mmmutual.upstream import AnyBatchNorm
 
 from .channel_ids import ChannelIds
+from .counting import counting
 from .dry_run import ERRORS, Run, smallest_size
 from .groups import Groups
 from .narrow_trace import NarrowTrace
-from .plan import ChannelGroup, LayerPlan, ParameterPlan, Part, SlimmingPlan
-from .roles import Role, channels_out, layers_of, parameters_between
-from .rules import BlockRule, rules_of
+from .plan import SlimmingPlan
+from .plan_parts import ChannelGroup, LayerPlan, ParameterPlan, Part
+from .roles import Role, channels_out, is_attention, layers_of, parameters_between
+from .rules import rules_of
 from .scope import FilterFn, is_teacher, may_get_fewer
 from .trace import Trace
 
@@ -163,7 +164,7 @@ class Planner:
         for width in CHECKED:
             version = self.ids.version
             narrow = NarrowTrace(self.full, self.groups.active(width))
-            with _counting(self.rules, self.groups, self.full, width):
+            with counting(self.rules, self.groups, self.full, width):
                 wrong = narrow.check(partial(feed, narrow))
             for ids, reason in wrong:
                 self.ids.keep(ids, reason)
@@ -177,16 +178,30 @@ class Planner:
         """The plan, after ``settle``."""
         layers = tuple(self._layer_plan(layer, role, scope) for layer, role in self.roles.items())
         slimming = {plan.layer for plan in layers if plan.slims_out}
+        if scope == 'detector' and any(map(is_attention, slimming)):
+            self._check_embeddings()
         unseen = {plan.layer for plan in layers if plan.swapped and plan.role is Role.EXTRACTOR}
         parameters = tuple(self._parameter_plans())
         slimming |= {getattr(plan.module, plan.attribute) for plan in parameters}
         blocks = {
             block: rule.counterpart
             for block, rule in self.rules.items()
-            if rule.counterpart and not (slimming | unseen).isdisjoint([block, *rule.counted])
-            if not isinstance(block, SlimParameters)  # it has its counterpart already
+            if rule.counterpart
+            and (type(block) is rule.counterpart or not isinstance(block, rule.counterpart))
+            and not (slimming | unseen).isdisjoint([block, *rule.counted])
         }
         return SlimmingPlan(self.model, scope, layers, self._named_groups(), blocks, parameters)
+
+    def _check_embeddings(self) -> None:
+        """Raise ``ValueError`` for embeddings that only a training uses: the channels that they need are unknown."""
+        for parameter, owners in self.sources.items():
+            module, name = owners[0]
+            if isinstance(module, nn.Embedding) and parameter not in self.full.outputs:
+                raise ValueError(
+                    f'{type(self.model).__name__} cannot be made slimmable with its heads: {self._name(module, name)} '
+                    'is used in training only, so it is unknown which channels it has to have. Register a block rule '
+                    "that says so (alike), or choose scope='backbone'"
+                )
 
     def _parameter_plans(self) -> Iterator[ParameterPlan]:
         """The parameters between layers that slim, in each module that has them."""
@@ -261,30 +276,3 @@ class Planner:
             if run.group >= 0:
                 yield run.group, Part(name, start, run.channels)
             start += run.channels
-
-
-@contextmanager
-def _counting(rules: Mapping[nn.Module, BlockRule], groups: Groups, trace: Trace, width: float) -> Iterator[None]:
-    """Let blocks count the channels of a narrow network for a while."""
-    former: list[tuple[nn.Module, str, object]] = []
-    for block, rule in rules.items():
-        if rule.behind is not None and groups.slims(trace.channels_behind(rule.behind)):
-            former.append((block, '__class__', type(block)))
-            block.__class__ = rule.counterpart
-        for name, layers in rule.counts.items():
-            value = vars(block)[name]
-            former.append((block, name, value))
-            several = isinstance(layers, list)
-            counts = [
-                groups.active_share(trace.channels_behind(layer), count, width)
-                for count, layer in zip(value if several else [value], layers if several else [layers])
-            ]
-            vars(block)[name] = counts if several else counts[0]
-    try:
-        yield
-    finally:
-        for block, name, value in former:
-            if name == '__class__':
-                block.__class__ = value
-            else:
-                vars(block)[name] = value

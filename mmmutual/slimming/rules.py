@@ -26,7 +26,6 @@ from mmdet.models.layers import CdnQueryGenerator, DinoTransformerDecoder, Inver
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
 from torch import nn
 
-from mmmutual.layers import SlimParameters
 from mmmutual.layers.channels import DIVISOR
 
 from .blocks import (
@@ -102,7 +101,8 @@ def rules_of(model: nn.Module) -> dict[nn.Module, BlockRule]:
         model: A stock model.
 
     Returns:
-        The rules; a subclass of a block that counts channels has none, since it may count them elsewhere too.
+        The rules; a subclass of a block that counts channels has none, since it may count them elsewhere too, unless
+        it is derived from the counterpart.
     """
     if 'mmpretrain.models' in sys.modules:  # it is optional and takes seconds to import
         import_module('.rules_mmpretrain', __package__)
@@ -111,8 +111,7 @@ def rules_of(model: nn.Module) -> dict[nn.Module, BlockRule]:
         kind = next((kind for kind in type(block).__mro__ if kind in RULES), None)
         if kind is not None:
             rule = RULES[kind](block)
-            own = type(block).__bases__[1] if isinstance(block, SlimParameters) else type(block)
-            if rule.counterpart is None or own in (kind, rule.counterpart):
+            if rule.counterpart is None or type(block) is kind or isinstance(block, rule.counterpart):
                 found[block] = rule
     return found
 
@@ -170,7 +169,7 @@ def dino_decoder(decoder: DinoTransformerDecoder) -> BlockRule:
 
 @block_rule(DINO)
 def dino(detector: DINO) -> BlockRule:
-    """The queries that denoise labels are added to the others."""
+    """The queries that denoise labels have the channels of the others."""
     if not isinstance(detector.query_embedding, nn.Embedding):
         return BlockRule()
     labels, queries = detector.dn_query_generator.label_embedding, detector.query_embedding

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, MutableMapping
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,12 +20,25 @@ from mmmutual.config_tree import nested_dicts, rebuilt, walk
 from mmmutual.engine import MutualLearningHook
 from mmmutual.layers import use_width
 
-from .small_config import demo_batch, image_size, shrink
+from .mended_mmdet import mend_mmdet
+from .small_config import OTHER_DATA, demo_batch, image_size, shrink
 
 WIDTHS = (1.0, 0.5, 0.25)
 
 
-def check_config(name: str, scope: str = 'backbone') -> float:
+class Slimming(NamedTuple):
+    """The compute of a config that slims.
+
+    Attributes:
+        share: The slimmable share of the detector's multiply-adds, in [0, 1].
+        remaining: The share of the multiply-adds that remains at the smallest of ``WIDTHS``, in (0, 1].
+    """
+
+    share: float
+    remaining: float
+
+
+def check_config(name: str, scope: str = 'backbone') -> Slimming:
     """Make a config mutual and compare it with stock.
 
     Args:
@@ -33,17 +46,21 @@ def check_config(name: str, scope: str = 'backbone') -> float:
         scope: The part that is slimmable: ``'backbone'`` or ``'detector'``.
 
     Returns:
-        The slimmable share of the detector's multiply-adds, in [0, 1].
+        How much of it slims.
 
     Raises:
+        ImportError: If it needs a package that is not installed.
         ValueError: If it cannot be made mutual, or if a check fails.
     """
     MMLogger.get_instance('mmengine', log_level='ERROR')
+    mend_mmdet()
     config = shrink(load_config(name))
     size, scales = image_size(config)
     mutual_config, plan = make_mutual_with_plan(config, WIDTHS, scales, scope)
-    share = plan.share
+    slimming = Slimming(plan.share, plan.remaining(min(WIDTHS)))
     del plan  # with its detector
+    kind = config.model.type
+    _require(kind not in OTHER_DATA, f'{kind} can be made mutual, but the check has no {OTHER_DATA.get(kind)} for it')
     _thaw_alike(config.model, mutual_config.model)
     torch.manual_seed(0)
     stock, mutual = MODELS.build(config.model), MODELS.build(mutual_config.model)
@@ -74,7 +91,7 @@ def check_config(name: str, scope: str = 'backbone') -> float:
     for width in WIDTHS:
         with use_width(mutual, width):
             _predict(mutual, batch)
-    return share
+    return slimming
 
 
 def _begin_training() -> None:
@@ -89,7 +106,7 @@ def _thaw_alike(stock: MutableMapping, mutual: Mapping) -> None:
     for name, part in stock.items():
         if isinstance(part, MutableMapping):
             _thaw_alike(part, mutual[name])
-    for option in {'norm_eval', 'frozen_stages'} & set(mutual):
+    for option in {'norm_eval', 'frozen_stages', 'eps'} & set(mutual):
         stock[option] = mutual[option]
 
 

@@ -1,4 +1,4 @@
-"""Check one config of each folder of mmdet's configs; write the tables of the docs."""
+"""Choose one config of each folder of mmdet's configs, and check it in a separate process."""
 
 from __future__ import annotations
 
@@ -12,14 +12,27 @@ from typing import NamedTuple
 
 from mmengine.config import Config
 
-from mmmutual.slimming.slim_share import percent
+from mmmutual.config_tree import type_name
 
 from .config_check import check_config
 from .small_config import CONFIGS
 
-RELATIVES = ('ResNet', 'ResNetV1d', 'ResNeXt', 'ResNeSt', 'Res2Net', 'RegNet', 'HRNet', 'DetectoRS_ResNet',
-             'TridentResNet', 'Darknet', 'CSPDarknet', 'CSPNeXt')  # fmt: skip
+SMALL = ('r50', 'tiny', '-t_', '-t-', '-b0', 'ssd300')  # in the names of small models, the preferred ones first
 TIMEOUT = 600  # seconds for one config
+
+
+class Candidate(NamedTuple):
+    """The config of a folder that is checked.
+
+    Attributes:
+        config: Its name, as ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
+        detector: The type of the model; empty if the config cannot be read here.
+        backbone: The type of the backbone; empty if there is none.
+    """
+
+    config: str
+    detector: str = ''
+    backbone: str = ''
 
 
 class Outcome(NamedTuple):
@@ -28,28 +41,46 @@ class Outcome(NamedTuple):
     Attributes:
         reason: The reason why the config does not pass; empty if it passes.
         share: The slimmable share of the detector's multiply-adds, in [0, 1]; None if the config does not pass.
+        remaining: The share of the multiply-adds that remains at width 0.25, in (0, 1]; None if it does not pass.
     """
 
     reason: str
     share: float | None = None
+    remaining: float | None = None
 
 
 @cache
-def families() -> dict[str, str]:
-    """The config of each folder of mmdet: the first with r50 in its name whose backbone is related to ResNet."""
-    found = {}
-    for folder in sorted(path for path in CONFIGS.iterdir() if path.is_dir() and path.name != '_base_'):
-        names = sorted(folder.rglob('*.py'), key=lambda path: ('r50' not in path.name, path))
-        for path in names:
-            try:
-                model = Config.fromfile(path).get('model') or {}
-            except (ImportError, OSError, KeyError, AttributeError):
-                continue  # it needs a missing package, or is not a config of a detector
-            model = model.get('detector', model)
-            if str(model.get('backbone', {}).get('type')).split('.')[-1] in RELATIVES:
-                found[folder.name] = f'mmdet::{path.relative_to(CONFIGS)}'
-                break
-    return found
+def families() -> dict[str, Candidate]:
+    """The config of each folder of mmdet that has configs of models.
+
+    A config of one model is preferred to one of several models, and a ResNet-50 or another small model to a large one.
+    """
+    folders = sorted(path for path in CONFIGS.iterdir() if path.is_dir() and path.name != '_base_')
+    found = {folder.name: _choose(folder) for folder in folders}
+    return {name: candidate for name, candidate in found.items() if candidate}
+
+
+def _choose(folder: Path) -> Candidate | None:
+    others, unreadable = [], []
+    for path in sorted(folder.rglob('*.py'), key=lambda path: _preference(path.relative_to(folder))):
+        name = f'mmdet::{path.relative_to(CONFIGS)}'
+        try:
+            model = Config.fromfile(path).get('model')
+        except (ImportError, OSError, KeyError, AttributeError):  # it needs a missing package, or has no settings
+            unreadable.append(Candidate(name))
+            continue
+        if model and 'backbone' in model:
+            return Candidate(name, type_name(model), type_name(model['backbone']))
+        if model:
+            inner = model.get('detector')
+            backbone = inner.get('backbone') if isinstance(inner, Mapping) else None
+            others.append(Candidate(name, type_name(model), type_name(backbone) if backbone else ''))
+    return next(iter(others + unreadable), None)
+
+
+def _preference(path: Path) -> tuple[int, int, Path]:
+    size = min([index for index, part in enumerate(SMALL) if part in path.name] or [len(SMALL)])
+    return len(path.parts), size, path  # configs in folders inside are special: other tasks, other data
 
 
 def outcome(name: str, scope: str = 'backbone') -> Outcome:
@@ -60,7 +91,7 @@ def outcome(name: str, scope: str = 'backbone') -> Outcome:
         scope: The scope, ``'backbone'`` or ``'detector'``.
 
     Returns:
-        Whether the config passes, and its slimmable share.
+        Whether the config passes, and how much of it slims.
     """
     ours, theirs = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context('fork').Process(target=_report, args=(name, scope, theirs))
@@ -79,52 +110,11 @@ def outcome(name: str, scope: str = 'backbone') -> Outcome:
 
 def _report(name: str, scope: str, pipe: Connection) -> None:
     try:
-        share = check_config(name, scope)
+        slims = check_config(name, scope)
     except Exception as error:  # the table lists whatever a config fails with
         traceback.print_exc()
         line = (str(error).splitlines() or [''])[0]
-        pipe.send(Outcome(line if isinstance(error, ValueError) else f'{type(error).__name__}: {line}'))
+        known = isinstance(error, (ImportError, ValueError))
+        pipe.send(Outcome(line if known else f'{type(error).__name__}: {line}'))
     else:
-        pipe.send(Outcome('', share))
-
-
-def write_table(results: Mapping[str, Mapping], path: str | Path, scope: str = 'backbone') -> None:
-    """Write the results as a page of the docs.
-
-    Args:
-        results: ``config``, ``reason`` and ``share`` of each family, as the tool collects them.
-        path: The Markdown file.
-        scope: The scope, ``'backbone'`` or ``'detector'``.
-    """
-    rows = sorted(results.items())
-    passed = [name for name, row in rows if not row['reason']]
-    several = [name for name, row in rows if 'consists of several models' in row['reason']]
-    option = '' if scope == 'backbone' else f' --scope {scope}'
-    mutual = '' if scope == 'backbone' else f' {scope}'
-    lines = [
-        f"# MMDetection's detectors in scope `{scope}`",
-        '',
-        "This page lists one config of each folder in mmdet's `configs` whose backbone is a ResNet or a related",
-        f'network. The check makes each config mutual as `tools/train.py CONFIG --mutual{mutual}` does. It shrinks',
-        'data and images, but not the architecture. A config passes if:',
-        '',
-        "- predictions and losses at width 1.0 equal the stock detector's bit for bit;",
-        '- one mutual iteration has finite losses, and a finite gradient for every parameter that has a gradient in',
-        '  the stock detector;',
-        '- the sub-networks of widths 1.0, 0.5 and 0.25 predict.',
-        '',
-        'The slimmable share is the share of the multiply-adds that are in slimmable layers, for an image of',
-        '800 x 1333 pixels with at most 20 proposals. The other layers produce full outputs at every width.',
-        '',
-        f'**{len(passed)} of {len(rows)} pass.** {len(several)} of the others consist of several models, which is not '
-        'supported.',
-        f'`python tools/misc/check_mmdet_configs.py{option}` writes this page.',
-        '',
-        '| folder | config | slimmable share | result |',
-        '|---|---|---|---|',
-    ]
-    for name, row in rows:
-        reason = row['reason'].replace('|', '\\|') or 'passes'
-        share = '' if row.get('share') is None else percent(row['share'])
-        lines.append(f'| {name} | `{Path(row["config"]).name}` | {share} | {reason} |')
-    Path(path).write_text('\n'.join([*lines, '']))
+        pipe.send(Outcome('', *slims))

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from mmmutual.config_tree import nested_dicts
 
+from .small_bert import BERT, small_bert
+
+OTHER_DATA = {'CLRNet': 'lanes', 'Mask2FormerVideo': 'videos'}  # of models that are not trained on images with boxes
 CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
 
 
@@ -23,11 +26,18 @@ def shrink(config: Config) -> Config:
     for node in nested_dicts(config.model):
         for key in ('init_cfg', 'pretrained', 'teacher_ckpt'):
             if key in node:
-                node[key] = None
+                node[key] = False if node[key] is True else None
+        if node.get('num_cp'):
+            node['num_cp'] = 0  # recomputing activations saves memory only, and needs another package
+        if node.get('use_torchvision'):
+            node['use_torchvision'] = False  # torchvision compiles its RoIAlign, which takes minutes; mmcv has one too
+        for key in ('name', 'lang_model_name'):
+            if node.get(key) == BERT:
+                node[key] = small_bert()
         for key, most in (('nms_pre', 50), ('max_per_img', 20), ('num', 32)):
             if isinstance(node.get(key), int):
                 node[key] = min(node[key], most)
-        if 'score_thr' in node:
+        if 'score_thr' in node and config.model.get('type') != 'CrowdDet':  # whose NMS loops over all boxes in Python
             node['score_thr'] = 0.0  # so that there are predictions to compare
         if node.get('type') == 'MMSyncBN':
             node['type'] = 'SyncBN'  # mmcv's class can only be built in a distributed run
@@ -40,8 +50,12 @@ def shrink(config: Config) -> Config:
     return config
 
 
-def image_size(config: Config) -> tuple[int, tuple[float, float]]:
+def image_size(config: Config) -> tuple[int, tuple[float, ...]]:
     """Side of the images in pixels, and scales: some detectors need many features, or more than one on each level."""
+    if (config.model.get('data_preprocessor') or {}).get('type') == 'BoxInstDataPreprocessor':
+        return 128, (1.0,)  # it computes the targets of a single image size
+    if (config.model.get('neck') or {}).get('type') == 'SSDNeck':
+        return 300, (1.0, 0.9)
     if config.model.get('as_two_stage'):
         return 256, (1.0, 0.875)
     if (config.model.get('bbox_head') or {}).get('type') == 'DDODHead':

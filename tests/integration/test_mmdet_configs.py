@@ -1,5 +1,7 @@
 """Ten of mmdet's own configs, made mutual; tools/misc/check_mmdet_configs.py checks one of each family."""
 
+import json
+
 import pytest
 
 from mmmutual.testing.config_survey import families, outcome
@@ -30,9 +32,6 @@ def test_scope_detector(kind):
     assert result.reason == '' and result.share > 0
 
 
-def test_the_table_in_the_docs_has_each_family(root):
-    page = (root / 'docs' / 'supported_configs.md').read_text()
-    rows = [line for line in page.splitlines() if line.startswith('| ') and '`' in line]
-    passes = sum(row.endswith('| passes |') for row in rows)
-    assert f'**{passes} of {len(rows)} pass.**' in page
-    assert set(families()) <= {row.split(' | ')[0][2:] for row in rows}  # upstream mmdet has fewer
+def test_the_results_in_the_docs_have_each_folder(root):
+    kept = json.loads((root / 'benchmarks' / 'results' / 'mmdet_configs.json').read_text())['folders']
+    assert set(families()) <= set(kept)  # another version of mmdet may have fewer

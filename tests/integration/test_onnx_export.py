@@ -40,6 +40,21 @@ def test_onnxruntime_computes_what_pytorch_does(detector, tmp_path):
     assert path.stat().st_size < parameters + 500_000
 
 
+@pytest.mark.parametrize(
+    ('kind', 'width', 'is_stock'), [('swin', 2 / 3, True), ('swin', 0.5, False), ('pvt', 0.5, True)]
+)
+def test_transformers(kind, width, is_stock, tiny_data, tmp_path):
+    """A stock config describes whole heads that have as many channels as the tokens."""
+    config = detector_config(kind, tiny_data, tmp_path)
+    exported = export_subnet(config, trained(config, tmp_path / 'source.pth'), width, 1.0, tmp_path)
+    assert exported.is_stock == is_stock and exported.difference < 1e-5
+    backbone = exported.config.model.backbone
+    if is_stock:
+        assert backbone.num_heads == ([2, 4, 8, 16] if kind == 'swin' else [1, 2, 4, 8])
+    if width != 2 / 3:
+        assert export_onnx(exported.detector, tmp_path / 'dense.onnx', (64, 64)) < 1e-4
+
+
 def test_how_to_make_the_input_is_in_the_file(detector, tmp_path):
     export_onnx(detector, tmp_path / 'dense.onnx', (32, 32), dict(width=0.5, scale=1.0))
     info = {entry.key: entry.value for entry in onnx.load(tmp_path / 'dense.onnx').metadata_props}

@@ -16,6 +16,10 @@ from mmmutual.layers import SlimBatchNorm2d
 from tests.support.tiny import tiny_config, tiny_retinanet
 
 META = dict(classes=('a', 'b', 'c', 'd'), palette=[(1, 2, 3), (4, 5, 6), (7, 8, 9), (10, 11, 12)])
+TRANSFORMERS = {
+    'swin': dict(type='SlimmableSwin', embed_dims=48, depths=(1, 1, 1, 1), num_heads=(3, 6, 12, 24)),
+    'pvt': dict(type='SlimmablePVT', embed_dims=16, num_layers=[1] * 4, num_heads=[2, 4, 8, 16], pretrain_img_size=64),
+}
 WITHOUT_MMMUTUAL = """
 import sys
 
@@ -35,7 +39,17 @@ else:
 
 
 def detector_config(kind: str, data: Path, work_dir: Path) -> Config:
-    """Mask R-CNN, Faster R-CNN or RetinaNet on the tiny data, every box kept; 'detector' ones with that scope."""
+    """Mask R-CNN, Faster R-CNN or RetinaNet on the tiny data, every box kept; 'detector' ones with that scope.
+
+    The names of ``TRANSFORMERS`` are RetinaNets with these backbones.
+    """
+    if kind in TRANSFORMERS:
+        config = detector_config('retinanet', data, work_dir)
+        backbone = TRANSFORMERS[kind]
+        config.model.backbone = dict(backbone, widths=(1.0, 2 / 3, 0.5), drop_path_rate=0.0)
+        first = 48 if kind == 'swin' else 32
+        config.model.neck.in_channels = [first, 2 * first, 4 * first, 8 * first]
+        return config
     if kind.startswith('detector_'):
         config = detector_config(kind.removeprefix('detector_'), data, work_dir)
         model = config.model

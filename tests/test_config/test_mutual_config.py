@@ -145,6 +145,22 @@ def test_the_backbones_in_a_recursive_neck_are_thawed():
     assert (backbone.norm_eval, backbone.frozen_stages) == (False, -1)
 
 
+def test_a_wrapper_of_another_library_has_no_backbone():
+    config = Config(dict(model=dict(type='Detectron2Wrapper', detector=dict(backbone=dict(name='build_resnet')))))
+    with pytest.raises(ValueError, match='^Detectron2Wrapper has no backbone at its top level, .*choose a config with'):
+        make_mutual(config, WIDTHS, SCALES)
+
+
+def test_thawed_norms_can_be_trained():
+    """NAS-FCOS has frozen norms with eps=0, which PyTorch does not train."""
+    stock = load_config(RETINANET)
+    stock.model.backbone.update(depth=18, init_cfg=None)
+    stock.model.backbone.norm_cfg.eps = 0
+    stock.model.neck.in_channels = [64, 128, 256, 512]
+    made = make_mutual(stock, WIDTHS, SCALES)
+    assert (made.model.backbone.norm_cfg.eps, stock.model.backbone.norm_cfg.eps) == (1e-5, 0)
+
+
 def test_a_config_that_mmengine_cannot_inherit_from_is_written_whole(tmp_path):
     name = 'mmdet::gn+ws/faster-rcnn_r50_fpn_gn-ws-all_1x_coco.py'
     stock = load_config(name)

@@ -45,3 +45,13 @@ def test_a_config_that_needs_none():
 def test_installed_packages_are_enough(monkeypatch):
     monkeypatch.setattr('mmmutual.config.required_packages.find_spec', lambda name: name)
     check_packages(dict(backbone=dict(type='TIMMBackbone')))
+
+
+def test_mmpretrain_that_mmdet_did_not_find(monkeypatch):
+    """mmdet looks for it when it is imported, before the separate folder of ``make pretrain`` is known."""
+    monkeypatch.setattr('mmmutual.config.required_packages.find_mmpretrain', lambda user: None)
+    monkeypatch.setattr('mmmutual.config.required_packages.BaseReID', object)
+    with pytest.raises(
+        ImportError, match='^BaseReID needs mmpretrain already when mmdet is imported, .*choose a config'
+    ):
+        check_packages(dict(type='BaseReID', backbone=RESNET))

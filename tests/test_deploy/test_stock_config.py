@@ -60,6 +60,11 @@ def test_channels_of_backbones():
     assert (regnet['arch']['w0'], regnet['arch']['group_w'], regnet['stem_channels']) == (48, 40, 16)
     assert narrow(0.5, type='CSPDarknet', widen_factor=0.5)['widen_factor'] == 0.25
     assert narrow(0.5, type='MobileNetV2')['widen_factor'] == 0.5
+    swin = narrow(2 / 3, type='SwinTransformer')
+    assert (swin['embed_dims'], swin['num_heads']) == (64, [2, 4, 8, 16])
+    assert narrow(0.5, type='SwinTransformer')['num_heads'] == [2, 3, 6, 12]  # of 32 channels, not 48 in 2 heads
+    for kind in ('PyramidVisionTransformer', 'PyramidVisionTransformerV2'):
+        assert narrow(0.5, type=kind)['num_heads'] == [1, 1, 3, 4]
     assert narrow(0.5, type='Darknet', depth=53) == dict(type='Darknet', depth=53)
 
 
@@ -80,6 +85,19 @@ def test_slimmable_layers_elsewhere_become_stock(root):
     assert with_model(settings, model, stock=True).custom_imports.imports == ['mmdet.engine']
     imports = with_model(settings, model, stock=False).custom_imports
     assert imports == dict(imports=['mmmutual.deploy', 'mmdet.engine'], allow_failed_imports=False)
+
+
+@pytest.mark.parametrize(
+    ('name', 'stock'),
+    [
+        ('SlimmableSwin', 'SwinTransformer'),
+        ('SlimmablePVT', 'PyramidVisionTransformer'),
+        ('SlimmablePVTv2', 'PyramidVisionTransformerV2'),
+    ],
+)
+def test_short_names_of_backbones(name, stock):
+    for own in (name, f'Slimmable{stock}', f'mmdet.{name}'):
+        assert stock_types(dict(type=own, widths=(1.0, 0.5), embed_dims=64)) == dict(type=stock, embed_dims=64)
 
 
 def test_a_part_without_stock_counterpart_is_named(root):

@@ -5,6 +5,7 @@ import pytest
 from mmdet.models.backbones import TridentResNet
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from torch import nn
 
 import mmmutual
 from mmmutual.slimming import plan_slimming
@@ -29,6 +30,26 @@ def test_parts_of_a_detector_cost_what_is_counted_at_full_size():
         found.values()
     )
     assert plan.share == pytest.approx(share)
+
+
+@pytest.mark.parametrize('scope', ['backbone', 'detector'])
+def test_what_remains_at_a_width(scope):
+    config = Config.fromfile(f'{CONFIGS}/retinanet/retinanet_r18_fpn_1x_coco.py').model
+    config.backbone.init_cfg = None
+    model = MODELS.build(config)
+    full = mmmutual.count_multiply_adds(model, (800, 1344))['total']
+    plan = plan_slimming(model, scope)
+    remaining = plan.remaining(0.25)
+    plan.apply_((1.0, 0.25))
+    with mmmutual.use_width(model, 0.25):
+        assert remaining == pytest.approx(mmmutual.count_multiply_adds(model, (800, 1344))['total'] / full, rel=0.02)
+
+
+def test_a_depthwise_convolution_has_fewer_groups():
+    model = nn.Sequential(nn.Conv2d(3, 64, 1), nn.Conv2d(64, 64, 3, groups=64), nn.Conv2d(64, 8, 1))
+    plan = plan_slimming(model)
+    kept = {layer.layer: layer.remaining(0.25) for layer in plan.layers}
+    assert [kept[layer] for layer in model] == [0.25, 0.25, 0.25]
 
 
 def test_a_roi_head_that_gets_fewer_rois_on_the_larger_image(monkeypatch):

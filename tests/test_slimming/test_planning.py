@@ -259,3 +259,20 @@ def test_an_extractor_that_runs_in_training_only_undoes():
     assert hasattr(model.roi_head.bbox_roi_extractor, '_swapped')
     plan.undo_()
     assert_same_state(state_of(model), before)
+
+
+def test_a_detector_with_a_language_model_runs_in_prediction():
+    """mmdet's GLIP and Grounding DINO read their text in prediction only."""
+
+    class Detector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = nn.Sequential(nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 3))
+            self.head, self.language_model = nn.Conv2d(32, 4, 1), nn.Identity()
+
+        def forward(self, images, samples, mode):
+            assert mode == 'predict' and samples[0].text
+            return self.head(self.backbone(images))
+
+    plan = plan_slimming(Detector(), 'detector')
+    assert next(layer for layer in plan.layers if layer.name == 'head').slims_in

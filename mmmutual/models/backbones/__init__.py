@@ -3,6 +3,7 @@
 from .darknet import SlimmableCSPDarknet, SlimmableCSPNeXt, SlimmableDarknet
 from .hrnet import SlimmableHRNet
 from .mobilenet import MobileNetV1, SlimmableMobileNetV1, SlimmableMobileNetV2
+from .pvt import SlimmablePVT, SlimmablePVTv2, SlimmablePyramidVisionTransformer, SlimmablePyramidVisionTransformerV2
 from .resnet import (
     SlimmableRegNet,
     SlimmableRes2Net,
@@ -10,6 +11,7 @@ from .resnet import (
     SlimmableResNetV1d,
     SlimmableResNeXt,
 )
+from .swin import SlimmableSwin, SlimmableSwinTransformer
 from .vgg import SlimmableVGG
 
 __all__ = [
@@ -20,10 +22,16 @@ __all__ = [
     'SlimmableHRNet',
     'SlimmableMobileNetV1',
     'SlimmableMobileNetV2',
+    'SlimmablePVT',
+    'SlimmablePVTv2',
+    'SlimmablePyramidVisionTransformer',
+    'SlimmablePyramidVisionTransformerV2',
     'SlimmableRegNet',
     'SlimmableRes2Net',
     'SlimmableResNeXt',
     'SlimmableResNet',
     'SlimmableResNetV1d',
+    'SlimmableSwin',
+    'SlimmableSwinTransformer',
     'SlimmableVGG',
 ]
