@@ -25,8 +25,6 @@ from tests.support.tiny import find_hook
 ROOT = os.path.dirname(os.path.dirname(__file__))
 NAMES = sorted(name for name in os.listdir(f'{ROOT}/configs') if name.endswith('.py') and '_whole' not in name)
 COCO = [name for name in NAMES if not {'shapes', 'transfer'} & set(name[:-3].split('_'))]
-
-
 R50 = [name for name in COCO if 'r50' in name]
 OTHERS = {  # stock configs of mmdet
     'mutual_mask_rcnn_swin_t.py': 'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py',
@@ -115,16 +113,13 @@ def test_other_detectors_keep_the_recipe_of_mmdet(name):
     hooks = [hook.type for hook in stock.get('custom_hooks', [])]
     assert [hook.type for hook in config.custom_hooks][1 : 1 + len(hooks)] == hooks
     assert config.data_help == load('mutual_mask_rcnn_r50.py').data_help
-    batch_size = 8 * config.train_dataloader.batch_size
-    assert config.auto_scale_lr.base_batch_size == batch_size
+    assert config.auto_scale_lr.base_batch_size == 8 * config.train_dataloader.batch_size
 
 
 FOUR = (1.0, 0.75, 0.5, 0.25)
 GRIDS = {  # trained widths of the networks
-    'r50': tuple(round(1.0 - 0.05 * step, 2) for step in range(16)),
+    **dict.fromkeys(('r50', 'swin', 'rtmdet'), tuple(round(1.0 - 0.05 * step, 2) for step in range(16))),
     'r18': FOUR,
-    'swin': tuple(round(1.0 - 0.05 * step, 2) for step in range(16)),
-    'rtmdet': tuple(round(1.0 - 0.05 * step, 2) for step in range(16)),
     'mobilenet_v2': tuple(round(1.0 - 0.025 * step, 3) for step in range(13)),
     'pretrain': tuple(round(1.0 - 0.025 * step, 3) for step in range(31)),
     'boosting': (1.0, 0.975, 0.95, 0.925, 0.9),
@@ -144,7 +139,7 @@ def test_widths_and_scales(name):
     scales = (1.0, 0.75, 0.5) if '18' in name else (1.0, 0.8, 0.6, 0.4)
     if 'pretrain' in name and '18' not in name:
         scales = (1.0, 192 / 224, 160 / 224, 128 / 224)
-    assert {part.get('widths', grid) for part in (config.model, config.model.backbone)} == {grid}
+    assert {part.widths for part in (config.model, config.model.backbone) if 'widths' in part} == {grid}
     hook = find_hook(config)
     assert 'widths' not in hook and hook.num_subnets == (3 if 'shapes' in name else 4)
     assert hook.scales == ((1.0,) if 'us_net' in name else scales)

@@ -25,7 +25,7 @@ def randomize_norms(model: nn.Module) -> None:
         for name, buffer in layer.named_buffers(recurse=False):
             if 'tracked' in name:
                 buffer.fill_(7)
-            else:
+            elif 'relative' not in name:  # the places of a window
                 nn.init.uniform_(buffer, 0.5, 1.5) if 'var' in name else nn.init.normal_(buffer, std=0.1)
 
 

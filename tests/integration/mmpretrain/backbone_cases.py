@@ -102,6 +102,40 @@ def build_mobileone(width):
     return stock.MobileOne(ONE | dict(width_factor=[width] * 4), out_indices=ALL)
 
 
+def build_swin(width):
+    arch = dict(embed_dims=int(128 * width), depths=[1, 1], num_heads=[int(4 * width), int(8 * width)])
+    return stock.SwinTransformer(arch, out_indices=(0, 1), drop_path_rate=0.0)
+
+
+# at most widths, three heads of 32 channels have other channels than the tokens
+UNEVEN = dict(embed_dims=96, depths=[1, 1], num_heads=[3, 6])
+
+
+def build_swin_v2():
+    arch = UNEVEN | dict(extra_norm_every_n_blocks=0)
+    return stock.SwinTransformerV2(arch, img_size=64, out_indices=(0, 1), window_size=8, drop_path_rate=0.0)
+
+
+def build_vit(width):
+    """Its class token, position embeddings and layer scales lie between layers."""
+    arch = dict(
+        embed_dims=int(128 * width),
+        num_layers=2,
+        num_heads=int(4 * width),
+        feedforward_channels=int(256 * width),
+    )
+    return stock.VisionTransformer(
+        arch, img_size=64, out_type='featmap', out_indices=(0, 1), layer_scale_init_value=0.5, norm_cfg=dict(type='LN')
+    )
+
+
+def build_convnext(width, **options):
+    arch = dict(depths=[1, 1], channels=[int(32 * width), int(64 * width)])
+    options = dict(layer_scale_init_value=0.5) | options
+    return stock.ConvNeXt(arch, out_indices=(0, 1), gap_before_final_norm=False, **options)
+
+
+QKV = {r'qkv': (3, 1)}
 CASES = {
     'ResNet': (scaled(stock.ResNet, TWO_STAGES, stem_channels=64, base_channels=64), {}),
     'ResNetV1c': (scaled(stock.ResNetV1c, TWO_STAGES, stem_channels=64, base_channels=64), {}),
@@ -126,6 +160,11 @@ CASES = {
     'VGG-BN': (partial(build_vgg, dict(type='BN')), {}),
     'RepVGG': (build_repvgg, {}),
     'MobileOne': (build_mobileone, {}),
+    'Swin': (build_swin, QKV),
+    'VisionTransformer': (build_vit, QKV),
+    'ConvNeXt': (build_convnext, {}),
+    'ConvNeXt of maps': (partial(build_convnext, linear_pw_conv=False), {}),
+    'ConvNeXtV2': (partial(build_convnext, use_grn=True, layer_scale_init_value=0.0), {}),
 }
 
 # no narrow stock class, or a fixed expansion: they slim, and are compared at width 1.0
@@ -137,6 +176,7 @@ OTHERS = {
     'MobileNetV3': lambda: stock.MobileNetV3('small', out_indices=(0, 2, 7, 11)),
     'RegNet-3.2gf': lambda: stock.RegNet('regnetx_3.2gf', out_indices=ALL),
     'SEResNeXt-16d': lambda: stock.SEResNeXt(**TWO_STAGES, groups=8, width_per_group=16),
+    'SwinV2': build_swin_v2,
     'Res2Net-26w': lambda: stock.Res2Net(depth=50, deep_stem=False, avg_down=False, out_indices=ALL),
 }
 
@@ -198,7 +238,8 @@ PARTS = {
     'CSPDarkNet-GN': lambda: stock.CSPDarkNet(53, norm_cfg=dict(type='GN', num_groups=8)),
     'ShuffleNetV2': lambda: stock.ShuffleNetV2(out_indices=(0, 1, 2)),
     'DenseNet': lambda: stock.DenseNet('121'),
-    'Swin': lambda: stock.SwinTransformer('tiny', pad_small_map=True),
+    'Swin': lambda: stock.SwinTransformer(UNEVEN, out_indices=(0, 1)),
+    'SwinV2': build_swin_v2,
     'ConvNeXt': lambda: stock.ConvNeXt('atto'),
     'ConvNeXt-cp': lambda: stock.ConvNeXt('atto', with_cp=True),
 }
