@@ -50,7 +50,10 @@ def _counted(
     size, step = smallest_size(run, model, lambda size: run(model, size)), STEP
     windows = [layer.window_size[0] for layer in layers if is_attention(layer) and hasattr(layer, 'window_size')]
     if windows:
-        size = step = STRIDE * max(windows)  # whole windows in each stage
+        whole = STRIDE * max(windows)  # whole windows in each stage
+        with suppress(*ERRORS):  # a model with position embeddings may accept images of one size only
+            run(model, whole)
+            size = step = whole
     small, batches = _count(layers, lambda: run(model, size))
     larger = [small] * 2
     with suppress(*ERRORS):  # some accept images of one size only
