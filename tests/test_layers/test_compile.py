@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import mmmutual
-from mmmutual.layers import Segment, SlimBatchNorm2d, SlimConv2d, SlimGroupNorm, SlimLinear
+from mmmutual.layers import Segment, SlimBatchNorm2d, SlimConv2d, SlimGroupNorm, SlimLayerNorm, SlimLinear
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 
@@ -20,6 +20,7 @@ def make_network() -> nn.Module:
         SlimGroupNorm(64, 8),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
+        SlimLayerNorm(64),
         SlimLinear(64, 10, slim_out=False),
     )
     for width in WIDTHS:

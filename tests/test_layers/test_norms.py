@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 import mmmutual
-from mmmutual.layers import PooledStatistics, Segment, SlimBatchNorm2d, SlimGroupNorm, SlimSyncBatchNorm2d
+from mmmutual.layers import PooledStatistics, Segment, SlimBatchNorm2d, SlimGroupNorm, SlimLayerNorm, SlimSyncBatchNorm2d
 
 WIDTHS = (1.0, 0.5, 0.25)
 
@@ -174,6 +174,7 @@ def test_a_deep_copy_keeps_statistics_and_is_independent():
         (dict(type='SlimBN', widths=WIDTHS, requires_grad=False), SlimBatchNorm2d, 'bn1'),
         (dict(type='SlimSyncBN', widths=WIDTHS), SlimSyncBatchNorm2d, 'bn1'),
         (dict(type='SlimGN', num_groups=8), SlimGroupNorm, 'gn1'),
+        (dict(type='SlimLN', eps=1e-6), SlimLayerNorm, 'ln1'),
     ],
 )
 def test_built_by_norm_cfg_under_the_stock_name(cfg, kind, name):
