@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from mmdet.models.backbones.swin import WindowMSA
 from torch import nn
 
 import mmmutual
-from mmmutual.layers import Segment, SlimBatchNorm2d, SlimConv2d, SlimGroupNorm, SlimLayerNorm, SlimLinear
+from mmmutual.layers import Segment, SlimBatchNorm2d, SlimConv2d, SlimGroupNorm, SlimLayerNorm, SlimLinear, slim_layer_
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 
@@ -76,3 +77,22 @@ def test_compiled_norm_still_refuses_a_width_without_statistics():
     mmmutual.set_width(norm, 0.5)
     with pytest.raises(ValueError, match='width 0.5 has no batch-norm statistics yet'):
         fast(torch.rand(2, 16, 4, 4))
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ('layer', 'call'),
+    [
+        (WindowMSA(32, 4, (2, 3)), lambda layer, x: layer(x)),
+        (nn.MultiheadAttention(32, 4), lambda layer, x: layer(x, x, x)[0]),
+    ],
+    ids=['windows', 'heads'],
+)
+def test_attention_has_one_graph_for_each_width(layer, call):
+    slim_layer_(layer, (1.0, 0.5), (Segment(32),), (Segment(32),))
+    fast, graphs = compiled(layer.eval())
+    for width in (1.0, 0.5, 1.0, 0.5):
+        mmmutual.set_width(layer, width)
+        x = torch.rand(2, 6, int(32 * width))
+        torch.testing.assert_close(call(fast, x), call(layer, x))
+    assert len(graphs) == 2

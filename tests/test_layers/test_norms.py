@@ -9,7 +9,14 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 import mmmutual
-from mmmutual.layers import PooledStatistics, Segment, SlimBatchNorm2d, SlimGroupNorm, SlimLayerNorm, SlimSyncBatchNorm2d
+from mmmutual.layers import (
+    PooledStatistics,
+    Segment,
+    SlimBatchNorm2d,
+    SlimGroupNorm,
+    SlimLayerNorm,
+    SlimSyncBatchNorm2d,
+)
 
 WIDTHS = (1.0, 0.5, 0.25)
 
