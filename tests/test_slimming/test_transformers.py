@@ -1,11 +1,13 @@
 """Detectors with transformers, in either scope: stock at width 1.0, and below the masked full one."""
 
 import copy
+import pickle
 
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
+from mmengine.model import ExponentialMovingAverage
 from torch import nn
 
 import mmmutual
@@ -16,7 +18,7 @@ from mmmutual.slimming import order_channels_, plan_slimming
 from mmmutual.slimming.dry_run import run_whole, untouched
 from mmmutual.tensor_tree import tensors_in
 from tests.support.masked import assert_narrow_is_masked, randomize
-from tests.support.tiny_transformers import BACKBONES, DETECTORS, dino, mask2former, swin_of_wide_heads
+from tests.support.tiny_transformers import BACKBONES, DETECTORS, dino, mask2former, pvt, swin_of_wide_heads
 
 WIDTHS = (1.0, 0.6, 0.5, 0.25)
 IMAGE = 64
@@ -156,3 +158,26 @@ def test_the_last_of_several_swaps_is_undone():
         assert all(map(torch.equal, outputs(model), expected))
     mmmutual.undo_slimmable_(model)
     assert [type(module) for module in model.modules()] == classes
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize('make', [swin_of_wide_heads, pvt, dino], ids=lambda make: make.__name__)
+def test_copies_and_averages_of_a_slimmable_detector(make):
+    """They slim alike, apart from the detector, and are undone."""
+    model = build(make)
+    classes = [type(module) for module in model.modules()]
+    mmmutual.make_slimmable_(model, WIDTHS, scope='detector')
+    for norm in model.modules():
+        if hasattr(norm, 'prepare_width'):
+            norm.set_statistics(0.5, torch.zeros(norm.num_features), torch.ones(norm.num_features))
+    average = ExponentialMovingAverage(model)
+    with mmmutual.use_width(model, 0.5):
+        expected = outputs(model)
+        average.update_parameters(model)
+    for copied in (pickle.loads(pickle.dumps(model)), average.module):
+        assert get_width(copied) == 1.0 and copied.state_dict().keys() == model.state_dict().keys()
+        mmmutual.set_width(copied, 0.5)
+        assert all(map(torch.equal, outputs(copied), expected))
+        mmmutual.undo_slimmable_(copied)
+        assert [type(module) for module in copied.modules()] == classes
+    assert get_width(model) == 1.0
