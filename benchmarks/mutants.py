@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LAYERS = tuple(f'tests/test_layers/test_{name}.py' for name in ('conv_linear', 'norms', 'width'))
 LAYERS += ('tests/test_properties.py',)
+TOKENS = tuple(f'tests/test_layers/test_{name}.py' for name in ('layer_norm', 'window_attention', 'parameters'))
 CALIBRATION = ('tests/test_engine/test_calibration.py', 'tests/integration/test_calibration_hook.py')
 HOOK = ('distillation', 'roi_distillation', 'iteration', 'loss_guard', 'mutual_learning_hook')
 HOOK = tuple(f'tests/test_engine/test_{name}.py' for name in HOOK)
@@ -32,8 +33,12 @@ MUTANTS = (
     # file below mmmutual/, text, replacement, tests
     ('layers/channels.py', 'int(target + divisor / 2)', 'int(target)', LAYERS),
     ('layers/channels.py', 'rounded < 0.9 * target', 'rounded < 0.5 * target', LAYERS),
-    ('layers/divided.py', 'narrow(self.in_dim, 0, channels)', 'narrow(self.in_dim, full - channels, channels)', LAYERS),
-    ('layers/divided.py', 'return weight[:rows], None', 'return weight[-rows:], None', LAYERS),
+    ('layers/divided.py', 'narrow(dim, 0, channels) if', 'narrow(dim, size - channels, channels) if', LAYERS),
+    ('layers/divided.py', 'take(tensor, self.out_segments,', 'take(tensor.flip(dim), self.out_segments,', LAYERS),
+    ('layers/layer_norm.py', 'else take(value, segments, self.width)', 'else value[-channels:]', TOKENS),
+    ('layers/parameters.py', 'module.width, -1)', '1.0, -1)', TOKENS),
+    ('layers/attention/base.py', '(heads,) * HEADS[side]', '(Segment(tensor.size(dim), heads.divisor),)', TOKENS),
+    ('layers/attention/window.py', 'query * self.scale)', 'query)', TOKENS),
     ('layers/width.py', 'layer.width = former', 'layer.width = 1.0', LAYERS),
     ('layers/width.py', '        layer.check_width(width)\n', '        pass\n', LAYERS),
     ('layers/batch_norm.py', 'momentum = self.momentum\n', 'momentum = 0.5\n', LAYERS),
@@ -72,8 +77,8 @@ MUTANTS = (
     ('engine/loops/evaluators.py', 'copy.deepcopy(evaluator', 'copy.copy(evaluator) or (evaluator', LOOPS),
     ('config/scaled_pipeline.py', 'copy.deepcopy(config)', 'config', SCALE),
     ('slimming/operations.py', 'if any(ids.size(dim) > 1 for dim in dims):', 'if False:', PLAN),
-    ('slimming/operations.py', 'if not is_wide:', 'if False:', PLAN),
-    ('slimming/planner.py', 'self.groups.require(vector, layer.num_channels // layer.num_groups)', 'pass', PLAN),
+    ('slimming/channel_ids.py', 'if not is_wide:', 'if False:', PLAN),
+    ('slimming/planner.py', 'self.groups.require(vector, per_group)', 'pass', PLAN),
     ('slimming/planner.py', '                self._check_narrow(feed)\n', '                pass\n', PLAN),
     ('slimming/narrow_trace.py', 'if not _is_close(value, whole):', 'if False:', PLAN),
     ('slimming/dry_run.py', 'return noise(output, *output.shape)', 'return output', PLAN),

@@ -62,7 +62,7 @@ def unslim_parameters_(module: nn.Module) -> None:
 
 def active_parameter(module: SlimParameters, name: str) -> Tensor:
     """The active channels of a parameter, along its last dimension."""
-    parameter = module._parameters[name]
+    parameter = dict(module.named_parameters(recurse=False, remove_duplicate=False))[name]
     if module.width == 1.0:  # without an operation, which a trace of the model would follow
         return parameter
     return take(parameter, module.parameter_segments[name], module.width, -1)

@@ -22,7 +22,7 @@
 | `blocks.py`, `dino_decoder.py` | slimmable counterparts of blocks that count channels |
 | `counting.py` | let these blocks count the channels of a simulated narrow network |
 | `block_swap.py` | give a block the class of its counterpart, and its former class again |
-| `costs.py` | multiply-adds of each layer |
+| `costs.py`, `attention_costs.py` | multiply-adds of each layer |
 | `scope.py` | the scopes, and the layers that belong to them |
 | `input_channels.py` | the channels of a model's images |
 | `slim_share.py` | the slimmable share of the compute, as a line of text |

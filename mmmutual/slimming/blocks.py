@@ -100,7 +100,8 @@ class CountingQueryGenerator(CdnQueryGenerator):
     def embed_dims(self) -> int:
         """Active channels of the label embedding."""
         full = self.__dict__['embed_dims']
-        return self.label_embedding.weight.size(1) if 'label_embedding' in self._modules else full
+        labels = getattr(self, 'label_embedding', None)  # none before it is built
+        return full if labels is None else labels.weight.size(1)
 
     @embed_dims.setter
     def embed_dims(self, channels: int) -> None:

@@ -17,6 +17,7 @@ DOCUMENTED = {'_replace', '_asdict'}  # public methods of named tuples
 OWN = {'_swapped', '_forwards', '_channel_ids'}  # attributes that mmmutual adds to objects of other packages
 OPTIONAL = (
     'mmmutual.classification',
+    'mmmutual.layers.mmpretrain_layers',
     'mmmutual.slimming.rules_mmpretrain',
 )  # they import mmpretrain, which may be absent
 ADDED = {'_abc_impl', '_backward_cls', '_lock'}  # Python's and torch's metaclasses add these to classes, tqdm a lock
