@@ -89,7 +89,9 @@ def decoder_layers(model: nn.Module) -> int | None:
         The number; None for a model without a decoder whose layers can be left out.
 
     Examples:
-        >>> mmmutual.decoder_layers(model) is None  # a detector without a decoder
+        >>> mmmutual.decoder_layers(detr)
+        4
+        >>> mmmutual.decoder_layers(model) is None  # a RetinaNet
         True
     """
     found = _decoders(model)
@@ -129,7 +131,9 @@ def set_decoder_layers(model: nn.Module, number: int | None) -> None:
         ValueError: If the model has no such decoder, or not as many layers. The model then does not change.
 
     Examples:
-        >>> mmmutual.set_decoder_layers(model, 3)  # doctest: +SKIP
+        >>> mmmutual.set_decoder_layers(detr, 3)
+        >>> mmmutual.get_decoder_layers(detr), mmmutual.decoder_layers(detr)
+        (3, 4)
     """
     found = _decoders(model)
     if not found:
@@ -169,8 +173,9 @@ def use_decoder_layers(model: nn.Module, number: int | None) -> Iterator[None]:
         ValueError: As ``set_decoder_layers``.
 
     Examples:
-        >>> with mmmutual.use_decoder_layers(model, 3):  # doctest: +SKIP
-        ...     model.test_step(batch)
+        >>> with mmmutual.use_decoder_layers(detr, 3):
+        ...     mmmutual.get_decoder_layers(detr)
+        3
     """
     if number is None:
         yield

@@ -10,7 +10,7 @@ from mmdet.models.layers import DinoTransformerDecoder
 from mmdet.registry import MODELS
 
 import mmmutual
-from mmmutual.layers import check_decoder_layers, get_decoder_layers
+from mmmutual.layers import Slimmable, check_decoder_layers, get_decoder_layers
 from tests.support.query_detectors import BOXES, LAYERS, MASKS, query_batch, query_config, query_detector
 from tests.support.small_detectors import stock_detector
 
@@ -101,6 +101,22 @@ def test_the_number_belongs_to_a_model_and_is_restored(kind):
     mmmutual.set_decoder_layers(copied, None)
     assert get_decoder_layers(copied) == LAYERS and [type(module) for module in copied.modules()] == kinds
     assert not any('active_layers' in vars(module) for module in copied.modules())
+
+
+@torch.no_grad()
+def test_a_slimmable_detector_leaves_layers_out():
+    model, (images, samples) = query_detector('dino'), query_batch()
+    mmmutual.set_decoder_layers(model, 2)
+    mmmutual.make_slimmable_(model, (1.0, 0.5), scope='detector')
+    assert get_decoder_layers(model) == 2
+    for layer in model.decoder.layers._modules.values():  # layers that are left out slim too
+        assert isinstance(layer.ffn.layers[0][0], Slimmable)
+    first, _ = outputs_of_layers(model, 'dino', images, samples)
+    mmmutual.set_decoder_layers(model, None)
+    full, _ = outputs_of_layers(model, 'dino', images, samples)
+    assert len(first) == 2 and all(map(torch.equal, first, full))
+    mmmutual.undo_slimmable_(model)
+    assert type(model.decoder) is DinoTransformerDecoder
 
 
 def test_layers_are_initialized_whatever_the_number():
