@@ -25,6 +25,11 @@ else:
     ModuleList = object  # a mix-in of lists of layers
 
 
+def layer_count(layers: nn.Module) -> int:
+    """The number of layers in a list, whatever runs."""
+    return sum(1 for _ in layers.children())
+
+
 class FirstLayers(ModuleList):
     """First base of a list of layers that runs the first of them in evaluation mode, and all of them in training.
 
@@ -36,11 +41,11 @@ class FirstLayers(ModuleList):
 
     def __len__(self) -> int:
         """Number of layers that run."""
-        return len(self._modules) if self.training else self.active_layers
+        return layer_count(self) if self.training else self.active_layers
 
     def __iter__(self) -> Iterator[nn.Module]:
         """The layers that run."""
-        return islice(iter(self._modules.values()), len(self))
+        return islice(self.children(), len(self))
 
 
 class FirstOfModuleList(FirstLayers, nn.ModuleList):
@@ -97,7 +102,7 @@ def decoder_layers(model: nn.Module) -> int | None:
     found = _decoders(model)
     if not found or any(_obstacle(*pair) for pair in found):
         return None
-    return min(len(decoder.layers._modules) for _, decoder in found)
+    return min(layer_count(decoder.layers) for _, decoder in found)
 
 
 def get_decoder_layers(model: nn.Module) -> int | None:
@@ -148,7 +153,7 @@ def set_decoder_layers(model: nn.Module, number: int | None) -> None:
         if number is not None:
             _check_number(number, *pair)
     for owner, decoder in found:
-        stock = number is None or number == len(decoder.layers._modules)
+        stock = number is None or number == layer_count(decoder.layers)
         for part in (decoder.layers, *(part for part in (owner, decoder) if isinstance(part, COUNTED_BY_NAME))):
             kind = STOCK.get(type(part), type(part))
             part.__class__ = kind if stock else COUNTERPARTS[kind]
@@ -254,7 +259,7 @@ def _check_number(number: int, owner: nn.Module, decoder: DetrTransformerDecoder
     if not is_whole(number):
         raise TypeError(f'decoder_layers must be a whole number, but got {number!r}')
     least = 2 if isinstance(getattr(owner, 'bbox_head', None), DDQDETRHead) else 1  # it selects queries behind layer 1
-    most = len(decoder.layers._modules)
+    most = layer_count(decoder.layers)
     if not least <= number <= most:
         raise ValueError(
             f'decoder_layers must be from {least} to {most} for this {type(owner).__name__}, but got {number}'
