@@ -14,6 +14,7 @@ from mmengine.registry import DefaultScope
 import mmmutual
 from mmmutual.upstream import set_coco_reader
 from tests.support.inferencers import WIDTHS, save_detector, table
+from tests.support.query_detectors import query_detector
 from tests.support.small_detectors import stock_detector
 from tests.support.tiny import ROOT, draw_tiny
 
@@ -77,6 +78,8 @@ def _example(request, monkeypatch):
     names = request.getfixturevalue('doctest_namespace')
     names.update(copy=copy, torch=torch, mmmutual=mmmutual, table=table())
     text = ''.join(example.source for example in request.node.dtest.examples)
+    if 'detr' in text:
+        names['detr'] = query_detector('detr')
     if 'detector' in text or 'model' in text:
         names['detector'] = MODELS.build(stock_detector())
         names['model'] = copy.deepcopy(names['detector'])

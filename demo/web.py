@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
@@ -61,7 +62,7 @@ def build(inferencer: AdaptiveInferencer, files: list[Path], score_thr: float):
     worker = ThreadPoolExecutor(1)
     first = read_image(Path(images[0])) if images else np.zeros((64, 64, 3), np.uint8)
     for subnet in table.subnets:
-        worker.submit(inferencer, first, width=subnet.width, scale=subnet.scale).result()
+        worker.submit(inferencer, first, **asdict(subnet.key)).result()
 
     def run(image: np.ndarray | None, unit: str, budget: float, score: float):
         if image is None:
@@ -72,7 +73,7 @@ def build(inferencer: AdaptiveInferencer, files: list[Path], score_thr: float):
             picture, subnet = worker.submit(detect, inferencer, image[..., ::-1], score, **choice).result()
         except ValueError as error:
             return None, f'### {error}', rows(table, None)
-        chosen = table.subnet(subnet['width'], subnet['scale'])
+        chosen = table.subnet(subnet['width'], subnet['scale'], subnet.get('decoder_layers'))
         return picture, describe(chosen, subnet['latency_ms']), rows(table, chosen)
 
     def slider(unit: str):
@@ -119,7 +120,7 @@ def describe(subnet, latency_ms: float) -> str:
     metrics = ', '.join(f'{name} {value:.3f}' for name, value in subnet.metrics.items())
     expected = '' if subnet.latency_ms is None else f' ({subnet.latency_ms:.1f} ms in the table)'
     return (
-        f'### Ran width {subnet.width:g} at scale {subnet.scale:g} in {latency_ms:.1f} ms{expected}\n'
+        f'### Ran {subnet.key.description} in {latency_ms:.1f} ms{expected}\n'
         f'{subnet.multiply_adds / 1e6:.0f} M multiply-adds, {metrics} on the validation data'
     )
 

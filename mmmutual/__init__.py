@@ -13,7 +13,16 @@ register_safe_globals()
 
 from .engine import calibrate  # noqa: E402
 from .evaluation import count_multiply_adds  # noqa: E402  (the stack is checked first)
-from .layers import get_width, set_width, use_width, width_grid  # noqa: E402
+from .layers import (  # noqa: E402
+    decoder_layers,
+    get_decoder_layers,
+    get_width,
+    set_decoder_layers,
+    set_width,
+    use_decoder_layers,
+    use_width,
+    width_grid,
+)
 from .models import SlimmableFPN, SlimmableResNet  # noqa: E402
 from .slimming import SlimmingPlan, make_slimmable_, order_channels_, plan_slimming, undo_slimmable_  # noqa: E402
 
@@ -26,12 +35,16 @@ __all__ = [
     '__version__',
     'calibrate',
     'count_multiply_adds',
+    'decoder_layers',
+    'get_decoder_layers',
     'get_width',
     'make_slimmable_',
     'order_channels_',
     'plan_slimming',
+    'set_decoder_layers',
     'set_width',
     'undo_slimmable_',
+    'use_decoder_layers',
     'use_width',
     'width_grid',
 ]

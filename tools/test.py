@@ -26,6 +26,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--widths', nargs='+', type=float, help='width multipliers; default: those in the config')
     parser.add_argument('--scales', nargs='+', type=float, help='input scales; default: those in the config')
+    parser.add_argument(
+        '--decoder-layers', nargs='+', type=int, help='decoder layers of DETR-like detectors; default: as in the config'
+    )
     parser.add_argument('--work-dir', help='folder for logs, table and plot; default: work_dirs/NAME_OF_CONFIG')
     parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions of each sub-network to this file')
     parser.add_argument('--show-dir', help="folder for pictures of the widest network's predictions")
@@ -39,12 +42,14 @@ def read_config(args: argparse.Namespace) -> Config:
     config.launcher = args.launcher
     config.work_dir = args.work_dir or config.get('work_dir') or f'./work_dirs/{config_name(args.config)}'
     config.load_from = args.checkpoint
-    for name, values in (('widths', args.widths), ('scales', args.scales)):
+    for name in ('widths', 'scales', 'decoder_layers'):
+        values = getattr(args, name)
         if values is not None:
             if config.test_cfg.get('type') != 'SubnetTestLoop':
                 check_mutual(build_model(config), read_checkpoint(args.checkpoint), args.checkpoint, args.config)
                 raise ValueError(
-                    f"--{name} needs test_cfg=dict(type='SubnetTestLoop', ...), but {args.config} has "
+                    f"--{name.replace('_', '-')} needs test_cfg=dict(type='SubnetTestLoop', ...), but "
+                    f'{args.config} has '
                     f'{config.test_cfg.get("type", "TestLoop")}'
                 )
             config.test_cfg[name] = tuple(values)

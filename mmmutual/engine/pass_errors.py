@@ -61,4 +61,4 @@ def describe_pass(subnet: Subnet, inputs: object = None) -> str:
     shown = ', '.join(f'{height} x {width}' for height, width in dict.fromkeys(sizes))
     number = '1 image' if len(sizes) == 1 else f'{len(sizes)} images'
     pixels = f', {number} of {shown} pixels (height x width)' if sizes else ''
-    return f'width {subnet.width:g} at scale {subnet.scale:g}{pixels}'
+    return f'{subnet.description}{pixels}'

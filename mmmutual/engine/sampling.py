@@ -17,14 +17,23 @@ from mmmutual.number_checks import check_whole
 
 @dataclass(frozen=True)
 class Subnet:
-    """A width multiplier and an input scale, each in (0, 1]."""
+    """A width multiplier and an input scale, each in (0, 1], and a number of decoder layers; None for all."""
 
     width: float
     scale: float = 1.0
+    decoder_layers: int | None = None
 
     def __str__(self) -> str:
         """Short name, as used in logs and metric names."""
-        return f'w{self.width:g}_s{self.scale:g}'
+        layers = '' if self.decoder_layers is None else f'_d{self.decoder_layers}'
+        return f'w{self.width:g}_s{self.scale:g}{layers}'
+
+    @property
+    def description(self) -> str:
+        """Such as ``'width 0.5 at scale 0.8'`` or ``'width 0.5 at scale 0.8 with 3 decoder layers'``."""
+        number = self.decoder_layers
+        layers = '' if number is None else f' with {number} decoder layer{"s" * (number != 1)}'
+        return f'width {self.width:g} at scale {self.scale:g}{layers}'
 
 
 class SandwichSampler:

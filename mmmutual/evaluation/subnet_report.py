@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from mmengine.dist import is_main_process
@@ -13,6 +14,7 @@ from mmengine.runner import Runner
 
 from mmmutual.engine import Subnet, SubnetTestLoop, SubnetValLoop
 from mmmutual.engine.unwrapped import unwrapped
+from mmmutual.layers import use_decoder_layers
 
 from .multiply_adds import count_grid
 from .subnet_table import format_table, main_metrics
@@ -21,7 +23,7 @@ SubnetLoop = SubnetValLoop | SubnetTestLoop
 
 
 def subnet_rows(loop: SubnetLoop, counts: Mapping[Subnet, int] | None = None) -> list[dict[str, float]]:
-    """The sub-networks that a loop evaluated, with width, scale, multiply-adds and main metrics.
+    """The sub-networks that a loop evaluated, with their choices, multiply-adds and main metrics.
 
     Args:
         loop: A loop that has run.
@@ -33,7 +35,7 @@ def subnet_rows(loop: SubnetLoop, counts: Mapping[Subnet, int] | None = None) ->
     counts = count_subnets(loop) if counts is None else counts
     rows = []
     for subnet, metrics in loop.results.items():
-        row = dict(width=subnet.width, scale=subnet.scale)
+        row = {name: value for name, value in asdict(subnet).items() if value is not None}
         if subnet in counts:
             row['multiply_adds'] = counts[subnet]
         rows.append({**row, **main_metrics(metrics)})
@@ -46,12 +48,16 @@ def count_subnets(loop: SubnetLoop) -> dict[Subnet, int]:
         return {}
     height, width = loop.size
     sizes = {scale: (round(height * scale), round(width * scale)) for scale in loop.scales}
+    model, counts = unwrapped(loop.runner.model), {}
     try:
-        counts = count_grid(unwrapped(loop.runner.model), loop.widths, set(sizes.values()))
+        for number in loop.decoder_layers:
+            with use_decoder_layers(model, number):
+                grid = count_grid(model, loop.widths, set(sizes.values()))
+            counts.update({(width, size, number): count for (width, size), count in grid.items()})
     except ValueError as error:
         loop.runner.logger.warning(f'The table has no multiply-adds: {error}')
         return {}
-    return {Subnet(width, scale): counts[width, sizes[scale]] for width in loop.widths for scale in loop.scales}
+    return {subnet: counts[subnet.width, sizes[subnet.scale], subnet.decoder_layers] for subnet in loop.subnets}
 
 
 def write_report(

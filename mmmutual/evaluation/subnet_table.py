@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from terminaltables import AsciiTable
 
-TITLES = {'multiply_adds': 'multiply-adds', 'latency_ms': 'ms (median)', 'latency_p90_ms': 'ms (p90)'}
+TITLES = {
+    'decoder_layers': 'decoder layers',
+    'multiply_adds': 'multiply-adds',
+    'latency_ms': 'ms (median)',
+    'latency_p90_ms': 'ms (p90)',
+}
 COUNTS = ('multiply_adds', 'parameters')
 METRICS = {'bbox_mAP': 'box mAP', 'segm_mAP': 'mask mAP', 'top1': 'top-1 (%)'}
 
@@ -68,7 +73,7 @@ def _format(key: str, value: float | str | None) -> str:
         return '-'
     if isinstance(value, str):
         return value
-    if key in ('width', 'scale'):
+    if key in ('width', 'scale', 'decoder_layers'):
         return f'{value:g}'
     if key in COUNTS:
         return format_count(value)

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,14 @@ from mmmutual.datasets import drawable_meta
 from mmmutual.engine import Subnet
 from mmmutual.engine.image_sides import fit_padding
 from mmmutual.evaluation import QueryTable
-from mmmutual.layers import check_ratio, set_width
+from mmmutual.layers import check_ratio, decoder_layers, set_decoder_layers, set_width
 from mmmutual.moved_names import renamed_argument, warn_of_renamed
 from mmmutual.slimming import input_channels
 
 from .image_folder import find_images
 from .latency_controller import LatencyController
 
-WAYS = 'width/scale, budget_multiply_adds/budget_ms, target_ms'
+WAYS = 'width/scale/decoder_layers, budget_multiply_adds/budget_ms, target_ms'
 
 
 class _Result(dict):
@@ -121,6 +122,7 @@ class AdaptiveInferencer(DetInferencer):
         budget_multiply_adds: float | None = None,
         budget_ms: float | None = None,
         target_ms: float | None = None,
+        decoder_layers: int | None = None,
         **kwargs: Any,
     ) -> dict:
         """Detect objects with the chosen sub-network; by default with the widest network at full scale.
@@ -135,11 +137,13 @@ class AdaptiveInferencer(DetInferencer):
             budget_ms: Highest latency in the query table, in milliseconds.
             target_ms: The measured latency to hold, in milliseconds. A controller follows the batches of this call and
                 of later calls with a target, and may change the sub-network after each batch.
+            decoder_layers: Number of decoder layers of a DETR-like detector; None for all.
             **kwargs: As ``DetInferencer``, for example ``batch_size``, ``out_dir`` or ``return_vis``.
 
         Returns:
             The result of ``DetInferencer`` with an additional list, ``'subnets'``. It has a dict for each prediction:
-            ``width`` and ``scale`` of its sub-network, and ``latency_ms``, the measured time of its batch in the model.
+            ``width`` and ``scale`` of its sub-network, ``decoder_layers`` if some were left out, and ``latency_ms``,
+            the measured time of its batch in the model.
 
         Raises:
             TypeError: If one of the numbers is not a number.
@@ -148,10 +152,10 @@ class AdaptiveInferencer(DetInferencer):
                 folder has no image.
         """
         with self._lock:
-            kinds = ((width, scale), (budget_multiply_adds, budget_ms), (target_ms,))
+            kinds = ((width, scale, decoder_layers), (budget_multiply_adds, budget_ms), (target_ms,))
             if sum(any(value is not None for value in kind) for kind in kinds) > 1:
                 raise ValueError(
-                    f'these arguments are mutually exclusive: {WAYS}; but got {width=}, {scale=}, '
+                    f'these arguments are mutually exclusive: {WAYS}; but got {width=}, {scale=}, {decoder_layers=}, '
                     f'{budget_multiply_adds=}, {budget_ms=}, {target_ms=}'
                 )
             self._adapting = target_ms is not None
@@ -159,10 +163,11 @@ class AdaptiveInferencer(DetInferencer):
                 self._switch(self._follow(target_ms))
             elif budget_multiply_adds is not None or budget_ms is not None:
                 best = self._table().best(budget_multiply_adds=budget_multiply_adds, budget_ms=budget_ms)
-                self._switch(Subnet(best.width, best.scale))
+                self._switch(best.key)
             else:
                 width = 1.0 if width is None else check_ratio(width)
-                self._switch(Subnet(width, 1.0 if scale is None else check_ratio(scale, 'scale')))
+                scale = 1.0 if scale is None else check_ratio(scale, 'scale')
+                self._switch(Subnet(width, scale, decoder_layers))
             self._ran: list[dict[str, float]] = []
             result = super().__call__(inputs, *args, **kwargs)
             return _Result(result, subnets=self._ran)
@@ -172,18 +177,21 @@ class AdaptiveInferencer(DetInferencer):
         start = self._now()
         predictions = super().forward(inputs, **kwargs)
         latency_ms = (self._now() - start) * 1e3
-        subnet = dict(width=self.subnet.width, scale=self.subnet.scale, latency_ms=latency_ms)
+        subnet = {name: value for name, value in asdict(self.subnet).items() if value is not None}
+        subnet['latency_ms'] = latency_ms
         self._ran += [dict(subnet) for _ in predictions]
         if self._adapting and self.controller is not None:
             chosen = self.controller.update(latency_ms)
-            self._switch(Subnet(chosen.width, chosen.scale))  # the next batch is not preprocessed yet
+            self._switch(chosen.key)  # the next batch is not preprocessed yet
         return predictions
 
     def _switch(self, subnet: Subnet) -> None:
-        """Set the model's width, and the pipeline of the next batch."""
+        """Set the model's width and decoder layers, and the pipeline of the next batch."""
         if subnet.scale not in self._pipelines:
             self._pipelines[subnet.scale] = self._build_pipeline(subnet.scale)
         set_width(self.model, subnet.width)
+        if subnet.decoder_layers is not None or decoder_layers(self.model) is not None:
+            set_decoder_layers(self.model, subnet.decoder_layers)
         self.pipeline, self.subnet = self._pipelines[subnet.scale], subnet
 
     def _follow(self, target_ms: float) -> Subnet:
@@ -192,7 +200,7 @@ class AdaptiveInferencer(DetInferencer):
             self.controller = LatencyController(self._table().front('latency_ms'), target_ms)
         self.controller.target_ms = target_ms
         chosen = self.controller.subnet
-        return Subnet(chosen.width, chosen.scale)
+        return chosen.key
 
     def _table(self) -> QueryTable:
         if self.table is None:

@@ -6,6 +6,13 @@ from .channels import active_channels
 from .conv import SlimConv2d
 from .conv_transpose import SlimConvTranspose2d
 from .conv_ws import SlimConvWS2d
+from .decoder_depth import (
+    check_decoder_layers,
+    decoder_layers,
+    get_decoder_layers,
+    set_decoder_layers,
+    use_decoder_layers,
+)
 from .divided import DividedLayer
 from .group_norm import SlimGroupNorm
 from .layer_norm import SlimLayerNorm
@@ -42,11 +49,15 @@ __all__ = [
     'active_channels',
     'can_slim',
     'channel_sides',
+    'check_decoder_layers',
     'check_ratio',
     'check_ratios',
     'counterpart_of',
+    'decoder_layers',
     'evaluated_widths',
+    'get_decoder_layers',
     'get_width',
+    'set_decoder_layers',
     'set_width',
     'slim_layer_',
     'slim_parameters_',
@@ -54,6 +65,7 @@ __all__ = [
     'to_stock_',
     'unslim_layer_',
     'unslim_parameters_',
+    'use_decoder_layers',
     'use_width',
     'width_grid',
 ]

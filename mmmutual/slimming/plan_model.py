@@ -9,6 +9,8 @@ from functools import partial
 
 from torch import nn
 
+from mmmutual.layers import decoder_layers, use_decoder_layers
+
 from .dry_run import ERRORS, first_line, noise, run_backbone, run_levels, run_whole, untouched
 from .plan import SlimmingPlan
 from .planner import Planner
@@ -55,7 +57,7 @@ def plan_slimming(model: nn.Module, scope: str = 'backbone', filter_fn: FilterFn
     alone = backbone is model
     planner = Planner(model, set(model.modules()) if with_heads else set(backbone.modules()), filter_fn)
     reason = 'they leave the model'
-    with untouched(model):
+    with use_decoder_layers(model, decoder_layers(model)), untouched(model):  # layers that are left out slim too
         try:
             run, size = planner.trace_smallest(run_whole if with_heads and not alone else run_levels)
         except ERRORS as error:

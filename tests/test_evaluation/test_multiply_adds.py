@@ -9,6 +9,7 @@ import mmmutual
 from mmmutual import SlimmableResNet, count_multiply_adds
 from mmmutual.evaluation import count_grid
 from mmmutual.layers import SlimConv2d, SlimLinear
+from tests.support.query_detectors import LAYERS, query_detector
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 
@@ -119,3 +120,12 @@ def test_a_part_that_cannot_be_counted_is_named():
 
     with pytest.raises(ValueError, match=r'cannot count backbone \(Sorting\) of Model'):
         count_multiply_adds(Model(), (8, 8))
+
+
+@pytest.mark.parametrize('kind', ['detr', 'dino', 'mask2former'])
+def test_decoder_layers_that_are_left_out_do_not_count(kind):
+    model, counts = query_detector(kind), []
+    for number in (LAYERS, 2):
+        with mmmutual.use_decoder_layers(model, number):
+            counts.append(count_multiply_adds(model, (64, 96)))
+    assert counts[0]['total'] > counts[1]['total'] and counts[0]['backbone'] == counts[1]['backbone']

@@ -170,7 +170,7 @@ def test_without_latency():
 
 def test_subnet():
     assert TABLE.subnet(0.5, 1) == SUBNETS[1]
-    text = 'no width 0.75 at scale 1; it has 1 at 1, 0.5 at 1, 1 at 0.5, 0.5 at 0.5'
+    text = 'no width 0.75 at scale 1; it has 1 at scale 1, 0.5 at scale 1, 1 at scale 0.5, 0.5 at scale 0.5'
     with pytest.raises(ValueError, match=re.escape(text)):
         TABLE.subnet(0.75, 1.0)
 

@@ -25,7 +25,7 @@ def config() -> Config:
 )
 def test_the_grid_of_the_model(loop, widths, config):
     config.test_cfg = loop
-    assert _test_widths(config, 'not read.pth') == widths
+    assert _test_widths(MODELS.build(config.model), config, 'not read.pth') == widths
 
 
 def test_a_stock_config(config, tmp_path):
@@ -39,4 +39,4 @@ def test_a_stock_config(config, tmp_path):
     ):
         save_checkpoint(dict(state_dict=weights), str(tmp_path / 'a.pth'))
         with pytest.raises(ValueError, match=text):
-            _test_widths(config, tmp_path / 'a.pth')
+            _test_widths(MODELS.build(config.model), config, tmp_path / 'a.pth')

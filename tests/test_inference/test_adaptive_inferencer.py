@@ -122,7 +122,7 @@ def test_no_subnet_within_the_budget_names_the_cheapest(inferencer, images, budg
     (dict(width=0.5, budget_ms=30), dict(budget_multiply_adds=30, target_ms=30), dict(scale=0.5, target_ms=30)),
 )
 def test_choices_of_two_kinds_are_refused(inferencer, images, choices):
-    with pytest.raises(ValueError, match='mutually exclusive: width/scale, .* but got width='):
+    with pytest.raises(ValueError, match='mutually exclusive: width/scale/decoder_layers, .* but got width='):
         inferencer(images[0], **choices)
 
 

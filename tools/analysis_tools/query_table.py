@@ -27,6 +27,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--widths', nargs='+', type=float, help='width multipliers; default: as test_cfg')
     parser.add_argument('--scales', nargs='+', type=float, help='input scales; default: the scales of test_cfg, or 1.0')
     parser.add_argument(
+        '--decoder-layers',
+        nargs='+',
+        type=int,
+        help='decoder layers of DETRs; default: as test_cfg, or all',
+    )
+    parser.add_argument(
         '--budget-multiply-adds', type=float, help='print the best sub-network within these multiply-adds'
     )
     parser.add_argument('--budget-flops', type=float, dest='budget_multiply_adds', action=RenamedOption)
@@ -69,7 +75,15 @@ def main() -> None:
         config.work_dir = config.get('work_dir') or f'./work_dirs/{config_name(args.config)}'
         path = Path(args.out or Path(config.work_dir) / 'query_table' / 'table.json')
         table = fill_query_table(
-            config, args.checkpoint, path, args.widths, args.scales, args.repeats, args.force, args.remeasure
+            config,
+            args.checkpoint,
+            path,
+            args.widths,
+            args.scales,
+            args.repeats,
+            args.force,
+            args.remeasure,
+            args.decoder_layers,
         )
         print(show(table, args.metric))
         context = table.context

@@ -77,7 +77,7 @@ def read_results(path: Path) -> dict[Subnet, dict]:
     """The results of tools/test.py by sub-network."""
     try:
         rows = json.loads(path.read_text())
-        return {Subnet(row['width'], row['scale']): row for row in rows}
+        return {Subnet(row['width'], row['scale'], row.get('decoder_layers')): row for row in rows}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f'--results {path} is not a table of sub-networks ({error}). Pass the subnets.json that tools/test.py wrote'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from itertools import islice
+from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmmutual.config import nominal_size, scale_pipeline
 from mmmutual.datasets import drawable_meta
-from mmmutual.layers import check_ratios, evaluated_widths, use_width
+from mmmutual.layers import check_decoder_layers, check_ratios, evaluated_widths, use_decoder_layers, use_width
 from mmmutual.number_checks import check_whole
 from mmmutual.upstream import parse_losses, update_losses
 
@@ -55,12 +55,15 @@ class _SubnetLoop(Loop):
             statistics of the checkpoint.
         num_widths: Without ``widths``: number of widths of the model's grid to evaluate, at least 1. They are evenly
             spread and include the widest and the narrowest; 1 means the widest only.
+        decoder_layers: Numbers of decoder layers to evaluate a DETR-like detector with, in any order; None for all
+            layers only.
 
     Raises:
-        TypeError: If ``widths``, ``scales``, ``calibration_batches`` or ``num_widths`` are not numbers.
-        ValueError: If they are out of range, if ``widths`` is None and the model declares no grid, if the test
-            pipeline cannot be scaled, or in ``run``, before anything is evaluated, if the model does not support a
-            width.
+        TypeError: If ``widths``, ``scales``, ``calibration_batches``, ``num_widths`` or ``decoder_layers`` are not
+            numbers.
+        ValueError: If they are out of range, if ``widths`` is None and the model declares no grid, if the model has no
+            decoder whose layers can be left out, if the test pipeline cannot be scaled, or in ``run``, before anything
+            is evaluated, if the model does not support a width.
     """
 
     mode: str
@@ -75,20 +78,25 @@ class _SubnetLoop(Loop):
         fp16: bool = False,
         calibration_batches: int = 0,
         num_widths: int | None = None,
+        decoder_layers: Sequence[int] | None = None,
     ) -> None:
         calibration_batches = check_whole(calibration_batches, 'calibration_batches', 0)
         self.calibration_batches = calibration_batches
         self.scales = check_ratios(scales, 'scales')
-        self.widths = evaluated_widths(unwrapped(runner.model), widths, num_widths)
+        model = unwrapped(runner.model)
+        self.widths = evaluated_widths(model, widths, num_widths)
+        given = decoder_layers is not None
+        self.decoder_layers = check_decoder_layers(model, decoder_layers) if given else (None,)
         configs = self._scaled_configs(dataloader)
         super().__init__(runner, dataloader, evaluator, fp16)
         runner.visualizer.dataset_meta = drawable_meta(runner.visualizer.dataset_meta)
         self._loaders = {scale: runner.build_dataloader(config) for scale, config in configs.items()}
         self._loaders.setdefault(1.0, self.dataloader)
         self.size = nominal_size(dataloader) if isinstance(dataloader, dict) else None
-        self.reference = Subnet(self.widths[0], self.scales[0])
-        subnets = [Subnet(width, scale) for scale in self.scales for width in self.widths]
-        self._evaluators = {subnet: evaluator_for(self.evaluator, subnet) for subnet in subnets[1:]}
+        grid = product(self.scales, self.widths, self.decoder_layers)
+        self.subnets = [Subnet(width, scale, number) for scale, width, number in grid]
+        self.reference = self.subnets[0]
+        self._evaluators = {subnet: evaluator_for(self.evaluator, subnet) for subnet in self.subnets[1:]}
         self._evaluators = {self.reference: self.evaluator, **self._evaluators}
         self.results: dict[Subnet, dict[str, float]] = {}
         self._training_data: Dataset | None = None
@@ -148,9 +156,13 @@ class _SubnetLoop(Loop):
         """Predict one batch at every width; the hooks receive the widest network's predictions."""
         step = self.runner.model.val_step if self.mode == 'val' else self.runner.model.test_step
         self._call_hook('before_{}_iter', batch_idx=index, data_batch=batch)
-        for width in reversed(self.widths):
-            subnet = Subnet(width, scale)
-            with named_errors('evaluation', subnet, batch), use_width(self._model, width), autocast(enabled=self.fp16):
+        for subnet in reversed([subnet for subnet in self.subnets if subnet.scale == scale]):
+            with (
+                named_errors('evaluation', subnet, batch),
+                use_width(self._model, subnet.width),
+                use_decoder_layers(self._model, subnet.decoder_layers),
+                autocast(enabled=self.fp16),
+            ):
                 outputs = step(batch)
             outputs, _ = update_losses(outputs, self._losses if subnet == self.reference else {})
             self._evaluators[subnet].process(data_samples=outputs, data_batch=batch)

@@ -14,7 +14,7 @@ from matplotlib.transforms import Bbox
 from ..query_table.table import QueryTable
 
 MARKER = 3  # half the size of a point that no label may cover, pixels
-NO_METRICS = ('width', 'scale', 'multiply_adds', 'parameters', 'latency_ms', 'latency_p90_ms')
+NO_METRICS = ('width', 'scale', 'decoder_layers', 'multiply_adds', 'parameters', 'latency_ms', 'latency_p90_ms')
 
 
 def metrics_of(subnets: Sequence[Mapping[str, float]]) -> list[str]:
@@ -124,7 +124,13 @@ def _label_widths(axis: Axes, subnets: Sequence[Mapping[str, float]], metric: st
     for subnet in subnets:
         if subnet['scale'] == largest and metric in subnet:
             point = (subnet['multiply_adds'] / unit, subnet[metric])
-            axis.annotate(f'x{subnet["width"]:g}', point, textcoords='offset points', xytext=(0, 7), ha='center')
+            label = f'x{_choice(subnet["width"], subnet.get("decoder_layers"))}'
+            axis.annotate(label, point, textcoords='offset points', xytext=(0, 7), ha='center')
+
+
+def _choice(width: float, decoder_layers: float | None) -> str:
+    """A width, with the number of decoder layers if there is a choice, such as ``'0.5/3'``."""
+    return f'{width:g}' if decoder_layers is None else f'{width:g}/{decoder_layers:g}'
 
 
 def _draw_front(axis: Axes, table: QueryTable, cost: str, metric: str) -> None:
@@ -150,7 +156,7 @@ def _label_front(axis: Axes, table: QueryTable, cost: str, metric: str) -> None:
     for subnet in reversed(table.front(cost, metric)):
         for offset, side in (((-4, 5), 'right'), ((5, -12), 'left'), ((-4, -12), 'right'), ((5, 5), 'left')):
             text = axis.annotate(
-                f'{subnet.width:g}',
+                _choice(subnet.width, subnet.decoder_layers),
                 (getattr(subnet, cost) / unit, subnet.metrics[metric]),
                 textcoords='offset points',
                 xytext=offset,

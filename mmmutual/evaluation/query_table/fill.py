@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,17 @@ from mmmutual.config import build_model, nominal_size, scale_pipeline
 from mmmutual.engine import Subnet, SubnetTestLoop, check_model, prepare
 from mmmutual.engine.image_sides import fit_padding
 from mmmutual.engine.loops.evaluators import quiet
-from mmmutual.layers import check_ratios, evaluated_widths, get_width, set_width, use_width
+from mmmutual.layers import (
+    check_decoder_layers,
+    check_ratios,
+    evaluated_widths,
+    get_decoder_layers,
+    get_width,
+    set_decoder_layers,
+    set_width,
+    use_decoder_layers,
+    use_width,
+)
 from mmmutual.number_checks import check_whole
 from mmmutual.progress import Progress
 
@@ -33,6 +44,8 @@ from ..subnet_table import main_metrics
 from .table import MeasuredSubnet, QueryTable
 
 IMAGES = 5  # test images that latency is measured on; the warm-up uses each of them
+Pass = tuple[float, int | None]  # over the data: a scale and a number of decoder layers
+Lacking = dict[Pass, list[float]]  # the widths to evaluate in each pass
 BAR = '{desc} {percentage:3.0f}%|{bar}| {elapsed} passed, {remaining} left'
 
 
@@ -45,11 +58,13 @@ def fill_query_table(
     repeats: int = 30,
     force: bool = False,
     remeasure: bool = False,
+    decoder_layers: Sequence[int] | None = None,
 ) -> QueryTable:
     """Write the query table of a grid of sub-networks; those in the file already are not evaluated again.
 
-    The table is saved after each scale, so that a killed run loses at most one pass over the data. The file
-    keeps sub-networks outside of the grid. Latency is measured at the end, of all sub-networks in turn.
+    The table is saved after each scale and number of decoder layers, so that a killed run loses at most one pass over
+    the data. The file keeps sub-networks outside of the grid. Latency is measured at the end, of all sub-networks in
+    turn.
 
     Args:
         config: An MMDetection config with a ``work_dir``.
@@ -60,22 +75,25 @@ def fill_query_table(
         repeats: Timed calls of each sub-network.
         force: Evaluate all again, whatever the file holds.
         remeasure: Measure the latency again, for example on another device.
+        decoder_layers: Numbers of decoder layers of a DETR-like detector; None for those of ``test_cfg``, or all.
 
     Returns:
         The complete table.
 
     Raises:
         FileNotFoundError: If the checkpoint or the data is missing.
-        TypeError: If widths or scales are not numbers.
-        ValueError: If the file is damaged or belongs to another checkpoint, config or data; if widths or scales are
-            out of range or unknown to the model; if its multiply-adds cannot be counted; if ``repeats`` is below 1; or
-            if ``path`` does not end in .json.
+        TypeError: If widths, scales or decoder layers are not numbers.
+        ValueError: If the file is damaged or belongs to another checkpoint, config or data; if widths, scales or
+            decoder layers are out of range or unknown to the model; if its multiply-adds cannot be counted; if
+            ``repeats`` is below 1; or if ``path`` does not end in .json.
     """
     check_whole(repeats, 'repeats', 1)
     if Path(path).suffix != '.json':  # a slip must not overwrite some other file
         raise ValueError(f'the query table is a JSON file: its path must end in .json, but is {path}')
     widths = widths or config.test_cfg.get('widths')
-    widths = check_ratios(widths) if widths else _test_widths(config, checkpoint)
+    model = build_model(config)
+    widths = check_ratios(widths) if widths else _test_widths(model, config, checkpoint)
+    layers = check_decoder_layers(model, decoder_layers or config.test_cfg.get('decoder_layers'))
     scales = check_ratios(scales or config.test_cfg.get('scales') or (1.0,), 'scales')
     expected = identity(config, checkpoint)
     table: QueryTable | None = None
@@ -84,9 +102,12 @@ def fill_query_table(
         table = QueryTable.load(path)
         check_identity(table.context, expected, path)
         subnets = table.subnets
-    there = {Subnet(subnet.width, subnet.scale) for subnet in subnets}
-    lacking = {scale: [width for width in widths if Subnet(width, scale) not in there] for scale in scales}
-    lacking = {scale: some for scale, some in lacking.items() if some}
+    there = {subnet.key for subnet in subnets}
+    lacking = {
+        (scale, number): [width for width in widths if Subnet(width, scale, number) not in there]
+        for scale, number in product(scales, layers)
+    }
+    lacking = {data_pass: some for data_pass, some in lacking.items() if some}
     if table is not None and table.complete and not lacking and not remeasure:
         return table
 
@@ -103,9 +124,8 @@ def fill_query_table(
     return table
 
 
-def _test_widths(config: Config, checkpoint: str | Path) -> tuple[float, ...]:
+def _test_widths(model: nn.Module, config: Config, checkpoint: str | Path) -> tuple[float, ...]:
     """The widths of the model's grid that the test loop evaluates."""
-    model = build_model(config)
     try:
         return evaluated_widths(model, num_widths=config.test_cfg.get('num_widths'))
     except ValueError:
@@ -113,7 +133,7 @@ def _test_widths(config: Config, checkpoint: str | Path) -> tuple[float, ...]:
         raise
 
 
-def _runner(config: Config, checkpoint: str | Path, lacking: dict[float, list[float]]) -> Runner:
+def _runner(config: Config, checkpoint: str | Path, lacking: Lacking) -> Runner:
     """A runner that is ready to test; its own test loop is the first pass, if any."""
     content = read_checkpoint(checkpoint)
     prepare(config, splits=('test',))
@@ -126,7 +146,7 @@ def _runner(config: Config, checkpoint: str | Path, lacking: dict[float, list[fl
     config.launcher = 'none'  # one process fills the table, however many trained the checkpoint
     config.log_level = 'WARNING'  # the terminal belongs to the progress bar
     if lacking:
-        config.test_cfg = _pass(config.test_cfg, *next(iter(lacking.items())))
+        config.test_cfg = _loop(config.test_cfg, *next(iter(lacking.items())))
     with quiet():
         runner = Runner.from_cfg(config)
         runner.call_hook('before_run')
@@ -135,9 +155,12 @@ def _runner(config: Config, checkpoint: str | Path, lacking: dict[float, list[fl
     return runner
 
 
-def _pass(test_cfg: Mapping, scale: float, widths: Sequence[float]) -> dict:
-    """Config of the loop that evaluates some widths at one scale."""
+def _loop(test_cfg: Mapping, data_pass: Pass, widths: Sequence[float]) -> dict:
+    """Config of the loop that evaluates some widths in one pass over the data."""
     options = {name: test_cfg[name] for name in ('fp16', 'calibration_batches') if name in test_cfg}
+    scale, number = data_pass
+    if number is not None:
+        options['decoder_layers'] = (number,)
     return dict(type='SubnetTestLoop', widths=widths, scales=(scale,), report=False, **options)
 
 
@@ -173,41 +196,44 @@ class _ProgressHook(Hook):
         self.bar.update(self.step)
 
 
-def _evaluate(runner: Runner, size: Sequence[int], lacking: dict[float, list[float]]) -> Iterator[list[MeasuredSubnet]]:
-    """The measured sub-networks of one scale after the other, without latency; each scale is one pass over the data."""
+def _evaluate(runner: Runner, size: Sequence[int], lacking: Lacking) -> Iterator[list[MeasuredSubnet]]:
+    """The measured sub-networks of one pass over the data after the other, without latency."""
     if not lacking:
         return
     first, *others = lacking
     with quiet():
-        loops: dict[float, SubnetTestLoop] = {first: runner.test_loop}
-        for scale in others:
-            loops[scale] = runner.build_test_loop(_pass(runner.cfg.test_cfg, scale, lacking[scale]))
+        loops: dict[Pass, SubnetTestLoop] = {first: runner.test_loop}
+        for data_pass in others:
+            loops[data_pass] = runner.build_test_loop(_loop(runner.cfg.test_cfg, data_pass, lacking[data_pass]))
     for loop in loops.values():
         loop.check_widths()
     counts = {
-        scale: {width: _count(runner.model, width, scale, size) for width in widths}
-        for scale, widths in lacking.items()
+        data_pass: {width: _count(runner.model, Subnet(width, *data_pass), size) for width in widths}
+        for data_pass, widths in lacking.items()
     }
-    steps = {scale: sum(count for count, _ in counts[scale].values()) for scale in lacking}
-    total = sum(steps[scale] * len(loop.dataloader) for scale, loop in loops.items())
+    steps = {data_pass: sum(count for count, _ in counts[data_pass].values()) for data_pass in lacking}
+    total = sum(steps[data_pass] * len(loop.dataloader) for data_pass, loop in loops.items())
     with Progress(total=total, bar_format=BAR, smoothing=0.05) as bar:
         progress = _ProgressHook(bar)
         runner.register_hook(progress)
-        for scale, loop in loops.items():
-            bar.set_description(f'scale {scale:g}, {len(lacking[scale])} widths')
-            progress.step = steps[scale]
+        for data_pass, loop in loops.items():
+            scale, number = data_pass
+            layers = '' if number is None else f', {number} decoder layers'
+            bar.set_description(f'scale {scale:g}{layers}, {len(lacking[data_pass])} widths')
+            progress.step = steps[data_pass]
             with quiet():
                 loop.run()
             yield [
-                MeasuredSubnet(width, scale, *counts[scale][width], main_metrics(loop.results[Subnet(width, scale)]))
-                for width in lacking[scale]
+                MeasuredSubnet(width, scale, *counts[data_pass][width], main_metrics(found), decoder_layers=number)
+                for width in lacking[data_pass]
+                for found in [loop.results[Subnet(width, *data_pass)]]
             ]
 
 
-def _count(model: nn.Module, width: float, scale: float, size: Sequence[int]) -> tuple[int, int]:
+def _count(model: nn.Module, subnet: Subnet, size: Sequence[int]) -> tuple[int, int]:
     """Multiply-adds and parameters."""
-    height, width_px = (round(side * scale) for side in size)
-    with use_width(model, width):
+    height, width_px = (round(side * subnet.scale) for side in size)
+    with use_width(model, subnet.width), use_decoder_layers(model, subnet.decoder_layers):
         return count_multiply_adds(model, (height, width_px))['total'], count_parameters(model)
 
 
@@ -217,7 +243,7 @@ def _same_metrics(subnets: Sequence[MeasuredSubnet]) -> tuple[MeasuredSubnet, ..
     if not names:
         raise ValueError('no sub-network detected anything, so there is no metric. Is the checkpoint trained?')
     filled = (replace(subnet, metrics={name: subnet.metrics.get(name, 0.0) for name in names}) for subnet in subnets)
-    return tuple(sorted(filled, key=lambda subnet: (-subnet.scale, -subnet.width)))
+    return tuple(sorted(filled, key=lambda subnet: (-subnet.scale, -subnet.width, -(subnet.decoder_layers or 0))))
 
 
 @torch.no_grad()
@@ -227,7 +253,7 @@ def _time(
     """The sub-networks with their latency: one image from the loaded batch to the detections, masks pasted."""
     with quiet():
         samples = {scale: _samples(config, scale) for scale in {subnet.scale for subnet in subnets}}
-    keys = [Subnet(subnet.width, subnet.scale) for subnet in subnets]
+    keys = [subnet.key for subnet in subnets]
     fp16 = config.test_cfg.get('fp16', False)
 
     def detect(subnet: Subnet, turn: int) -> None:
@@ -237,19 +263,26 @@ def _time(
 
     model.eval()
     calls = len(keys) * (IMAGES + repeats)
-    with use_width(model, get_width(model)), Progress(desc='latency', total=calls, bar_format=BAR) as bar:
+    restored = use_width(model, get_width(model)), use_decoder_layers(model, get_decoder_layers(model))
+    with restored[0], restored[1], Progress(desc='latency', total=calls, bar_format=BAR) as bar:
         latencies = measure_latency(
             detect,
             keys,
             warmup=IMAGES,
             repeats=repeats,
-            prepare=lambda subnet: set_width(model, subnet.width),
+            prepare=lambda subnet: _switch(model, subnet),
             on_call=lambda subnet: bar.update(),
         )
     return tuple(
         replace(subnet, latency_ms=round(latency.median_ms, 3), latency_p90_ms=round(latency.p90_ms, 3))
         for subnet, latency in zip(subnets, latencies.values())
     )
+
+
+def _switch(model: nn.Module, subnet: Subnet) -> None:
+    set_width(model, subnet.width)
+    if subnet.decoder_layers is not None:
+        set_decoder_layers(model, subnet.decoder_layers)
 
 
 def _samples(config: Config, scale: float) -> list[dict]:

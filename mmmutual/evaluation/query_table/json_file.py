@@ -127,6 +127,9 @@ SUBNET: dict[str, Check] = {
     'latency_ms': (_is_latency, 'null or milliseconds above 0'),
     'latency_p90_ms': (_is_latency, 'null or milliseconds above 0'),
 }
+OPTIONAL: dict[str, Check] = {
+    'decoder_layers': (lambda value: value is None or is_whole(value, 1), 'null or a whole number of at least 1'),
+}
 
 
 def _check(values: object, checks: Mapping[str, Check], where: str) -> None:
@@ -140,7 +143,8 @@ def _check(values: object, checks: Mapping[str, Check], where: str) -> None:
 
 
 def _check_subnet(subnet: Mapping, where: str) -> None:
-    unknown = sorted(set(subnet) - set(SUBNET))
+    _check(subnet, {name: check for name, check in OPTIONAL.items() if name in subnet}, where)
+    unknown = sorted(set(subnet) - set(SUBNET) - set(OPTIONAL))
     if unknown:
         raise ValueError(f'"{where}{unknown[0]}" is unknown')
 

@@ -13,6 +13,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from mmmutual.engine import Subnet
 from mmmutual.layers import check_ratio
 from mmmutual.moved_names import renamed_argument, renamed_attribute
 from mmmutual.number_checks import check_positive
@@ -36,6 +37,7 @@ class MeasuredSubnet:
         metrics: Metrics by name, such as ``{'box mAP': 0.41, 'mask mAP': 0.43}``.
         latency_ms: Median time of one batch in milliseconds, None if it was not measured.
         latency_p90_ms: Its 90th percentile.
+        decoder_layers: Number of decoder layers that it runs; None for a detector without a choice.
     """
 
     width: float
@@ -45,12 +47,25 @@ class MeasuredSubnet:
     metrics: dict[str, float]
     latency_ms: float | None = None
     latency_p90_ms: float | None = None
+    decoder_layers: int | None = None
+
+    @property
+    def key(self) -> Subnet:
+        """Width, scale and decoder layers."""
+        return Subnet(self.width, self.scale, self.decoder_layers)
+
+    def values(self) -> dict[str, Any]:
+        """All numbers by name; without ``decoder_layers`` if there is no choice."""
+        rest = asdict(self)
+        names = ('width', 'scale', *(() if self.decoder_layers is None else ('decoder_layers',)))
+        first = {name: rest[name] for name in names}
+        return {**first, **{name: value for name, value in rest.items() if name != 'decoder_layers'}}
 
     def __str__(self) -> str:
         """Such as ``'width 0.5 at scale 1: 297.3 M multiply-adds, 29.8 ms, box mAP 0.389, mask mAP 0.418'``."""
         facts = [format_cost(cost, getattr(self, cost)) for cost in COSTS if getattr(self, cost) is not None]
         facts += [f'{name} {value:.3f}' for name, value in self.metrics.items()]
-        return f'width {self.width:g} at scale {self.scale:g}: {", ".join(facts)}'
+        return f'{self.key.description}: {", ".join(facts)}'
 
 
 @dataclass(frozen=True)
@@ -58,7 +73,7 @@ class QueryTable:
     """Sub-networks with their costs and metrics.
 
     Attributes:
-        subnets: The sub-networks, at least one, each width and scale once.
+        subnets: The sub-networks, at least one, each width, scale and number of decoder layers once.
         context: The conditions of the measurements: ``config``, ``checkpoint`` (file names), ``checkpoint_sha256``,
             ``size`` (nominal height and width in pixels), ``device``, ``threads``, ``batch_size``, ``versions``,
             ``created`` and more; docs/query_table.md lists them.
@@ -77,13 +92,13 @@ class QueryTable:
             raise ValueError('a query table needs at least one sub-network')
         seen = set()
         for subnet in self.subnets:
-            if (subnet.width, subnet.scale) in seen:
-                raise ValueError(f'width {subnet.width:g} at scale {subnet.scale:g} occurs more than once')
-            seen.add((subnet.width, subnet.scale))
+            if subnet.key in seen:
+                raise ValueError(f'{subnet.key.description} occurs more than once')
+            seen.add(subnet.key)
             if set(subnet.metrics) != set(self.subnets[0].metrics) or not subnet.metrics:
                 raise ValueError(
-                    f'each sub-network needs the same metrics, at least one, but width {subnet.width:g} at scale '
-                    f'{subnet.scale:g} has {list(subnet.metrics)} and the first one {list(self.subnets[0].metrics)}'
+                    f'each sub-network needs the same metrics, at least one, but {subnet.key.description} has '
+                    f'{list(subnet.metrics)} and the first one {list(self.subnets[0].metrics)}'
                 )
 
     @classmethod
@@ -109,7 +124,7 @@ class QueryTable:
 
     def save(self, path: str | Path) -> None:
         """Write the table as JSON; a reader finds the former file or this one, never a part."""
-        write_atomically(path, self.complete, self.context, [asdict(subnet) for subnet in self.subnets])
+        write_atomically(path, self.complete, self.context, [subnet.values() for subnet in self.subnets])
 
     def write_csv(self, path: str | Path) -> None:
         """Write the sub-networks as CSV: a column for each number, the metrics last."""
@@ -121,7 +136,7 @@ class QueryTable:
 
     def rows(self) -> list[dict[str, Any]]:
         """The sub-networks as flat rows, the metrics under their names."""
-        rows = [asdict(subnet) for subnet in self.subnets]
+        rows = [subnet.values() for subnet in self.subnets]
         return [{**row, **metrics} for row in rows for metrics in [row.pop('metrics')]]
 
     @property
@@ -134,12 +149,13 @@ class QueryTable:
         """Names of the metrics that every sub-network has."""
         return tuple(self.subnets[0].metrics)
 
-    def subnet(self, width: float, scale: float) -> MeasuredSubnet:
+    def subnet(self, width: float, scale: float, decoder_layers: int | None = None) -> MeasuredSubnet:
         """The sub-network of a width and scale.
 
         Args:
             width: Width multiplier.
             scale: Input scale.
+            decoder_layers: Number of decoder layers; None for the most that the table has at this width and scale.
 
         Returns:
             The sub-network.
@@ -148,11 +164,14 @@ class QueryTable:
             ValueError: If the table does not have it; the message lists those that it has.
         """
         width, scale = check_ratio(width), check_ratio(scale, 'scale')
-        for subnet in self.subnets:
-            if (subnet.width, subnet.scale) == (width, scale):
-                return subnet
-        there = ', '.join(f'{subnet.width:g} at {subnet.scale:g}' for subnet in self.subnets)
-        raise ValueError(f'the query table has no width {width:g} at scale {scale:g}; it has {there}')
+        found = [subnet for subnet in self.subnets if (subnet.width, subnet.scale) == (width, scale)]
+        if decoder_layers is not None:
+            found = [subnet for subnet in found if subnet.decoder_layers == decoder_layers]
+        if found:
+            return max(found, key=lambda subnet: subnet.decoder_layers or 0)
+        there = ', '.join(subnet.key.description.removeprefix('width ') for subnet in self.subnets)
+        wanted = Subnet(width, scale, decoder_layers).description
+        raise ValueError(f'the query table has no {wanted}; it has {there}')
 
     cells = renamed_attribute('QueryTable.cells', 'subnets')
     cell = renamed_attribute('QueryTable.cell', 'subnet')
@@ -218,9 +237,7 @@ class QueryTable:
         cheapest = []
         for cost in budgets:
             subnet = min(self.subnets, key=attrgetter(cost))
-            cheapest.append(
-                f'width {subnet.width:g} at scale {subnet.scale:g} with {format_cost(cost, getattr(subnet, cost))}'
-            )
+            cheapest.append(f'{subnet.key.description} with {format_cost(cost, getattr(subnet, cost))}')
         return f'no sub-network fits a budget of {asked}: the cheapest is {" and ".join(cheapest)}'
 
     def _metric(self, metric: str | None) -> str:
