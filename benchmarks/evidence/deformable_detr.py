@@ -5,10 +5,10 @@ from mmengine.hub import get_config  # noqa: E402 (MMEngine reads a file that st
 
 channels, heads, hidden = 256, 8, 256  # mmdet's two stages need 256 channels
 model = get_config('mmdet::deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco.py').model
-model.update(_delete_=True, num_queries=30, num_feature_levels=3)
-model.backbone.update(depth=18, base_channels=32, frozen_stages=-1, norm_eval=False, init_cfg=None)
+model.update(_delete_=True, num_queries=20, num_feature_levels=3)
+model.backbone.update(depth=18, base_channels=32, out_indices=(2, 3), frozen_stages=-1, norm_eval=False, init_cfg=None)
 model.backbone.update(norm_cfg=dict(type='BN'))
-model.neck.update(in_channels=[64, 128, 256], out_channels=channels, num_outs=3)
+model.neck.update(in_channels=[128, 256], out_channels=channels, num_outs=3)
 model.neck.update(norm_cfg=dict(type='GN', num_groups=32))
 attention = dict(embed_dims=channels, num_heads=heads, num_levels=3, dropout=0.0)
 for part in (model.encoder, model.decoder):
@@ -27,7 +27,7 @@ _base_.test_dataloader.dataset.pipeline[2].with_mask = False
 _base_.val_dataloader.dataset.pipeline[2].with_mask = False
 _base_.val_evaluator.metric = _base_.test_evaluator.metric = 'bbox'
 
-max_epochs = 4
+max_epochs = 3
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs + 1)
 _base_.param_scheduler[1].end = max_epochs
 optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=1e-4), clip_grad=dict(max_norm=0.1))

@@ -16,6 +16,6 @@ _base_.test_dataloader.dataset.pipeline[2].with_mask = False
 _base_.val_dataloader.dataset.pipeline[2].with_mask = False
 _base_.val_evaluator.metric = _base_.test_evaluator.metric = 'bbox'
 
-max_epochs = 3
+max_epochs = 2
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs + 1)
 _base_.param_scheduler[1].end = max_epochs
