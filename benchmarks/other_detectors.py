@@ -78,14 +78,14 @@ def run(name: str, folder: Path) -> None:
 
 
 def collect(folder: Path) -> dict:
-    """The iterations of a training, the first and the last loss of each width, and the sub-networks."""
+    """The iterations of a training, the highest and the last loss of each width, and the sub-networks."""
     lines = [line for path in sorted(folder.glob('2*/vis_data/scalars.json')) for line in path.read_text().splitlines()]
     records = [record for record in map(json.loads, lines) if 'loss' in record]
     losses = {}
     for width in WIDTHS:
         key = 'loss' if width == max(WIDTHS) else f'w{width:g}/loss'
         values = [record[key] for record in records if key in record]
-        losses[f'{width:g}'] = [round(values[0], 3), round(values[-1], 3)]
+        losses[f'{width:g}'] = [round(max(values), 3), round(values[-1], 3)]
     rows = json.loads((folder / 'rows.json').read_text())
     return dict(iterations=records[-1]['step'], losses=losses, rows=rows)
 
@@ -94,10 +94,10 @@ def format_tables(found: Found) -> str:
     """The box mAP, the losses and the multiply-adds of each width, a table each."""
     cells: dict[str, Callable[[Mapping, Mapping], str]] = {
         'box mAP': lambda row, _: f'{row.get("box mAP", 0):.3f}',
-        'Training loss, first and last': lambda row, result: '{} / {}'.format(
+        'Training loss, highest and last': lambda row, result: '{} / {}'.format(
             *(f'{loss:.1f}' for loss in result['losses'][f'{row["width"]:g}'])
         ),
-        'M multiply-adds': lambda row, _: f'{row["multiply_adds"] / 1e6:.0f}',
+        'M multiply-adds': lambda row, _: f'{row["multiply_adds"] / 1e6:.0f}' if 'multiply_adds' in row else '-',
     }
     parts = []
     for title, cell in cells.items():
