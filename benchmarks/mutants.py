@@ -73,7 +73,7 @@ MUTANTS = (
     ('engine/loss_guard.py', 'if not math.isfinite(number)', 'if math.isnan(number)', HOOK),
     ('engine/hooks/iteration_seed_hook.py', '_seed(runner.seed, runner.iter, TRAINING)', 'pass', (*HOOK, *RESUME)),
     ('engine/loops/subnet_loops.py', 'dict(self.results[self.reference])', '{}', LOOPS),
-    ('engine/loops/subnet_loops.py', 'for width in reversed(self.widths)', 'for width in self.widths', LOOPS),
+    ('engine/loops/subnet_loops.py', 'for subnet in reversed([', 'for subnet in list([', LOOPS),
     ('engine/loops/evaluators.py', 'copy.deepcopy(evaluator', 'copy.copy(evaluator) or (evaluator', LOOPS),
     ('config/scaled_pipeline.py', 'copy.deepcopy(config)', 'config', SCALE),
     ('slimming/operations.py', 'if any(ids.size(dim) > 1 for dim in dims):', 'if False:', PLAN),

@@ -9,7 +9,7 @@ import torch
 from mmdet.models.detectors import DetectionTransformer, MaskFormer
 from torch import nn
 
-from mmmutual.layers import Slimmable, get_width
+from mmmutual.layers import PooledStatistics, SlimBatchNorm2d, Slimmable, get_width
 from mmmutual.slimming.dry_run import untouched
 
 
@@ -30,6 +30,9 @@ def as_it_is(model: nn.Module) -> Iterator[None]:
     try:
         with untouched(model, get_width(model) if slimmable else 1.0):
             model.requires_grad_(False)  # the counter follows gradients of a module's inputs
+            for layer in model.modules():
+                if isinstance(layer, SlimBatchNorm2d):
+                    layer.pooled = PooledStatistics()  # the width may have no statistics yet
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
