@@ -23,7 +23,11 @@ PLACES = dict(
 CASES = {  # the layer, its call, and the class of the narrow one; heads of 8 or of 16 channels
     'window': (lambda: WindowMSA(48, 6, (2, 3)), lambda layer, x: layer(x), WindowMSA),
     'decoupled window': (lambda: WindowMSA(48, 3, (2, 3)), lambda layer, x: layer(x), DecoupledWindowMSA),
-    'heads': (lambda: nn.MultiheadAttention(48, 6), lambda layer, x: layer(x, x, x)[0], nn.MultiheadAttention),
+    'heads': (
+        lambda: nn.MultiheadAttention(48, 6),
+        lambda layer, x: layer(x, x, x, attn_mask=torch.ones(6 * 2, 6, 6).tril().log())[0],  # of all heads
+        DecoupledMultiheadAttention,
+    ),
     'decoupled heads': (
         lambda: nn.MultiheadAttention(48, 3, bias=False), lambda layer, x: layer(x, x, x)[0],
         DecoupledMultiheadAttention,
@@ -45,7 +49,7 @@ def test_attention_has_its_active_heads(name):
     narrow = nn.ModuleList([copy.deepcopy(layer)])
     narrow_(narrow, 0.5)
     mmmutual.set_width(layer, 0.5)
-    x = torch.rand(2, 6, 24)
+    x = torch.rand(6, 2, 24) if isinstance(layer, nn.MultiheadAttention) else torch.rand(2, 6, 24)
     assert type(narrow[0]) is kind and issubclass(kind, was)
     assert torch.allclose(call(narrow[0], x), call(layer, x), atol=1e-6)
     assert narrow[0].num_heads == {6: 3, 3: 2}[build().num_heads]

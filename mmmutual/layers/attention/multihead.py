@@ -132,10 +132,8 @@ class SlimMultiheadAttention(SlimAttention, DecoupledMultiheadAttention):
         return dict(num_heads=self.active_heads, embed_dim=channels, kdim=channels, vdim=channels)
 
     def narrow_class(self, channels: int) -> type[nn.Module] | None:
-        """The class with decoupled heads, unless tokens, heads and output have the same channels."""
-        outputs = sum(segment.active(self.width) for segment in self.out_segments)
-        is_stock = self.active_heads * self.head_dim == channels == outputs
-        return None if is_stock else DecoupledMultiheadAttention
+        """The class with decoupled heads if some are left out: a stock layer refuses masks that are for all heads."""
+        return None if self.runs_stock(channels) else DecoupledMultiheadAttention
 
 
 def _added(mask: Tensor, scores: Tensor) -> Tensor:
