@@ -21,7 +21,7 @@ the architecture. A config passes if:
 - the sub-networks of widths 1.0, 0.5 and 0.25 predict.
 
 The table has two numbers for each scope, for an image of 800 x 1333 pixels with the proposals that the check keeps
-(at most 20). Operations without weights do not count.
+(at most 20). The products inside attention count; other operations without weights do not.
 
 - **slims**: the share of the multiply-adds in slimmable layers. The other layers produce full outputs at every width.
 - **left**: the share of the multiply-adds that remains at width 0.25.

@@ -35,7 +35,7 @@ def test_the_table_counts_its_rows():
 
 
 def test_the_page_shows_the_results_that_are_kept(root):
-    results = json.loads((root / 'benchmarks' / 'results' / 'mmdet_configs.json').read_text())
+    results = json.loads((root / 'benchmarks' / 'results' / 'survey' / 'mmdet_configs.json').read_text())
     assert (root / 'docs' / 'supported_configs.md').read_text() == format_page(results)
     reasons = [found['reason'] for row in results['folders'].values() for found in row['scopes'].values()]
     assert not [reason for reason in reasons if re.search(RAW, reason)]

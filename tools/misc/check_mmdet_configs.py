@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--slim', dest='scope', choices=SCOPES, action=RenamedOption)
     parser.add_argument('--jobs', type=int, default=1, help='configs that are checked at a time (1)')
     parser.add_argument(
-        '--results', default='benchmarks/results/mmdet_configs.json', help='the results; earlier ones stay'
+        '--results', default='benchmarks/results/survey/mmdet_configs.json', help='the results; earlier ones stay'
     )
     parser.add_argument('-o', '--out', default='docs/supported_configs.md', help='the page')
     return parser.parse_args()
