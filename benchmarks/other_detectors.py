@@ -97,7 +97,7 @@ def format_tables(found: Found) -> str:
         'Training loss, highest and last': lambda row, result: '{} / {}'.format(
             *(f'{loss:.1f}' for loss in result['losses'][f'{row["width"]:g}'])
         ),
-        'M multiply-adds': lambda row, _: f'{row["multiply_adds"] / 1e6:.0f}',
+        'M multiply-adds': lambda row, _: f'{row["multiply_adds"] / 1e6:.0f}' if 'multiply_adds' in row else '-',
     }
     parts = []
     for title, cell in cells.items():
