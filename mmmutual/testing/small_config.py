@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import mmdet
@@ -52,13 +53,14 @@ def shrink(config: Config) -> Config:
 
 def image_size(config: Config) -> tuple[int, tuple[float, ...]]:
     """Side of the images in pixels, and scales: some detectors need many features, or more than one on each level."""
-    if (config.model.get('data_preprocessor') or {}).get('type') == 'BoxInstDataPreprocessor':
+    kinds = {key: part.get('type') for key, part in config.model.items() if isinstance(part, Mapping)}
+    if kinds.get('data_preprocessor') == 'BoxInstDataPreprocessor':
         return 128, (1.0,)  # it computes the targets of a single image size
-    if (config.model.get('neck') or {}).get('type') == 'SSDNeck':
+    if kinds.get('neck') == 'SSDNeck':
         return 300, (1.0, 0.9)
     if config.model.get('as_two_stage'):
         return 256, (1.0, 0.875)
-    if (config.model.get('bbox_head') or {}).get('type') == 'DDODHead':
+    if kinds.get('bbox_head') == 'DDODHead':
         return 384, (1.0, 0.75)
     return 128, (1.0, 0.75)
 
