@@ -1,13 +1,17 @@
 """Rules of blocks that count several numbers, compute behind a layer, or have parameters for their training alone."""
 
+import copy
+
 import pytest
 import torch
+from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 import mmmutual
 from mmmutual.layers import Segment
 from mmmutual.slimming import BlockRule, plan_slimming
 from mmmutual.slimming.rules import RULES
+from tests.support.tiny_transformers import detr
 
 
 @pytest.fixture
@@ -148,3 +152,15 @@ def test_a_parameter_of_the_training_alone_has_the_channels_of_another(rules):
         assert model.head.labels.shape == (5, 16)
     plan.undo_()
     assert type(model.head) is Queries
+
+
+def test_an_embedding_that_only_a_training_uses_is_refused():
+    """Its channels may have to be those of tokens that slim."""
+    detector = MODELS.build(detr())
+    detector.labels = nn.Embedding(80, 32)
+    before = copy.deepcopy(detector.state_dict())
+    message = r"^DETR cannot .*: labels\.weight is used in training only.*\(alike\).*'backbone'$"
+    with pytest.raises(ValueError, match=message):
+        plan_slimming(detector, 'detector')
+    assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())
+    assert plan_slimming(detector, 'backbone').parameters == ()
