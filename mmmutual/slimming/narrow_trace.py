@@ -57,7 +57,7 @@ class NarrowTrace(Trace):
         except ERRORS as error:
             if not self.wrong:
                 reason = f'an operation behind them fails in a narrow network ({first_line(error)})'
-                self.wrong += [(ids, reason) for ids in [NONE, *self.recent]]
+                self.wrong += [(ids, reason) for ids in [NONE, *self.recent, *self._last_read()]]
         else:
             self._check_results()
             if self.calls != Counter({layer: len(calls) for layer, calls in self.full.values.items()}):
@@ -65,6 +65,12 @@ class NarrowTrace(Trace):
             elif len(self.results) != len(self.full.results):
                 self.wrong.append((NONE, 'a narrow network would give another number of outputs'))
         return self.wrong
+
+    def _last_read(self) -> list[np.ndarray]:
+        """The input of the last layer, if the last operation used kept channels: it may count these."""
+        kept = all(self._kept[self.ids.find(ids)].all() for ids in self.recent)
+        read = self.full.inputs.get(next(reversed(self.ran), None)) if kept else None
+        return [] if read is None else [read]
 
     def take(self, layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         """Check the input that arrives, and replace it by the full-width input."""
