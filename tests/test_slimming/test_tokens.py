@@ -98,3 +98,30 @@ def test_a_parameter_that_is_mixed_needs_all():
     model.value = nn.Parameter(torch.rand(CHANNELS))
     assert slimming(model) == {'backbone'}
     assert not plan_slimming(model, 'detector').parameters
+
+
+class OwnAttention(nn.Module):
+    """It divides the channels of the tokens by its heads, so they cannot slim; the layers around it can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.proj = nn.Linear(32, 32), nn.Linear(32, 32)
+        self.hidden, self.back = nn.Linear(32, 64), nn.Linear(64, 32)
+
+    def forward(self, x):
+        images, tokens, channels = x.shape
+        query = self.query(x).reshape(images, tokens, 2, channels // 2).softmax(-1)
+        x = x + self.proj(query.reshape(images, tokens, channels))
+        return x + self.back(self.hidden(x).relu())
+
+
+def test_an_attention_that_counts_the_channels_of_tokens_keeps_them_alone():
+    net = nn.Sequential(nn.Conv2d(3, 32, 4, 4), nn.Flatten(2), Transposed(), OwnAttention(), nn.Linear(32, 8))
+    plan = plan_slimming(net)
+    slims = {layer.name: layer.slims_out for layer in plan.layers}
+    assert slims['3.hidden'] and not slims['3.query'] and not slims['0']
+
+
+class Transposed(nn.Module):
+    def forward(self, x):
+        return x.transpose(1, 2)
