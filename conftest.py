@@ -22,6 +22,7 @@ from tests.support.tiny import ROOT, draw_tiny
 # in separate processes.
 collect_ignore = [
     'mmmutual/classification',
+    'mmmutual/layers/mmpretrain_layers.py',
     'mmmutual/slimming/rules_mmpretrain.py',
     'tests/data',
     'tests/integration/mmpretrain',
