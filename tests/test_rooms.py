@@ -1,5 +1,6 @@
 """The rooms import each other in one direction, and plotting is imported only when something is plotted."""
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import grimp
 import pytest
+
+from conftest import collect_ignore
 
 
 def lint_imports(folder: Path) -> str:
@@ -71,3 +74,17 @@ print(any(name.startswith('mmmutual.evaluation.plotting') for name in importers)
 """
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert result.stdout.splitlines()[-3:] == ['', '', 'True'], result.stderr
+
+
+def test_modules_that_need_mmpretrain_are_not_collected_for_their_examples(root):
+    packages = [path.relative_to(root).as_posix() for path in (root / 'mmmutual').rglob('*.py') if needs(path)]
+    assert len(packages) > 2
+    assert [path for path in packages if not path.startswith(tuple(collect_ignore))] == []
+
+
+def needs(path: Path, package: str = 'mmpretrain') -> bool:
+    """Whether an import of the file imports the package."""
+    statements = ast.parse(path.read_text()).body
+    names = [alias.name for each in statements if isinstance(each, ast.Import) for alias in each.names]
+    names += [each.module or '' for each in statements if isinstance(each, ast.ImportFrom) and not each.level]
+    return any(name.split('.')[0] == package for name in names)
