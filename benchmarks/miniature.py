@@ -13,7 +13,7 @@ from subprocess import CalledProcessError
 
 from tqdm import tqdm
 
-from evidence.tables import Rows, best_of, format_fronts, format_subnets, format_summary, metrics_in
+from evidence.tables import Rows, best_of, format_fronts, format_leads, format_subnets, format_summary, metrics_in
 from evidence.trainings import ABLATIONS, CLAIMS, DETECTORS, METHODS, QUARTER, SCOPES, SHAPES, TRAININGS
 from mmmutual.datasets import draw_shapes
 from mmmutual.engine import clear_errors
@@ -65,7 +65,7 @@ def main() -> None:
     (folder / f'{name}.json').write_text(json.dumps(dict(seeds=args.seeds, epochs=args.epochs, runs=methods)) + '\n')
     for metric in metrics_in(methods):
         print(f'\n{metric}, mean over the seeds ± half their range')
-        for table in (format_summary, format_subnets, format_fronts):
+        for table in (format_summary, format_subnets, format_leads, format_fronts):
             print(f'\n{table(methods, metric)}')
         front = ', '.join(f'{width:g} at {scale:g}' for width, scale in best_of(methods[chosen[0]], metric))
         print(f'\n{chosen[0]}, the best {metric} within a budget is that of width {front}')

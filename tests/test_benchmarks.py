@@ -92,6 +92,16 @@ def test_differences_are_between_runs_of_one_seed():
     ]
 
 
+def test_a_lead_is_the_mean_of_the_widths_that_both_have():
+    ours, theirs = [rows_of(0.4, 0.1), rows_of(0.7, 0.3)], [rows_of(0.5, 0.4), rows_of(0.6, 0.2)]
+    one_width = [rows[:1] for rows in theirs]
+    assert tables.format_leads(dict(ours=ours, theirs=theirs, wide=one_width), 'box mAP').splitlines() == [
+        '| scale | ours over theirs | ours over wide |',
+        '|---|---|---|',
+        '| 1 | -0.050 (-0.200 to +0.100) | +0.000 (-0.100 to +0.100) |',
+    ]
+
+
 def test_a_sub_network_that_found_nothing_is_a_dash():
     nothing = [dict(width=1.0, scale=1.0, multiply_adds=1e6), rows_of(0.3, 0.3)[1]]
     methods = dict(ours=[rows_of(0.5, 0.4)], theirs=[nothing])
@@ -128,6 +138,7 @@ def test_the_results_page_shows_the_runs_that_are_kept(root):
         for metric in metrics:
             assert tables.format_summary(methods, metric) in page
             assert tables.format_subnets(methods, metric) in page
+            assert tables.format_leads(methods, metric) in page
 
 
 def test_an_independent_network_has_the_width_of_its_name(tmp_path):

@@ -6,7 +6,8 @@ import pytest
 
 from evidence import elastic_jobs, elastic_tables
 from evidence.elastic_jobs import SCALES, Job, cost_of_passes, jobs_of
-from evidence.elastic_tables import TABLES, format_jobs, format_tables, plot_compute, total_compute, with_alone
+from evidence.elastic_tables import TABLES, format_tables, plot_compute, total_compute, with_alone
+from evidence.tables import format_compute
 from evidence.trainings import WIDTHS
 
 COSTS = {(width, scale): width * scale for width in WIDTHS for scale in SCALES}
@@ -50,7 +51,7 @@ def test_tables_pair_the_seeds():
         'ordered, 250': [rows_of(0.4, 0.3, 0.2, 0.1), rows_of(0.6, 0.5, 0.4, 0.3)],
         'as it is, 250': [rows_of(0.4, 0.2, 0.1, 0.1), rows_of(0.6, 0.3, 0.2, 0.1)],
     }
-    assert format_jobs(runs, dict.fromkeys(runs, 250.0)).splitlines() == [
+    assert format_compute(runs, dict.fromkeys(runs, 1000.0), WIDTHS, 'box mAP').splitlines() == [
         '| training | compute | width 1 | width 0.75 | width 0.5 | width 0.25 | mean | difference |',
         '|---|---|---|---|---|---|---|---|',
         '| ordered, 250 | 1000 | 0.500 ± 0.100 | 0.400 ± 0.100 | 0.300 ± 0.100 | 0.200 ± 0.100 | 0.350 ± 0.100 |  |',

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .elastic_jobs import FINE_TUNING, STOCK
-from .tables import cell, head, line, spread
+from .tables import at_full_scale, format_compute
 from .trainings import WIDTHS
 
 Runs = Mapping[str, Sequence[Sequence[Mapping[str, float]]]]  # the sub-networks of each seed, by training
@@ -56,32 +56,14 @@ def total_compute(name: str, compute: Mapping[str, float]) -> float:
     return compute[name] + (0 if name.startswith('scratch') or name == 'stock' else STOCK)
 
 
-def values_of(runs: Sequence[Sequence[Mapping[str, float]]]) -> np.ndarray:
-    """The metric, (seeds, widths); NaN for a width that a training lacks."""
-    found = [{row['width']: row.get(METRIC, 0.0) for row in rows} for rows in runs]
-    return np.array([[seed.get(width, np.nan) for width in WIDTHS] for seed in found])
-
-
-def format_jobs(runs: Runs, compute: Mapping[str, float]) -> str:
-    """A line for each training: compute, the metric of each width, their mean, and the difference of the means."""
-    values = {name: values_of(each) for name, each in runs.items()}
-    reference = next(iter(values.values())).mean(1)
-    lines = head('training', 'compute', *(f'width {width:g}' for width in WIDTHS), 'mean', 'difference')
-    for name, grid in values.items():
-        mean = grid.mean(1)
-        difference = '' if name == next(iter(values)) else spread(mean - reference)
-        columns = [cell(column) for column in grid.T]
-        lines.append(line(name, f'{total_compute(name, compute):.0f}', *columns, cell(mean), difference))
-    return '\n'.join(lines)
-
-
 def format_tables(detector: str, runs: Runs, compute: Mapping[str, float]) -> str:
     """The tables of which the first training and another have results."""
     runs, parts = with_alone(runs), []
     for title, names in TABLES.items():
         shown = {name: runs[name] for name in names if name in runs}
         if names[0] in shown and len(shown) > 1:
-            parts.append(f'**{detector}: {title}**\n\n{format_jobs(shown, compute)}\n')
+            totals = {name: total_compute(name, compute) for name in shown}
+            parts.append(f'**{detector}: {title}**\n\n{format_compute(shown, totals, WIDTHS, METRIC)}\n')
     return '\n'.join(parts)
 
 
@@ -89,7 +71,7 @@ def plot_compute(runs: Runs, compute: Mapping[str, float], path: Path) -> Path:
     """Plot the mean of the widths, and single widths, over the compute of the trainings; shaded: range of the seeds."""
     runs = with_alone(runs)
     figure = Figure(figsize=(12, 4), layout='constrained')
-    stock = values_of(runs['stock'])[:, 0]
+    stock = at_full_scale(runs['stock'], WIDTHS, METRIC)[:, 0]
     panels = {'mean of the widths': None, 'width 1': 0, 'width 0.5': 2}
     for axis, (title, column) in zip(figure.subplots(1, len(panels)), panels.items()):
         for label, names in LINES.items():
@@ -97,7 +79,7 @@ def plot_compute(runs: Runs, compute: Mapping[str, float], path: Path) -> Path:
             if not known:
                 continue
             costs = [total_compute(name, compute) for name in known]
-            grids = [values_of(runs[name]) for name in known]
+            grids = [at_full_scale(runs[name], WIDTHS, METRIC) for name in known]
             points = np.stack([grid.mean(1) if column is None else grid[:, column] for grid in grids])
             (drawn,) = axis.plot(costs, points.mean(1), marker='o', markersize=4, label=label)
             low, high = points.min(1), points.max(1)

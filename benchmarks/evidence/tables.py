@@ -60,6 +60,41 @@ def format_subnets(methods: Runs, metric: str) -> str:
     return '\n'.join(lines)
 
 
+def format_leads(methods: Runs, metric: str) -> str:
+    """The lead of the first method over each other method at each scale, as the mean of the widths that both have."""
+    first, *others = methods
+    subnets = methods[first][0]
+    values = {method: _values(runs, subnets, metric) for method, runs in methods.items()}
+    lines = head('scale', *(f'{first} over {other}' for other in others))
+    for scale in sorted({row['scale'] for row in subnets}, reverse=True):
+        places = [index for index, row in enumerate(subnets) if row['scale'] == scale]
+        leads = [values[first][:, places] - values[other][:, places] for other in others]
+        shared = [lead[:, ~np.isnan(lead).any(axis=0)] for lead in leads]
+        lines.append(line(f'{scale:g}', *(spread(lead.mean(axis=1)) if lead.size else '-' for lead in shared)))
+    return '\n'.join(lines)
+
+
+def format_compute(runs: Runs, compute: Mapping[str, float], widths: Sequence[float], metric: str) -> str:
+    """A line for each training: its compute, its widths at full scale, their mean, the difference of the means.
+
+    A sub-network that found nothing counts as 0. The difference is to the first training.
+    """
+    values = {name: at_full_scale(each, widths, metric) for name, each in runs.items()}
+    reference = next(iter(values.values())).mean(1)
+    lines = head('training', 'compute', *(f'width {width:g}' for width in widths), 'mean', 'difference')
+    for name, grid in values.items():
+        difference = '' if name == next(iter(values)) else spread(grid.mean(1) - reference)
+        columns = [cell(column) for column in grid.T]
+        lines.append(line(name, f'{compute[name]:.0f}', *columns, cell(grid.mean(1)), difference))
+    return '\n'.join(lines)
+
+
+def at_full_scale(runs: Sequence[Rows], widths: Sequence[float], metric: str) -> np.ndarray:
+    """(seeds, widths) at scale 1.0; NaN for a width that a training lacks, 0 for one that found nothing."""
+    found = [{row['width']: row.get(metric, 0.0) for row in rows if row['scale'] == 1} for rows in runs]
+    return np.array([[seed.get(width, np.nan) for width in widths] for seed in found])
+
+
 def format_fronts(methods: Runs, metric: str, number: int = 9) -> str:
     """The best value within a few budgets, mean over the seeds and half their range."""
     budgets = budgets_of(methods, number)
