@@ -54,7 +54,7 @@ def peak(options: Options, kind: str) -> float:
     register_all_modules(init_default_scope=True)
     config = options.config()
     batch = training_batch(options, config)
-    before = 0.0 if options.device == 'cuda' else _status('VmRSS')
+    before = 0.0 if options.device == 'cuda' else status('VmRSS')
     model = slimmable(config, options.device)
     if kind == 'stock':
         iteration = separate_passes({1.0: model}, batch, [Subnet(1.0)])
@@ -64,11 +64,11 @@ def peak(options: Options, kind: str) -> float:
         iteration()
     if options.device == 'cuda':
         return torch.cuda.max_memory_allocated() / 1e6
-    return _status('VmHWM') - before
+    return status('VmHWM') - before
 
 
-def _status(name: str) -> float:
-    """An entry of the process's status, in megabytes."""
+def status(name: str) -> float:
+    """An entry of the status of this process, in megabytes."""
     for line in STATUS.read_text().splitlines():
         if line.startswith(f'{name}:'):
             return int(line.split()[1]) * 1024 / 1e6
