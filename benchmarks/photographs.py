@@ -22,6 +22,7 @@ from evidence.photograph_jobs import EPOCHS, Job, jobs_of, relative_costs
 from evidence.photograph_tables import EQUAL_STEPS, format_tables, select
 from mmmutual.engine import clear_errors
 from mmmutual.evaluation.plotting import plot_fronts
+from mmmutual.slimming import SCOPES
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,6 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--data-sets', nargs='+', choices=EPOCHS, default=[*EPOCHS], help='default: both')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], help='seeds; default: 0 1 2')
     parser.add_argument('--jobs', nargs='+', metavar='NAME', help='trainings to run; default: all')
+    parser.add_argument('--no-training', action='store_true', help='only print the tables of the results that exist')
     parser.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/photographs'), help='default: work_dirs/photographs'
     )
@@ -41,22 +43,22 @@ def main() -> None:
     """Run the missing trainings; then print the tables and draw the plots."""
     args = parse_args()
     register_all_modules()
-    costs = {name: relative_costs(args.data, name) for name in args.data_sets}
-    jobs = {name: jobs_of(name, costs[name]) for name in args.data_sets}
+    costs = {name: {scope: relative_costs(args.data, name, scope) for scope in SCOPES} for name in args.data_sets}
+    jobs = {name: jobs_of(name, costs[name]['backbone']) for name in args.data_sets}
     known = [name for each in jobs.values() for name in each]
     if unknown := set(args.jobs or ()) - set(known):
         raise SystemExit(f'error: --jobs must be out of {list(dict.fromkeys(known))}, but got {sorted(unknown)}')
-    for seed in args.seeds:
+    for seed in [] if args.no_training else args.seeds:
         for data_set in args.data_sets:
             for name in tqdm(args.jobs or jobs[data_set], desc=f'{data_set}, seed {seed}'):
                 run(jobs[data_set][name], name, args.data, data_set, seed, args.work_dir / data_set)
     for data_set in args.data_sets:
         folder = args.work_dir / data_set
         runs = collect(folder, jobs[data_set])
-        compute = {name: round(job.cost(costs[data_set]), 2) for name, job in jobs[data_set].items()}
+        compute = {name: round(job.cost(costs[data_set][job.scope]), 2) for name, job in jobs[data_set].items()}
         settings = {name: asdict(job) for name, job in jobs[data_set].items()}
         kept = dict(settings=settings, compute=compute, runs=runs)
-        (args.work_dir / f'{data_set}.json').write_text(json.dumps(kept, indent=1) + '\n')
+        (args.work_dir / f'{data_set}.json').write_text(json.dumps(kept) + '\n')
         print(f'\n## {data_set}\n\n{format_tables(runs, compute)}')
         if methods := select(runs, EQUAL_STEPS, 'rows'):
             print(f'\nplot: {plot_fronts(methods, args.work_dir / f"{data_set}.png")}')

@@ -65,7 +65,7 @@ def main() -> None:
         figures, latencies = measure(args.work_dir / data_set, args.rounds)
         rows = [[*subnet, value] for subnet, value in latencies.items()]
         found[data_set] = dict(device=device_name(torch.device('cpu')), figures=figures, latencies=rows)
-    path.write_text(json.dumps(found, indent=1) + '\n')
+    path.write_text(json.dumps(found) + '\n')
     for data_set in args.data_sets:
         kept = json.loads((args.work_dir / f'{data_set}.json').read_text())
         print(f'\n## {data_set}\n\n{format_tables(found[data_set], kept)}')

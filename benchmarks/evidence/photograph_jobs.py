@@ -35,12 +35,14 @@ class Job:
             the stock detector of width 1.0 of the seed elastic.
         widths: Width of the backbone of a stock detector, or widths to train.
         scales: Scales to train.
+        scope: Part of a mutual detector that is slimmable.
     """
 
     epochs: int
     tool: str = 'mutual'
     widths: tuple[float, ...] = WIDTHS
     scales: tuple[float, ...] = SCALES
+    scope: str = 'backbone'
 
     @property
     def evaluated(self) -> tuple[float, ...]:
@@ -48,7 +50,7 @@ class Job:
         return WIDTHS if self.widths == WIDTHS else self.widths[:1]
 
     def cost(self, costs: Costs) -> float:
-        """Its compute in epochs of the stock detector, without the stock training that it may start from."""
+        """Its compute in epochs of the stock detector, from the costs of its scope, without a stock training before."""
         if self.tool == 'stock':
             return self.epochs * costs[self.widths[0], 1.0]
         return self.epochs * cost_of_passes(self.widths, self.scales, costs)
@@ -81,7 +83,7 @@ class Job:
                 call('elastic.py', [*arguments, *common, *seeded, once], environment, log)
                 config = folder / f'elastic_{CONFIG.name}'
             else:
-                mutual = ['--mutual', *grid] if self.tool == 'mutual' else []
+                mutual = ['--mutual', self.scope, *grid] if self.tool == 'mutual' else []
                 call('train.py', [str(CONFIG), *common, *mutual, *seeded], environment, log)
                 config = folder / CONFIG.name
             if self.tool == 'stock':  # its checkpoint is that of a mutual config of one width
@@ -89,8 +91,8 @@ class Job:
                 make_mutual(Config.fromfile(folder / CONFIG.name), (1.0,), SCALES).dump(config)
             checkpoint = (folder / 'last_checkpoint').read_text()
             widths = ['1.0'] if self.tool == 'stock' else [*map(str, self.evaluated)]
-            arguments = [str(config), checkpoint, *common, '--widths', *widths, '--scales']
-            call('test.py', [*arguments, *map(str, SCALES)], environment, log)
+            arguments = [str(config), checkpoint, '--widths', *widths, '--scales']
+            call('test.py', [*arguments, *map(str, SCALES), *common], environment, log)
             rows = newest_rows(folder)
             annotations = annotations_of_training_images(data / data_set, folder)
             settings = [
@@ -98,7 +100,8 @@ class Job:
                 f'test_dataloader.dataset.ann_file={annotations}',
                 'test_dataloader.dataset.data_prefix.img=train/',
             ]
-            call('test.py', [*arguments, '1.0', '--cfg-options', *settings], environment, log)
+            other = ['--work-dir', str(folder / 'training_images')]  # the config in its work dir is overwritten
+            call('test.py', [*arguments, '1.0', *other, '--cfg-options', *settings], environment, log)
             on_training_images = newest_rows(folder)
         if self.tool == 'stock':
             rows, on_training_images = (
@@ -150,7 +153,7 @@ def cost_of_passes(widths: Sequence[float], scales: Sequence[float], costs: Cost
     return 1 + mean[widths[-1]] + 2 * between
 
 
-def relative_costs(data: Path, data_set: str) -> dict[tuple[float, float], float]:
+def relative_costs(data: Path, data_set: str, scope: str = 'backbone') -> dict[tuple[float, float], float]:
     """The multiply-adds of each width and scale over those of the stock detector, in training.
 
     The heads are counted with the RoIs of a training pass: 32 an image, a quarter of them with masks.
@@ -161,7 +164,7 @@ def relative_costs(data: Path, data_set: str) -> dict[tuple[float, float], float
     config.model.test_cfg.rpn.max_per_img, config.model.test_cfg.rcnn.max_per_img = rois, rois // 4
     counts = {}
     for widths in (WIDTHS, BOOSTING):
-        model = build_model(make_mutual(config, widths=widths, scales=SCALES))
+        model = build_model(make_mutual(config, widths, SCALES, scope))
         for width in widths:
             set_width(model, width)
             for scale in SCALES:
@@ -190,6 +193,7 @@ def jobs_of(data_set: str, costs: Costs) -> dict[str, Job]:
         'elastic': Job(round((compute - epochs) / passes), 'elastic'),
         'elastic, a fifth of the training': Job(round(epochs / 5), 'elastic'),
         'scales only': Job(epochs, widths=(1.0,)),
+        'scope detector': Job(epochs, scope='detector'),
     }
     if data_set == 'bccd':  # the shorter trainings
         jobs['boosting'] = Job(epochs, widths=BOOSTING)

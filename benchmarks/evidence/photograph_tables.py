@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from .tables import at_full_scale, cell, format_compute, format_subnets, format_summary, head, line, metrics_in, spread
+from .tables import (
+    at_full_scale,
+    cell,
+    format_compute,
+    format_fronts,
+    format_subnets,
+    format_summary,
+    head,
+    line,
+    metrics_in,
+    spread,
+)
 from .trainings import WIDTHS
 
 Runs = Mapping[str, Mapping[str, Mapping]]  # the result of each seed, by training
@@ -32,38 +43,19 @@ FULL_NETWORK = (
     'elastic',
 )
 SCALES_OF_THE_FULL_NETWORK = ('MutualNet', 'scales only', 'US-Net', 'independent 1', 'independent 1, equal compute')
-FITTED = ('MutualNet', 'US-Net', 'independent')
+SCOPES = ('MutualNet', 'scope detector')
 STARTED_FROM_STOCK = ('elastic', 'elastic, a fifth of the training')
 
 
 def format_tables(runs: Runs, compute: Mapping[str, float]) -> str:
-    """All tables of a data set, of the trainings that exist."""
+    """All tables of a data set, of the trainings that exist; a title names the seeds that its table has."""
     parts = []
     for metric in metrics_in(select(runs, [*runs], 'rows')):
-        parts += [f'**{title}, {metric}**\n\n{table}' for title, table in tables_of(runs, compute, metric).items()]
+        for title, (methods, table) in TABLES.items():
+            if len(found := select(runs, methods, 'rows')) > 1:
+                seeds = ', '.join(seeds_of(runs, trainings(found)))
+                parts.append(f'**{title}, {metric}, seeds {seeds}**\n\n{table(runs, methods, compute, metric)}')
     return '\n\n'.join(parts)
-
-
-def tables_of(runs: Runs, compute: Mapping[str, float], metric: str) -> dict[str, str]:
-    """The tables of a metric by title, without those whose trainings are missing."""
-    found = {}
-    equal_steps = select(runs, EQUAL_STEPS, 'rows')
-    if len(equal_steps) > 1:
-        found['Equal steps'] = format_summary(equal_steps, metric)
-        found['Equal steps, each sub-network'] = format_subnets(equal_steps, metric)
-    equal_compute = select(runs, EQUAL_COMPUTE, 'rows')
-    if len(equal_compute) > 1:
-        totals = {name: total_compute(name, compute) for name in equal_compute}
-        found['Equal compute'] = format_compute(equal_compute, totals, WIDTHS, metric)
-    if len(select(runs, FULL_NETWORK, 'rows')) > 1:
-        found['The full network'] = format_full_network(runs, compute, metric)
-    scales = select(runs, SCALES_OF_THE_FULL_NETWORK, 'rows')
-    if len(scales) > 1:
-        widest = {name: [[row for row in rows if row['width'] == 1] for rows in each] for name, each in scales.items()}
-        found['The full network at each scale'] = format_subnets(widest, metric)
-    if len(select(runs, FITTED, 'rows')) > 1:
-        found['Training and validation images'] = format_fitting(runs, metric)
-    return found
 
 
 def select(runs: Runs, methods: Sequence[str], part: str) -> dict[str, list[list[dict]]]:
@@ -74,14 +66,18 @@ def select(runs: Runs, methods: Sequence[str], part: str) -> dict[str, list[list
         methods: Names of trainings, or ``'independent'``.
         part: ``'rows'`` for the validation images, ``'training_images'``.
     """
-    names = {method: METHODS.get(method, (method,)) for method in methods}
-    names = {method: each for method, each in names.items() if all(runs.get(name) for name in each)}
-    seeds = seeds_of(runs, [name for each in names.values() for name in each])
+    known = [method for method in methods if all(runs.get(name) for name in trainings([method]))]
+    seeds = seeds_of(runs, trainings(known))
     return {
-        method: [[row for name in each for row in runs[name][seed][part]] for seed in seeds]
-        for method, each in names.items()
+        method: [[row for name in trainings([method]) for row in runs[name][seed][part]] for seed in seeds]
+        for method in known
         if seeds
     }
+
+
+def trainings(methods: Iterable[str]) -> list[str]:
+    """The names of the trainings of these methods."""
+    return [name for method in methods for name in METHODS.get(method, (method,))]
 
 
 def seeds_of(runs: Runs, names: Sequence[str]) -> list[str]:
@@ -91,13 +87,41 @@ def seeds_of(runs: Runs, names: Sequence[str]) -> list[str]:
 
 def total_compute(method: str, compute: Mapping[str, float]) -> float:
     """Its compute in epochs of the stock detector, with the stock training that it starts from."""
-    own = sum(compute[name] for name in METHODS.get(method, (method,)))
+    own = sum(compute[name] for name in trainings([method]))
     return own + (compute['independent 1'] if method in STARTED_FROM_STOCK else 0)
 
 
-def format_full_network(runs: Runs, compute: Mapping[str, float], metric: str) -> str:
+def format_steps(runs: Runs, methods: Sequence[str], compute: Mapping[str, float], metric: str) -> str:
+    """Each width at full scale, the means of the smaller scales and of all."""
+    return format_summary(select(runs, methods, 'rows'), metric)
+
+
+def format_each(runs: Runs, methods: Sequence[str], compute: Mapping[str, float], metric: str) -> str:
+    """Each sub-network."""
+    return format_subnets(select(runs, methods, 'rows'), metric)
+
+
+def format_equal_compute(runs: Runs, methods: Sequence[str], compute: Mapping[str, float], metric: str) -> str:
+    """The compute and each width at full scale."""
+    found = select(runs, methods, 'rows')
+    return format_compute(found, {name: total_compute(name, compute) for name in found}, WIDTHS, metric)
+
+
+def format_scales(runs: Runs, methods: Sequence[str], compute: Mapping[str, float], metric: str) -> str:
+    """Width 1.0 at each scale."""
+    found = select(runs, methods, 'rows')
+    widest = {name: [[row for row in rows if row['width'] == 1] for rows in each] for name, each in found.items()}
+    return format_subnets(widest, metric)
+
+
+def format_scopes(runs: Runs, methods: Sequence[str], compute: Mapping[str, float], metric: str) -> str:
+    """The best sub-network within a few budgets."""
+    return format_fronts(select(runs, methods, 'rows'), metric)
+
+
+def format_full_network(runs: Runs, methods: Sequence[str], compute: Mapping[str, float], metric: str) -> str:
     """Width 1.0 at full scale on both parts of the data; the difference is to the stock training of equal steps."""
-    validation, training = (_widest(select(runs, FULL_NETWORK, part), metric) for part in ('rows', 'training_images'))
+    validation, training = (_widest(select(runs, methods, part), metric) for part in ('rows', 'training_images'))
     reference = validation.get('independent 1')
     lines = head('training', 'compute', 'validation images', 'training images', 'above', 'difference')
     for name, values in validation.items():
@@ -108,9 +132,9 @@ def format_full_network(runs: Runs, compute: Mapping[str, float], metric: str) -
     return '\n'.join(lines)
 
 
-def format_fitting(runs: Runs, metric: str) -> str:
+def format_fitting(runs: Runs, methods: Sequence[str], compute: Mapping[str, float], metric: str) -> str:
     """How much higher each width is on training images than on validation images, at full scale."""
-    parts = [select(runs, FITTED, part) for part in ('rows', 'training_images')]
+    parts = [select(runs, methods, part) for part in ('rows', 'training_images')]
     lines = head('method', *(f'width {width:g}' for width in WIDTHS), 'mean')
     for name in parts[0]:
         validation, training = (at_full_scale(part[name], WIDTHS, metric) for part in parts)
@@ -121,3 +145,14 @@ def format_fitting(runs: Runs, metric: str) -> str:
 
 def _widest(runs: Mapping[str, Sequence], metric: str) -> dict[str, np.ndarray]:
     return {name: at_full_scale(each, (1.0,), metric)[:, 0] for name, each in runs.items()}
+
+
+TABLES = {  # the methods of each table and its function
+    'Equal steps': (EQUAL_STEPS, format_steps),
+    'Equal steps, each sub-network': (EQUAL_STEPS, format_each),
+    'Equal compute': (EQUAL_COMPUTE, format_equal_compute),
+    'The full network': (FULL_NETWORK, format_full_network),
+    'The full network at each scale': (SCALES_OF_THE_FULL_NETWORK, format_scales),
+    'Training images above validation images': (EQUAL_STEPS, format_fitting),
+    'Scope backbone and scope detector': (SCOPES, format_scopes),
+}
