@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import torch
 from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from mmengine.registry import MODELS
@@ -44,4 +45,5 @@ class SlimSyncBatchNorm2d(SlimBatchNorm2d, AnyBatchNorm, SyncBatchNorm):
                 )
                 SlimSyncBatchNorm2d._warned = True
             return super()._normalize(x, mean, var, weight, bias, momentum)
-        return sync_batch_norm(x.contiguous(), weight, bias, mean, var, self.eps, momentum, None, world_size)
+        group = torch.distributed.group.WORLD
+        return sync_batch_norm(x.contiguous(), weight, bias, mean, var, self.eps, momentum, group, world_size)

@@ -195,6 +195,24 @@ def test_mmengine_does_not_revert_the_synchronised_norm():
     assert type(revert_sync_batchnorm(model)[0]) is SlimSyncBatchNorm2d
 
 
+def test_the_synchronised_norm_names_the_group_of_all_processes(tmp_path, monkeypatch):
+    """torch's computation asks the group for its backend, so that None is an error."""
+
+    class OnGPU(torch.Tensor):
+        is_cuda = True
+
+    calls = []
+    monkeypatch.setattr('mmmutual.layers.sync_batch_norm.get_world_size', lambda: 2)
+    monkeypatch.setattr('mmmutual.layers.sync_batch_norm.sync_batch_norm', lambda x, *args: calls.append(args) or x)
+    torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/meeting', rank=0, world_size=1)
+    try:
+        SlimSyncBatchNorm2d(16)(torch.rand(2, 16, 4, 4).as_subclass(OnGPU))
+        assert calls[0][-2:] == (torch.distributed.group.WORLD, 2)
+        assert calls[0][-2] is not None
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_update_bn_of_one_width_leaves_the_others():
     model = nn.Sequential(SlimBatchNorm2d(16, widths=(1.0, 0.5)))
     batches = [torch.rand(4, 16, 3, 3) for _ in range(2)]
