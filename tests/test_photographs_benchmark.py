@@ -217,9 +217,10 @@ def test_resident_detectors_are_those_of_their_runs(tmp_path):
 
 
 def test_the_page_shows_the_runs_that_are_kept(root):
-    page = (root / 'docs' / 'results_photographs.md').read_text()
+    pages = dict(bccd='results_photographs.md', nuclei='results_nuclei.md')
     folder = root / 'benchmarks' / 'results' / 'photographs'
     for data_set in EPOCHS:
+        page = (root / 'docs' / pages[data_set]).read_text()
         kept = json.loads((folder / f'{data_set}.json').read_text())
         tables = format_tables(kept['runs'], kept['compute']).split('\n\n**')
         assert len(tables) > 3
