@@ -54,7 +54,9 @@ def main() -> None:
                 run(jobs[data_set][name], name, args.data, data_set, seed, args.work_dir / data_set)
     for data_set in args.data_sets:
         folder = args.work_dir / data_set
-        runs = collect(folder, jobs[data_set])
+        if not (runs := collect(folder, jobs[data_set])):
+            print(f'\n{folder} has no results yet')
+            continue
         compute = {name: round(job.cost(costs[data_set][job.scope]), 2) for name, job in jobs[data_set].items()}
         settings = {name: asdict(job) for name, job in jobs[data_set].items()}
         kept = dict(settings=settings, compute=compute, runs=runs)

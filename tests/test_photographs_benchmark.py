@@ -73,6 +73,23 @@ def test_a_table_pairs_the_seeds_that_all_of_its_trainings_have(runs):
     assert '| MutualNet | 10 | 0.600 ± 0.000 | 0.800 ± 0.100 | 0.200 | +0.000 (-0.100 to +0.100) |' in text
 
 
+def test_a_training_of_another_seed_hides_no_table(runs):
+    compute = dict.fromkeys(jobs_of('bccd', COSTS), 10.0)
+    runs['boosting'] = {'2': result_of(0.5, widths=(1.0,))}
+    assert format_tables(runs, compute).startswith('**Equal steps, box mAP, seeds 0**')
+
+
+def test_without_results_there_is_a_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(photographs, 'relative_costs', lambda *_: COSTS)
+    arguments = ['--data', 'nowhere', '--data-sets', 'bccd', '--no-training', '--work-dir', str(tmp_path / 'work')]
+    monkeypatch.setattr('sys.argv', ['photographs.py', *arguments])
+    photographs.main()
+    assert capsys.readouterr().out.strip() == f'{tmp_path}/work/bccd has no results yet'
+    monkeypatch.setattr('sys.argv', ['photographs.py', *arguments, '--jobs', 'mutual'])
+    with pytest.raises(SystemExit, match=r"--jobs must be out of \['independent 1', .* but got \['mutual'\]"):
+        photographs.main()
+
+
 def test_tables_of_equal_steps_and_of_fitting(runs):
     compute = dict.fromkeys(jobs_of('bccd', COSTS), 10.0)
     text = format_tables({name: runs[name] for name in ('MutualNet', 'US-Net')}, compute)

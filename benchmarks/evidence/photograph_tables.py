@@ -50,9 +50,10 @@ STARTED_FROM_STOCK = ('elastic', 'elastic, a fifth of the training')
 def format_tables(runs: Runs, compute: Mapping[str, float]) -> str:
     """All tables of a data set, of the trainings that exist; a title names the seeds that its table has."""
     parts = []
-    for metric in metrics_in(select(runs, [*runs], 'rows')):
+    results = {name: [result['rows'] for result in seeds.values()] for name, seeds in runs.items()}
+    for metric in metrics_in(results):
         for title, (methods, table) in TABLES.items():
-            if len(found := select(runs, methods, 'rows')) > 1:
+            if len(found := select(runs, methods, 'rows')) > 1:  # trainings without a common seed cannot be compared
                 seeds = ', '.join(seeds_of(runs, trainings(found)))
                 parts.append(f'**{title}, {metric}, seeds {seeds}**\n\n{table(runs, methods, compute, metric)}')
     return '\n\n'.join(parts)
