@@ -5,7 +5,8 @@ import json
 import pytest
 
 from evidence import elastic_jobs, elastic_tables
-from evidence.elastic_jobs import SCALES, Job, cost_of_passes, jobs_of
+from evidence.compute import cost_of_passes
+from evidence.elastic_jobs import SCALES, Job, jobs_of
 from evidence.elastic_tables import TABLES, format_tables, plot_compute, total_compute, with_alone
 from evidence.tables import format_compute
 from evidence.trainings import WIDTHS
@@ -19,9 +20,9 @@ def rows_of(*values: float, widths: tuple[float, ...] = WIDTHS) -> list[dict]:
 
 def test_the_cost_of_an_iteration_is_that_of_its_passes():
     scale = sum(SCALES) / 3
-    assert cost_of_passes(2, COSTS) == pytest.approx(1 + 0.25 * scale)
-    assert cost_of_passes(4, COSTS) == pytest.approx(1 + 0.25 * scale + 2 * 0.625 * scale)
-    assert Job(10, hook=('num_subnets=2',)).cost(COSTS) == pytest.approx(10 * cost_of_passes(2, COSTS))
+    assert cost_of_passes(WIDTHS, SCALES, COSTS, 2) == pytest.approx(1 + 0.25 * scale)
+    assert cost_of_passes(WIDTHS, SCALES, COSTS, 4) == pytest.approx(1 + 0.25 * scale + 2 * 0.625 * scale)
+    assert Job(10, hook=('num_subnets=2',)).cost(COSTS) == pytest.approx(10 * cost_of_passes(WIDTHS, SCALES, COSTS, 2))
     assert Job(10, 'stock', width=0.5).cost(COSTS) == 5
     scopes = {name: job.scope for name, job in jobs_of(COSTS).items()}
     assert {name for name, scope in scopes.items() if scope == 'detector'} == {
@@ -33,7 +34,7 @@ def test_trainings_of_equal_compute_have_equal_compute():
     jobs = jobs_of(COSTS)
     compute = {name: job.cost(COSTS) for name, job in jobs.items()}
     expected = total_compute('ordered, 250', compute)
-    assert expected == pytest.approx(750 + 250 * cost_of_passes(4, COSTS))
+    assert expected == pytest.approx(750 + 250 * cost_of_passes(WIDTHS, SCALES, COSTS, 4))
     for name in ('scratch, equal compute', 'narrow networks alone', '2 passes', '3 passes'):
         assert total_compute(name, compute) == pytest.approx(expected, rel=0.005), name
     assert total_compute('scratch, stock not counted', compute) == pytest.approx(expected - 750)

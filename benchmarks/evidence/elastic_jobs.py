@@ -5,24 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from mmengine.config import Config
 
-from mmmutual.config import build_model, make_mutual
-from mmmutual.evaluation import count_multiply_adds
-from mmmutual.layers import set_width
-
+from .compute import PASSES, Costs, cost_of_passes, count_costs
 from .trainings import ROOT, WIDTHS, call, start_weights
 
 CONFIG = ROOT / 'benchmarks/evidence/stock.py'
 SCALES = (1.0, 0.75, 0.5)
 STOCK, FINE_TUNING = 750, 250  # iterations
 BACKBONE = start_weights(type='Pretrained', checkpoint='{stock}', prefix='backbone.')
-Costs = Mapping[tuple[float, float], float]  # multiply-adds of a width and a scale over those of the stock detector
 
 
 @dataclass(frozen=True)
@@ -107,33 +101,21 @@ class Job:
         """Its compute in iterations of the stock detector, without the stock training, from the costs of its scope."""
         if self.tool == 'stock':
             return self.iterations * costs[self.width, 1.0]
-        passes = next((int(setting.split('=')[1]) for setting in self.hook if 'num_subnets' in setting), 4)
-        return self.iterations * cost_of_passes(passes, costs)
-
-
-def cost_of_passes(passes: int, costs: Costs) -> float:
-    """The mean compute of a mutual iteration, in iterations of the stock detector."""
-    mean = {width: float(np.mean([costs[width, scale] for scale in SCALES])) for width in WIDTHS}
-    between = np.mean([mean[width] for width in WIDTHS[1:-1]])
-    return 1 + mean[WIDTHS[-1]] + (passes - 2) * float(between)
+        passes = next((int(setting.split('=')[1]) for setting in self.hook if 'num_subnets' in setting), PASSES)
+        return self.iterations * cost_of_passes(WIDTHS, SCALES, costs, passes)
 
 
 def relative_costs(detector: str, scope: str = 'backbone') -> dict[tuple[float, float], float]:
     """The multiply-adds of each width and scale over those of the stock detector."""
     os.environ.update(DETECTOR=detector, WIDTH='1.0')
-    model = build_model(make_mutual(Config.fromfile(CONFIG), widths=WIDTHS, scope=scope))
-    counts = {}
-    for width in WIDTHS:
-        set_width(model, width)
-        for scale in SCALES:
-            counts[width, scale] = count_multiply_adds(model, (round(128 * scale),) * 2)['total']
-    return {subnet: count / counts[1.0, 1.0] for subnet, count in counts.items()}
+    return count_costs(Config.fromfile(CONFIG), WIDTHS, SCALES, scope, (128, 128))
 
 
 def jobs_of(costs: Costs) -> dict[str, Job]:
     """All trainings of a detector with these costs, by name; the stock training is first."""
     as_it_is = ('--importance', 'none')
-    tuned = FINE_TUNING * cost_of_passes(4, costs)
+    of_iteration = cost_of_passes(WIDTHS, SCALES, costs)
+    tuned = FINE_TUNING * of_iteration
 
     def equal(compute: float, each: float) -> int:
         return round(compute / each)
@@ -142,7 +124,7 @@ def jobs_of(costs: Costs) -> dict[str, Job]:
     for iterations in (0, 250, 125, 500):
         jobs[f'ordered, {iterations}'] = Job(iterations)
         jobs[f'as it is, {iterations}'] = Job(iterations, options=as_it_is)
-    jobs['scratch, equal compute'] = Job(equal(STOCK + tuned, cost_of_passes(4, costs)), 'mutual')
+    jobs['scratch, equal compute'] = Job(equal(STOCK + tuned, of_iteration), 'mutual')
     jobs['scratch, stock not counted'] = Job(FINE_TUNING, 'mutual')
     for start, order in (('ordered', ('default_hooks.order.type=ChannelOrderHook',)), ('as it is', ())):
         jobs[f'backbone, {start}'] = Job(FINE_TUNING, 'mutual', settings=(*BACKBONE, *order))
@@ -153,7 +135,7 @@ def jobs_of(costs: Costs) -> dict[str, Job]:
     for name, rate in (('half lr', 1e-3), ('quarter lr', 5e-4)):
         jobs[f'{name}, 250'] = Job(FINE_TUNING, settings=(f'optim_wrapper.optimizer.lr={rate}',))
     for passes in (2, 3):
-        iterations = equal(tuned, cost_of_passes(passes, costs))
+        iterations = equal(tuned, cost_of_passes(WIDTHS, SCALES, costs, passes))
         jobs[f'{passes} passes'] = Job(iterations, hook=(f'num_subnets={passes}',))
     for name in ('l1', 'l2'):
         jobs[f'{name}, 0'] = Job(0, options=('--importance', name))

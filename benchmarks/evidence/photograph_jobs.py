@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
 
-from mmmutual.config import build_model, make_mutual
-from mmmutual.evaluation import count_multiply_adds
-from mmmutual.layers import set_width
+from mmmutual.config import make_mutual
 
+from .compute import Costs, cost_of_passes, count_costs
 from .trainings import ROOT, WIDTHS, call
 
 CONFIG = ROOT / 'benchmarks/evidence/photographs.py'
 SCALES = (1.0, 0.75, 0.5)
 BOOSTING = (1.0, 0.975, 0.95, 0.925, 0.9)
 EPOCHS = dict(bccd=16, nuclei=12)  # of the trainings of equal steps
-Costs = Mapping[tuple[float, float], float]  # multiply-adds of a width and a scale over those of the stock detector
 
 
 @dataclass(frozen=True)
@@ -146,13 +143,6 @@ def training_log(folder: Path) -> dict:
     )
 
 
-def cost_of_passes(widths: Sequence[float], scales: Sequence[float], costs: Costs) -> float:
-    """The mean compute of a mutual iteration of four passes, in iterations of the stock detector."""
-    mean = {width: float(np.mean([costs[width, scale] for scale in scales])) for width in widths}
-    between = float(np.mean([mean[width] for width in widths[1:-1] or widths]))
-    return 1 + mean[widths[-1]] + 2 * between
-
-
 def relative_costs(data: Path, data_set: str, scope: str = 'backbone') -> dict[tuple[float, float], float]:
     """The multiply-adds of each width and scale over those of the stock detector, in training.
 
@@ -162,15 +152,9 @@ def relative_costs(data: Path, data_set: str, scope: str = 'backbone') -> dict[t
     config = Config.fromfile(CONFIG)
     rois = config.model.train_cfg.rcnn.sampler.num
     config.model.test_cfg.rpn.max_per_img, config.model.test_cfg.rcnn.max_per_img = rois, rois // 4
-    counts = {}
-    for widths in (WIDTHS, BOOSTING):
-        model = build_model(make_mutual(config, widths, SCALES, scope))
-        for width in widths:
-            set_width(model, width)
-            for scale in SCALES:
-                size = tuple(round(side * scale) for side in config.training_size)
-                counts[width, scale] = count_multiply_adds(model, size)['total']
-    return {subnet: count / counts[1.0, 1.0] for subnet, count in counts.items()}
+    grids = (WIDTHS, BOOSTING)
+    costs = [count_costs(config, widths, SCALES, scope, config.training_size) for widths in grids]
+    return costs[0] | costs[1]
 
 
 def jobs_of(data_set: str, costs: Costs) -> dict[str, Job]:
