@@ -48,6 +48,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Compare three resident detectors with one elastic checkpoint')
     parser.add_argument('--data-sets', nargs='+', choices=EPOCHS, default=[*EPOCHS], help='default: both')
     parser.add_argument('--rounds', type=int, default=15, help='timed rounds of four images; default: 15')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the checkpoints to measure; default: 0')
     parser.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/photographs'), help='that of benchmarks/photographs.py'
     )
@@ -62,7 +63,7 @@ def main() -> None:
     path = args.work_dir / 'resident_detectors.json'
     found = json.loads(path.read_text()) if path.is_file() else {}
     for data_set in args.data_sets:
-        figures, latencies = measure(args.work_dir / data_set, args.rounds)
+        figures, latencies = measure(args.work_dir / data_set, args.seed, args.rounds)
         rows = [[*subnet, value] for subnet, value in latencies.items()]
         found[data_set] = dict(device=device_name(torch.device('cpu')), figures=figures, latencies=rows)
     path.write_text(json.dumps(found) + '\n')
@@ -71,14 +72,14 @@ def main() -> None:
         print(f'\n## {data_set}\n\n{format_tables(found[data_set], kept)}')
 
 
-def checkpoints(folder: Path, kind: str, seed: int = 0) -> dict[float, tuple[Path, Path]]:
+def checkpoints(folder: Path, kind: str, seed: int) -> dict[float, tuple[Path, Path]]:
     """Config and checkpoint of each width that has a separate detector; a shared one has width 1.0."""
     names = {1.0: kind} if kind in SHARED else {width: f'independent {width:g}' for width in RESIDENT}
     found = {}
     for width, name in names.items():
         run = folder / f'{slug(name)}_{seed}'
-        if not (run / 'result.json').is_file():
-            raise SystemExit(f'error: {run} has no result: run benchmarks/photographs.py first')
+        if not (run / 'last_checkpoint').is_file() or not (run / 'result.json').is_file():
+            raise SystemExit(f'error: {run} has no finished training: run benchmarks/photographs.py first')
         config = run / ('elastic_photographs.py' if name == 'elastic' else 'photographs.py')
         found[width] = config, Path((run / 'last_checkpoint').read_text())
     return found
@@ -92,16 +93,18 @@ def load(files: tuple[Path, Path]) -> nn.Module:
 
 
 @torch.no_grad()
-def measure(folder: Path, rounds: int) -> tuple[dict[str, dict[str, float]], dict[tuple[str, float, float], float]]:
+def measure(
+    folder: Path, seed: int, rounds: int
+) -> tuple[dict[str, dict[str, float]], dict[tuple[str, float, float], float]]:
     """The figures of each kind, and the latencies in ms for each kind, width and scale."""
     figures, calls = {}, {}
     for kind in (SEPARATE, *SHARED):
-        files = checkpoints(folder, kind)
+        files = checkpoints(folder, kind, seed)
         models = {width: load(each) for width, each in files.items()}
         figures[kind] = dict(
             disk_mb=sum(map(file_size, models.values())) / 1e6,
             weights_mb=sum(map(weights_size, models.values())) / 1e6,
-            process_mb=in_a_new_process(kind, folder),
+            process_mb=in_a_new_process(kind, folder, seed),
             switch_ms=0.0 if kind == SEPARATE else switching_time(models[1.0]),
         )
         config = Config.fromfile(files[1.0][0])
@@ -151,16 +154,16 @@ def weights_size(model: nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
 
 
-def in_a_new_process(kind: str, folder: Path) -> float:
+def in_a_new_process(kind: str, folder: Path, seed: int) -> float:
     """Resident megabytes that a process gains by loading and by detecting at each width."""
     with multiprocessing.get_context('spawn').Pool(1) as pool:
-        return pool.apply(_resident, (kind, folder))
+        return pool.apply(_resident, (kind, folder, seed))
 
 
 @torch.no_grad()
-def _resident(kind: str, folder: Path) -> float:
+def _resident(kind: str, folder: Path, seed: int) -> float:
     register_all_modules()
-    files = checkpoints(folder, kind)
+    files = checkpoints(folder, kind, seed)
     data = images_of(Config.fromfile(files[1.0][0]), 1.0)
     before = status('VmRSS')
     models = {width: load(each) for width, each in files.items()}

@@ -222,15 +222,15 @@ def test_resident_detectors_are_those_of_their_runs(tmp_path):
         folder.mkdir()
         (folder / 'result.json').touch()
         (folder / 'last_checkpoint').write_text(f'{name}.pth')
-    found = resident_detectors.checkpoints(tmp_path, resident_detectors.SEPARATE)
+    found = resident_detectors.checkpoints(tmp_path, resident_detectors.SEPARATE, 0)
     assert {width: path.name for width, (_, path) in found.items()} == {
         1.0: 'independent_1.pth',
         0.5: 'independent_0.5.pth',
         0.25: 'independent_0.25.pth',
     }
-    assert resident_detectors.checkpoints(tmp_path, 'elastic')[1.0][0].name == 'elastic_photographs.py'
-    with pytest.raises(SystemExit, match='MutualNet_0 has no result: run benchmarks/photographs.py first'):
-        resident_detectors.checkpoints(tmp_path, 'MutualNet')
+    assert resident_detectors.checkpoints(tmp_path, 'elastic', 0)[1.0][0].name == 'elastic_photographs.py'
+    with pytest.raises(SystemExit, match='MutualNet_0 has no finished training: run benchmarks/photographs.py first'):
+        resident_detectors.checkpoints(tmp_path, 'MutualNet', 0)
 
 
 def test_the_page_shows_the_runs_that_are_kept(root):
