@@ -15,6 +15,7 @@ from .engine import calibrate  # noqa: E402
 from .evaluation import count_multiply_adds  # noqa: E402  (the stack is checked first)
 from .layers import (  # noqa: E402
     decoder_layers,
+    frozen,
     get_decoder_layers,
     get_width,
     set_decoder_layers,
@@ -36,6 +37,7 @@ __all__ = [
     'calibrate',
     'count_multiply_adds',
     'decoder_layers',
+    'frozen',
     'get_decoder_layers',
     'get_width',
     'make_slimmable_',

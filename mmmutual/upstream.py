@@ -37,6 +37,10 @@ update_losses, parse_losses = _update_losses, _parse_losses
 PythonUnpickler = pickle._Unpickler
 
 
+# The count of the writes to a tensor, which the notes on autograd describe; it has no public name. Writes through
+# ``.data`` do not count.
+write_count = Tensor._version.__get__
+
 # The functions that rebuild a tensor, as ``torch.save`` names them in a file: those that read nothing but tensors.
 TENSOR_BUILDERS = frozenset(
     {

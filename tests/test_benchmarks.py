@@ -29,7 +29,8 @@ def test_quick_run_measures_each_width_and_writes_json(root, tmp_path):
     rows = {row['what']: row for row in json.loads((tmp_path / 'speed.json').read_text())['rows']}
     for width in WIDTHS:
         for part in ('backbone and FPN', 'detector'):
-            assert rows[f'{part}, width {width:g}']['target'] == 1.02
+            assert rows[f'{part}, width {width:g}, frozen']['target'] == 1.02
+            assert rows[f'{part}, width {width:g}']['target'] is None
             assert f'| {part}, width {width:g} |' in result.stdout
     assert {row['met'] for row in rows.values()} <= {True, False, None}
     assert rows['mutual iteration, batch 2']['target'] == 1.05

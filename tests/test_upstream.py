@@ -44,6 +44,7 @@ from mmmutual.upstream import (
     sync_batch_norm,
     update_losses,
     watched_box_head,
+    write_count,
 )
 
 
@@ -229,3 +230,16 @@ def test_the_calls_of_a_box_head_are_collected_and_repeated(roi_head, arguments)
     assert calls[0].arguments == dict(arguments, x=(), rois=rois)
     assert calls[0].again(2 * rois).results['cls_score'].equal(2 * rois) and len(calls) == 1
     assert 'self._bbox_forward(' in inspect.getsource(roi_head.bbox_loss)
+
+
+def test_writes_to_a_tensor_are_counted_except_for_those_through_data():
+    weight = nn.Parameter(torch.ones(2))
+    before = write_count(weight)
+    weight.data.add_(1)
+    assert write_count(weight) == before
+    with torch.inference_mode():
+        weight.add_(1)
+        with pytest.raises(RuntimeError):
+            write_count(torch.ones(2))
+    assert write_count(weight) == before + 1
+    assert write_count(weight[:1]) == before + 1  # a view shares the count

@@ -1,10 +1,11 @@
-"""Inference at each width over the stock detector of that width.
+"""Inference at each width over the stock detector of that width: frozen, and slicing its weights at each call.
 
-For comparison, the module also measures the authors' kind of layers, and convolutions that keep their active weights.
+For comparison, the module also measures the authors' kind of layers.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -13,9 +14,8 @@ from torch import Tensor, nn
 
 from mmmutual.deploy import largest_difference
 from mmmutual.deploy.outputs import tensor_difference
-from mmmutual.layers import set_width
+from mmmutual.layers import frozen, set_width
 
-from .keeping import keeping
 from .networks import per_layer, slimmable, static
 from .options import Options
 from .per_layer import set_per_layer_width
@@ -24,7 +24,7 @@ from .timing import quartiles, ratios, take_turns
 
 TARGET = 1.02
 TOLERANCE = 1e-3  # relative to the largest value: a GPU may choose other algorithms
-OTHERS = dict(authors="authors' layers", kept='weights kept')
+NETWORKS = {'frozen': ', frozen', 'ours': '', 'authors': ", authors' layers"}  # the names in the rows
 
 
 @torch.no_grad()
@@ -34,17 +34,18 @@ def measure(options: Options) -> list[Row]:
     model = slimmable(config, options.device)
     authors = per_layer(model, model.backbone.widths, options.device)
     image = torch.randn(1, 3, *options.size, device=options.device)
-    networks = dict(ours=model, authors=authors, kept=keeping(model))
+    networks = dict(ours=model, authors=authors, frozen=copy.deepcopy(model))
     rows = []
-    for width in options.widths:
-        networks['static'] = static(model, width, options.device)
-        set_per_layer_width(authors, width)
-        for name in ('ours', 'kept'):
-            set_width(networks[name], width)
-        check_same(networks, image)
-        rows += _rows(networks, image, options, width)
-        if width == 0.5:
-            rows += _other_formats(networks, image, options, width)
+    with frozen(networks['frozen']):
+        for width in options.widths:
+            networks['static'] = static(model, width, options.device)
+            set_per_layer_width(authors, width)
+            for name in ('ours', 'frozen'):
+                set_width(networks[name], width)
+            check_same(networks, image)
+            rows += _rows(networks, image, options, width)
+            if width == 0.5:
+                rows += _other_formats(networks, image, options, width)
     return rows
 
 
@@ -67,35 +68,41 @@ def _check(difference: float, name: str) -> None:
 def _rows(networks: dict[str, nn.Module], image: Tensor, options: Options, width: float) -> list[Row]:
     rows = []
     for part, maker in (('backbone and FPN', _features), ('detector', detection)):
-        times = take_turns({name: maker(network, image) for name, network in networks.items()}, options.rounds)
-        reference = f'static: {quartiles(times["static"])[1]:.1f} ms'
-        what = f'{part}, width {width:g}'
-        rows.append(Row(what, tuple(ratios(times, 'ours', 'static')), reference, TARGET))
-        rows += [
-            Row(f'{what}, {label}', tuple(ratios(times, name, 'static')), reference) for name, label in OTHERS.items()
-        ]
+        calls = {name: maker(network, image) for name, network in networks.items()}
+        rows += _over_static(f'{part}, width {width:g}', calls, options, TARGET)
     return rows
+
+
+def _over_static(
+    what: str, calls: dict[str, Callable[[], object]], options: Options, target: float | None = None
+) -> list[Row]:
+    times = take_turns(calls, options.rounds)
+    reference = f'static: {quartiles(times["static"])[1]:.1f} ms'
+    return [
+        Row(what + label, tuple(ratios(times, name, 'static')), reference, target if name == 'frozen' else None)
+        for name, label in NETWORKS.items()
+        if name in calls
+    ]
 
 
 def _other_formats(networks: dict[str, nn.Module], image: Tensor, options: Options, width: float) -> list[Row]:
     """Backbone and FPN with channels last, and in bfloat16."""
-    pair = {name: networks[name] for name in ('ours', 'static')}
+    some = {name: networks[name] for name in ('ours', 'frozen', 'static')}
     rows = []
     device = torch.device(options.device).type
     with torch.autocast(device, torch.bfloat16):
-        rows.append(_format_row('bfloat16', pair, image, options, width))
-    for network in pair.values():
+        rows += _format_rows('bfloat16', some, image, options, width)
+    for network in some.values():
         network.to(memory_format=torch.channels_last)
-    rows.append(_format_row('channels last', pair, image.to(memory_format=torch.channels_last), options, width))
-    for network in pair.values():
+    rows += _format_rows('channels last', some, image.to(memory_format=torch.channels_last), options, width)
+    for network in some.values():
         network.to(memory_format=torch.contiguous_format)
     return rows
 
 
-def _format_row(name: str, pair: dict[str, nn.Module], image: Tensor, options: Options, width: float) -> Row:
-    times = take_turns({key: _features(network, image) for key, network in pair.items()}, options.rounds)
-    reference = f'static: {quartiles(times["static"])[1]:.1f} ms'
-    return Row(f'backbone and FPN, width {width:g}, {name}', tuple(ratios(times, 'ours', 'static')), reference)
+def _format_rows(name: str, networks: dict[str, nn.Module], image: Tensor, options: Options, width: float) -> list[Row]:
+    calls = {key: _features(network, image) for key, network in networks.items()}
+    return _over_static(f'backbone and FPN, width {width:g}, {name}', calls, options)
 
 
 def _named(features: tuple[Tensor, ...]) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from mmmutual.datasets import drawable_meta
 from mmmutual.engine import Subnet
 from mmmutual.engine.image_sides import fit_padding
 from mmmutual.evaluation import QueryTable
-from mmmutual.layers import check_ratio, decoder_layers, set_decoder_layers, set_width
+from mmmutual.layers import check_ratio, decoder_layers, frozen, set_decoder_layers, set_width
 from mmmutual.moved_names import renamed_argument, warn_of_renamed
 from mmmutual.slimming import input_channels
 
@@ -52,6 +53,9 @@ class AdaptiveInferencer(DetInferencer):
 
     An inferencer runs one sub-network at a time, because the width is a state of its model. Calls from several threads
     wait for each other; to run them in parallel, create an inferencer for each thread.
+
+    The model is ``frozen``: the sliced weights of each width are kept from its first call. Weights that are loaded or
+    moved later are noticed; do not write them through ``.data``.
 
     Args:
         model: Config file, config or name of a config such as ``mmdet::...``.
@@ -110,6 +114,8 @@ class AdaptiveInferencer(DetInferencer):
                 logger='current',
                 level=logging.WARNING,
             )
+        self._frozen = ExitStack()  # ends with the inferencer: single frames would not gain from a block for each call
+        self._frozen.enter_context(frozen(self.model))
         self._switch(Subnet(1.0, 1.0))
 
     @renamed_argument('budget_flops', 'budget_multiply_adds')

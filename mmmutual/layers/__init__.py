@@ -14,6 +14,7 @@ from .decoder_depth import (
     use_decoder_layers,
 )
 from .divided import DividedLayer
+from .frozen import frozen
 from .group_norm import SlimGroupNorm
 from .layer_norm import SlimLayerNorm
 from .linear import SlimLinear
@@ -55,6 +56,7 @@ __all__ = [
     'counterpart_of',
     'decoder_layers',
     'evaluated_widths',
+    'frozen',
     'get_decoder_layers',
     'get_width',
     'set_decoder_layers',

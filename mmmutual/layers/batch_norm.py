@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mmmutual.upstream import AnyBatchNorm, check_dimensions
 
 from .forward import slimmable_forward
+from .frozen import operands_of
 from .inputs import channel_count, check_input
 from .segments import Segment, check_segments, put, take
 from .statistics import PooledStatistics
@@ -183,23 +184,15 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, AnyBatchNorm):  # MMEngine init
                 or in evaluation mode if the width has no statistics.
         """
         check_dimensions(self, x)
-        channels = channel_count(x, 1)
-        if channels > self.num_features or self.width == 1.0 or self.segments is not None:
-            check_input(self, channels, self.num_features, self.segments)
-        weight, bias = self.affine_parameters(self.width)
-        mean, var, tracked = statistics = self.statistics(self.width)
-        if channels != self.num_features:
-            if self.affine:
-                weight, bias = self.active_part(weight, channels), self.active_part(bias, channels)
-            if mean is not None:
-                mean, var = self.active_part(mean, channels), self.active_part(var, channels)
+        if not self.training and self.pooled is None:
+            mean, var, weight, bias = operands_of(self, x.shape[1])
+            return F.batch_norm(x, mean, var, weight, bias, mean is None, 0.0, self.eps)
+        mean, var, weight, bias = self._active_parts(channel_count(x, 1))
         if self.pooled is not None:
             self.pooled.update(x)
             return F.batch_norm(x, None, None, weight, bias, True, 0.0, self.eps)
-        if not self.training:
-            self.check_ready()
-            return F.batch_norm(x, mean, var, weight, bias, mean is None, 0.0, self.eps)
-        momentum = self.momentum
+        statistics = self.statistics(self.width)
+        momentum, tracked = self.momentum, statistics[2]
         if tracked is not None:
             tracked.add_(1)
             if momentum is None:
@@ -209,6 +202,24 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, AnyBatchNorm):  # MMEngine init
             self._write(statistics[0], mean, self.width)
             self._write(statistics[1], var, self.width)
         return out
+
+    def active_operands(self, key: int) -> tuple[Tensor | None, ...]:
+        """Active running mean, running variance, weight and bias, of a width that has statistics."""
+        parts = self._active_parts(key)
+        self.check_ready()
+        return parts
+
+    def operand_names(self, key: int) -> tuple[str, ...]:
+        """The tensors of the width. The number of batches is one of them: torch counts no writes of statistics."""
+        return (*AFFINE, *(name + key_suffix(self.width) for name in STATISTICS))
+
+    def _active_parts(self, channels: int) -> tuple[Tensor | None, ...]:
+        if channels > self.num_features or self.width == 1.0 or self.segments is not None:
+            check_input(self, channels, self.num_features, self.segments)
+        parts = (*self.statistics(self.width)[:2], *self.affine_parameters(self.width))
+        if channels == self.num_features:
+            return parts
+        return tuple(self.active_part(part, channels) for part in parts)
 
     def active_part(self, tensor: Tensor | None, channels: int) -> Tensor | None:
         """The part (C,) of a parameter or buffer for an input with C of its channels."""

@@ -12,7 +12,7 @@ from mmmutual.upstream import AnyConv, border_padding
 
 from .divided import DividedLayer
 from .forward import slimmable_forward
-from .inputs import channel_count
+from .frozen import operands_of
 
 Pair = int | tuple[int, int]
 
@@ -90,14 +90,16 @@ class SlimConv2d(DividedLayer, nn.Conv2d, AnyConv):
         Raises:
             ValueError: For another C; a grouped convolution without segments accepts any whole groups.
         """
-        channels = channel_count(x, -3)
-        self.check_channels(channels)
-        weight, bias = self.active_parameters(channels)
+        weight, bias, groups = operands_of(self, x.shape[-3])
         padding = self.padding
         if self.padding_mode != 'zeros':
             x = F.pad(x, border_padding(self), mode=self.padding_mode)
             padding = 0
-        return self._convolve(x, weight, bias, padding, self.active_groups(channels))
+        return self._convolve(x, weight, bias, padding, groups)
+
+    def active_operands(self, key: int) -> tuple[Tensor, Tensor | None, int]:
+        """The active weight and bias, and the number of active groups."""
+        return (*super().active_operands(key), self.active_groups(key))
 
     def _convolve(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int | tuple[int, ...], groups: int

@@ -13,7 +13,7 @@ from mmmutual.upstream import output_padding
 from .conv import Pair
 from .divided import DividedLayer
 from .forward import slimmable_forward
-from .inputs import channel_count
+from .frozen import operands_of
 
 
 @MODELS.register_module()
@@ -92,8 +92,6 @@ class SlimConvTranspose2d(DividedLayer, nn.ConvTranspose2d):
         Raises:
             ValueError: For another C.
         """
-        channels = channel_count(x, -3)
-        self.check_channels(channels)
-        weight, bias = self.active_parameters(channels)
+        weight, bias = operands_of(self, x.shape[-3])
         padding = output_padding(self, x, output_size)
         return F.conv_transpose2d(x, weight, bias, self.stride, self.padding, padding, self.groups, self.dilation)

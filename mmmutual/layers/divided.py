@@ -121,6 +121,11 @@ class DividedLayer(Slimmable):
         weight, bias = self._active_part('weight', self.weight, channels), self.bias
         return weight, None if bias is None else self._active_part('bias', bias, channels)
 
+    def active_operands(self, key: Any) -> Any:
+        """Check the channels of an input; return the active weight and bias."""
+        self.check_channels(key)
+        return self.active_parameters(key)
+
     def active_tensors(self, channels: int) -> dict[str, Tensor]:
         """The active part of the tensors in ``sides``, as far as the layer has them.
 

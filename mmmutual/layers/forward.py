@@ -32,10 +32,10 @@ def slimmable_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(forward)
     def wrapped(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        for value in (*args, *kwargs.values()):
+        for value in (*args, *kwargs.values()) if kwargs else args:
             if isinstance(value, Proxy):
                 return value.tracer.create_proxy('call_module', value.tracer.path_of_module(self), args, kwargs)
-        if not torch.compiler.is_compiling():
+        if (self.training or torch.is_grad_enabled()) and not torch.compiler.is_compiling():
             _check_rerun(self)
         return forward(self, *args, **kwargs)
 

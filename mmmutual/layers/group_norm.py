@@ -10,7 +10,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from .forward import slimmable_forward
-from .inputs import channel_count, check_input
+from .frozen import operands_of
+from .inputs import check_input
 from .segments import Segment, check_segments, take, whole_groups
 from .width import Slimmable
 
@@ -92,7 +93,12 @@ class SlimGroupNorm(Slimmable, nn.GroupNorm):
         Raises:
             ValueError: If C is not a whole number of groups, or not the active part of the segments.
         """
-        channels, per_group = channel_count(x, 1), self.num_channels // self.num_groups
+        groups, weight, bias = operands_of(self, x.shape[1])
+        return F.group_norm(x, groups, weight, bias, self.eps)
+
+    def active_operands(self, key: int) -> tuple[int, Tensor | None, Tensor | None]:
+        """The number of groups, and the active weight and bias."""
+        channels, per_group = key, self.num_channels // self.num_groups
         if self.segments is not None:
             check_input(self, channels, self.num_channels, self.segments)
         if channels > self.num_channels or channels % per_group:
@@ -101,4 +107,4 @@ class SlimGroupNorm(Slimmable, nn.GroupNorm):
                 f'{self.num_channels}. Choose num_groups so that every width keeps whole groups'
             )
         active = self.active_tensors(channels)
-        return F.group_norm(x, channels // per_group, active.get('weight'), active.get('bias'), self.eps)
+        return channels // per_group, active.get('weight'), active.get('bias')

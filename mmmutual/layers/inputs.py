@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .channels import active_channels
@@ -21,8 +23,12 @@ def channel_count(x: Tensor, dim: int) -> int:
     Returns:
         The size.
     """
-    size = x.size(dim)
-    return size if isinstance(size, int) else int(size)
+    return as_int(x.size(dim))
+
+
+def as_int(size: Any) -> Any:
+    """A number as a Python integer, if it is a tensor, as a size is in a trace."""
+    return int(size) if isinstance(size, (Tensor, torch.SymInt)) else size
 
 
 def check_input(layer: nn.Module, channels: int, full: int, segments: Sequence[Segment] | None) -> None:

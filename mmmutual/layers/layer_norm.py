@@ -10,7 +10,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from .forward import slimmable_forward
-from .inputs import channel_count, check_input
+from .frozen import operands_of
+from .inputs import check_input
 from .segments import Segment, check_segments, take
 from .width import Slimmable
 
@@ -86,10 +87,14 @@ class SlimLayerNorm(Slimmable, nn.LayerNorm):
 
     def normalised(self, x: Tensor) -> Tensor:
         """``forward``, for a subclass whose channels lie in another dimension."""
-        channels = channel_count(x, -1)
-        check_input(self, channels, self.channels, self.segments)
-        active = self.active_tensors(channels)
-        return F.layer_norm(x, (channels,), active.get('weight'), active.get('bias'), self.eps)
+        shape, weight, bias = operands_of(self, x.shape[-1])
+        return F.layer_norm(x, shape, weight, bias, self.eps)
+
+    def active_operands(self, key: int) -> tuple[tuple[int], Tensor | None, Tensor | None]:
+        """The normalised shape, and the active weight and bias."""
+        check_input(self, key, self.channels, self.segments)
+        active = self.active_tensors(key)
+        return (key,), active.get('weight'), active.get('bias')
 
     def active_tensors(self, channels: int) -> dict[str, Tensor]:
         """The active part of weight and bias, as far as it has them, for the channels of an input."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .divided import DividedLayer
 from .forward import slimmable_forward
-from .inputs import channel_count
+from .frozen import operands_of
 
 
 @MODELS.register_module()
@@ -60,7 +60,5 @@ class SlimLinear(DividedLayer, nn.Linear):
         Raises:
             ValueError: For another C.
         """
-        features = channel_count(x, -1)
-        self.check_channels(features)
-        weight, bias = self.active_parameters(features)
+        weight, bias = operands_of(self, x.shape[-1])
         return F.linear(x, weight, bias)

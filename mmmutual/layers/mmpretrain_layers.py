@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .attention.base import SlimAttention
 from .attention.window import DecoupledHeads, SlimWindowAttention
 from .forward import slimmable_forward
-from .inputs import channel_count, check_input
+from .frozen import operands_of
 from .layer_norm import SlimLayerNorm
 from .stock_forward import stock_forward
 from .stock_norms import StockNorm
@@ -66,9 +66,8 @@ class SlimGRN(StockNorm, GRN):
         Raises:
             ValueError: If C is neither all channels nor the active ones.
         """
-        active = channel_count(x, -1 if data_format == 'channel_last' else 1)
-        check_input(self, active, self.channels, self.segments)
-        return stock_forward(self, self.active_tensors(active), x, data_format=data_format)
+        channels = x.shape[-1 if data_format == 'channel_last' else 1]
+        return stock_forward(self, operands_of(self, channels), x, data_format=data_format)
 
 
 class DecoupledWindowMSA(DecoupledHeads, WindowMSA):
@@ -168,9 +167,7 @@ class SlimMultiheadAttention(SlimAttention, MultiheadAttention):
         Raises:
             ValueError: For another C.
         """
-        channels = channel_count(x, -1)
-        self.check_channels(channels)
-        return stock_forward(self, {**self.active_tensors(channels), **self.active_sizes(channels)}, x)
+        return stock_forward(self, operands_of(self, x.shape[-1]), x)
 
 
 COUNTERPARTS.update(

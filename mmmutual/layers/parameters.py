@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .frozen import operands_of
 from .segments import Segment, take
 from .width import Slimmable
 
@@ -27,6 +28,17 @@ class SlimParameters(Slimmable):
 
     parameter_segments: dict[str, tuple[Segment, ...]]
     times_slimmed: int
+
+    def active_operands(self, key: str) -> Tensor:
+        """The active channels of the parameter of a name, along its last dimension."""
+        parameter = dict(self.named_parameters(recurse=False, remove_duplicate=False))[key]
+        if self.width == 1.0:  # without an operation, which a trace of the model would follow
+            return parameter
+        return take(parameter, self.parameter_segments[key], self.width, -1)
+
+    def operand_names(self, key: str) -> tuple[str, ...]:
+        """The parameter."""
+        return (key,)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Copy and pickle it, although its class has no importable name."""
@@ -56,16 +68,13 @@ def unslim_parameters_(module: nn.Module) -> None:
     module.times_slimmed -= 1
     if module.times_slimmed == 0:
         module.__class__ = type(module).__bases__[1]
-        for name in {*STATE, 'width', 'declared_widths'} & vars(module).keys():
+        for name in {*STATE, 'width', 'declared_widths', '_kept'} & vars(module).keys():
             delattr(module, name)
 
 
 def active_parameter(module: SlimParameters, name: str) -> Tensor:
     """The active channels of a parameter, along its last dimension."""
-    parameter = dict(module.named_parameters(recurse=False, remove_duplicate=False))[name]
-    if module.width == 1.0:  # without an operation, which a trace of the model would follow
-        return parameter
-    return take(parameter, module.parameter_segments[name], module.width, -1)
+    return operands_of(module, name)
 
 
 def _with_active(kind: type[nn.Module], names: Mapping[str, Any]) -> type[nn.Module]:

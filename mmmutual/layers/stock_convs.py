@@ -15,7 +15,7 @@ from mmmutual.tensor_tree import tensors_in
 
 from .divided import DividedLayer
 from .forward import slimmable_forward
-from .inputs import channel_count
+from .frozen import operands_of
 from .stock_forward import stock_forward
 
 
@@ -53,10 +53,13 @@ class StockConv(DividedLayer):
         Raises:
             ValueError: For another number of channels.
         """
-        channels = channel_count(next(tensors_in([x])), -3)
-        self.check_channels(channels)
-        active = {name: tensor.contiguous() for name, tensor in self.active_tensors(channels).items()}
-        return stock_forward(self, {**active, **self.active_sizes(channels)}, x, *args)
+        return stock_forward(self, operands_of(self, next(tensors_in([x])).shape[-3]), x, *args)
+
+    def active_operands(self, key: int) -> dict[str, Any]:
+        """The attributes of the stock class that are narrow at the width, by name."""
+        self.check_channels(key)
+        active = {name: tensor.contiguous() for name, tensor in self.active_tensors(key).items()}
+        return {**active, **self.active_sizes(key)}
 
 
 # MMEngine initialises by the names of direct bases, so each class has those of its stock class too

@@ -10,7 +10,8 @@ from mmdet.models.necks.ssd_neck import L2Norm
 from torch import Tensor, nn
 
 from .forward import slimmable_forward
-from .inputs import channel_count, check_input
+from .frozen import operands_of
+from .inputs import check_input
 from .segments import Segment, check_segments, take
 from .stock_forward import stock_forward
 from .width import Slimmable
@@ -67,9 +68,12 @@ class StockNorm(Slimmable):
         Raises:
             ValueError: For another C.
         """
-        active = channel_count(x, 1)
-        check_input(self, active, self.channels, self.segments)
-        return stock_forward(self, self.active_tensors(active), x)
+        return stock_forward(self, operands_of(self, x.shape[1]), x)
+
+    def active_operands(self, key: int) -> dict[str, Tensor]:
+        """The active part of the tensors, by name."""
+        check_input(self, key, self.channels, self.segments)
+        return self.active_tensors(key)
 
     def active_sizes(self, active: int) -> dict[str, int]:
         """The attributes of the narrow norm that count the channels of an input."""

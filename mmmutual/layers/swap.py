@@ -85,7 +85,7 @@ COUNTERPARTS: dict[type[nn.Module], type[Slimmable]] = {
 OWN = (  # attributes that a swap sets
     'slim_out', 'inside_groups', 'in_segments', 'out_segments', 'segments', 'widths', 'declared_widths', '_swapped',
 )  # fmt: skip
-STATE = ('width', 'pooled', '_known_ready', FORWARDS)  # other attributes that only slimmable layers have
+STATE = ('width', 'pooled', '_kept', '_known_ready', FORWARDS)  # other attributes that only slimmable layers have
 
 
 def counterpart_of(kind: type[nn.Module]) -> type[Slimmable] | None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmmutual.upstream import AnyBatchNorm
 
-from .batch_norm import AFFINE, SlimBatchNorm2d, key_suffix, widths_in
+from .batch_norm import AFFINE, STATISTICS, SlimBatchNorm2d, key_suffix, widths_in
 from .width import check_ratio
 
 
@@ -57,6 +57,10 @@ class SwitchableBatchNorm2d(SlimBatchNorm2d, nn.BatchNorm2d, AnyBatchNorm):
         # each width's parameters take part: distributed training waits for the gradient of every one
         zero = sum(parameter * 0 for parameter in self.parameters(recurse=False))
         return weight + zero, None if bias is None else bias + zero
+
+    def operand_names(self, key: int) -> tuple[str, ...]:
+        """The tensors of the width."""
+        return tuple(name + key_suffix(self.width) for name in (*AFFINE, *STATISTICS))
 
     def prepare_width(self, width: float) -> None:
         """Keep statistics, weight and bias for one more width, before it is trained."""

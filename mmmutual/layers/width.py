@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -29,6 +29,7 @@ class Slimmable(Module):
 
     width: float = 1.0
     declared_widths: tuple[float, ...] | None = None
+    _kept: Any = None  # a ``Kept`` in a ``frozen`` block
 
     @classmethod
     def fits(cls, layer: nn.Module) -> bool:
@@ -40,6 +41,24 @@ class Slimmable(Module):
 
     def check_width(self, width: float) -> None:
         """Raise ``ValueError`` if this layer cannot run at ``width``; any width is fine by default."""
+
+    def active_operands(self, key: Any) -> Any:
+        """The operands of ``forward`` at the active width, besides the input.
+
+        Args:
+            key: Channels of the input, unless the class says otherwise.
+
+        Returns:
+            Tensors and numbers: a tensor, a tuple, a dict by name or None.
+
+        Raises:
+            ValueError: If the layer does not accept these channels.
+        """
+        raise NotImplementedError
+
+    def operand_names(self, key: Any) -> Sequence[str] | None:
+        """The tensors that ``active_operands`` reads; None for all of the layer and its parts."""
+        return None
 
 
 def check_ratio(value: float, name: str = 'width') -> float:

@@ -1,5 +1,6 @@
 """AdaptiveInferencer on a tiny detector with random weights."""
 
+import gc
 import json
 import threading
 
@@ -172,3 +173,29 @@ def test_two_inferencers_in_two_threads_do_not_disturb_each_other(tiny_detector,
     for index, case in enumerate(cases):
         for result in results[index]:
             assert same(result, expected[index]) and subnets(result) == [case] * len(images)
+
+
+@pytest.mark.integration
+def test_sliced_weights_are_kept_from_call_to_call(tiny_detector, images):
+    inferencer = make(tiny_detector)
+    conv = inferencer.model.backbone.conv1
+    before = inferencer(images[0], width=0.5)
+    (operands,) = [operands for operands, _ in conv._kept.found.values()]
+    assert same(inferencer(images[0], width=0.5), before)
+    assert [found[0] for found in conv._kept.found.values()][0] is operands
+    with torch.no_grad():
+        inferencer.model.backbone.conv1.weight.mul_(-1)
+    assert not same(inferencer(images[0], width=0.5), before)
+    with torch.no_grad():
+        inferencer.model.backbone.conv1.weight.mul_(-1)
+    assert same(inferencer(images[0], width=0.5), before)
+
+
+@pytest.mark.integration
+def test_nothing_is_kept_after_the_inferencer(tiny_detector):
+    inferencer = make(tiny_detector)
+    model = inferencer.model
+    assert model.backbone.conv1._kept is not None
+    del inferencer
+    gc.collect()
+    assert model.backbone.conv1._kept is None

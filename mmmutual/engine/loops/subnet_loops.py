@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmmutual.config import nominal_size, scale_pipeline
 from mmmutual.datasets import drawable_meta
-from mmmutual.layers import check_decoder_layers, check_ratios, evaluated_widths, use_decoder_layers, use_width
+from mmmutual.layers import check_decoder_layers, check_ratios, evaluated_widths, frozen, use_decoder_layers, use_width
 from mmmutual.number_checks import check_whole
 from mmmutual.upstream import parse_losses, update_losses
 
@@ -123,8 +123,9 @@ class _SubnetLoop(Loop):
                     f'Evaluating scale {scale:g} at widths {", ".join(f"{width:g}" for width in self.widths)}'
                 )
                 self._calibrate(scale)
-                for index, batch in enumerate(self._loaders[scale]):
-                    self._run_batch(index, batch, scale)
+                with frozen(self._model):  # after the calibration, which changes statistics
+                    for index, batch in enumerate(self._loaders[scale]):
+                        self._run_batch(index, batch, scale)
             metrics = self._evaluate()
         self._call_hook('after_{}_epoch', metrics=metrics)
         self._call_hook('after_{}')

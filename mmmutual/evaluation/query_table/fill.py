@@ -27,6 +27,7 @@ from mmmutual.layers import (
     check_decoder_layers,
     check_ratios,
     evaluated_widths,
+    frozen,
     get_decoder_layers,
     get_width,
     set_decoder_layers,
@@ -264,7 +265,7 @@ def _time(
     model.eval()
     calls = len(keys) * (IMAGES + repeats)
     restored = use_width(model, get_width(model)), use_decoder_layers(model, get_decoder_layers(model))
-    with restored[0], restored[1], Progress(desc='latency', total=calls, bar_format=BAR) as bar:
+    with restored[0], restored[1], frozen(model), Progress(desc='latency', total=calls, bar_format=BAR) as bar:
         latencies = measure_latency(
             detect,
             keys,

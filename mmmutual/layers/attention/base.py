@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -52,6 +52,11 @@ class SlimAttention(DividedLayer):
         """Whether the stock layer computes an input: it has all channels, and all heads and outputs are active."""
         outputs = sum(segment.active(self.width) for segment in self.out_segments)
         return (channels, outputs, self.active_heads) == (*self.sizes, self.num_heads)
+
+    def active_operands(self, key: int) -> dict[str, Any] | None:
+        """The attributes of the stock class that are narrow at the width, by name."""
+        self.check_channels(key)
+        return {**self.active_tensors(key), **self.active_sizes(key)}
 
     def active_sizes(self, channels: int) -> dict[str, int]:
         """The attributes of the narrow layer that count its channels and heads.

@@ -8,7 +8,7 @@ from mmcv.ops import MultiScaleDeformableAttention
 from torch import Tensor
 
 from ..forward import slimmable_forward
-from ..inputs import channel_count
+from ..frozen import operands_of
 from ..stock_forward import stock_forward
 from .base import SlimAttention
 
@@ -44,7 +44,4 @@ class SlimMultiScaleDeformableAttention(SlimAttention, MultiScaleDeformableAtten
         Raises:
             ValueError: For another C.
         """
-        channels = channel_count(query, -1)
-        self.check_channels(channels)
-        values = {**self.active_tensors(channels), **self.active_sizes(channels)}
-        return stock_forward(self, values, query, *args, **kwargs)
+        return stock_forward(self, operands_of(self, query.shape[-1]), query, *args, **kwargs)

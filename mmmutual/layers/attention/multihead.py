@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..forward import slimmable_forward
+from ..frozen import operands_of
 from ..inputs import channel_count
 from ..stock_forward import stock_forward
 from .base import SlimAttention
@@ -115,17 +116,23 @@ class SlimMultiheadAttention(SlimAttention, DecoupledMultiheadAttention):
         Raises:
             ValueError: For other numbers of channels, or for tokens without a batch where heads slim.
         """
-        channels = channel_count(query, -1)
-        for tokens in (query, key, value):
-            self.check_channels(channel_count(tokens, -1))
-        if self.runs_stock(channels):
+        operands = operands_of(self, query.shape[-1])
+        for tokens in (key, value):
+            if tokens.shape[-1] != query.shape[-1]:
+                self.check_channels(channel_count(tokens, -1))
+        if operands is None:
             return nn.MultiheadAttention.forward(self, query, key, value, *args, **kwargs)
         if query.dim() != 3:
             raise ValueError(
                 f'{self} needs tokens with a batch, of 3 dimensions, at width {self.width:g}, but query has '
                 f'{query.dim()}: add one with unsqueeze'
             )
-        return stock_forward(self, self.active_tensors(channels), query, key, value, *args, **kwargs)
+        return stock_forward(self, operands, query, key, value, *args, **kwargs)
+
+    def active_operands(self, key: int) -> dict[str, Tensor] | None:
+        """The active part of the tensors, by name; None if the stock layer computes the input."""
+        self.check_channels(key)
+        return None if self.runs_stock(key) else self.active_tensors(key)
 
     def active_sizes(self, channels: int) -> dict[str, int]:
         """The attributes of the narrow layer that count its channels and heads."""

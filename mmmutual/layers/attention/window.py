@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmdet.models.backbones.swin import WindowMSA
 from torch import Tensor, nn
 
 from ..forward import slimmable_forward
-from ..inputs import channel_count
+from ..frozen import operands_of
 from ..stock_forward import stock_forward
 from .base import SlimAttention
 
@@ -94,11 +94,15 @@ class SlimWindowAttention(SlimAttention):
         Raises:
             ValueError: For another C.
         """
-        channels = channel_count(x, -1)
-        self.check_channels(channels)
-        if self.runs_stock(channels):
+        operands = operands_of(self, x.shape[-1])
+        if operands is None:
             return self.stock.forward(self, x, mask)
-        return stock_forward(self, {**self.active_tensors(channels), **self.active_sizes(channels)}, x, mask)
+        return stock_forward(self, operands, x, mask)
+
+    def active_operands(self, key: int) -> dict[str, Any] | None:
+        """As in other attentions; None if the stock layer computes the input."""
+        operands = super().active_operands(key)
+        return None if self.runs_stock(key) else operands
 
     def active_sizes(self, channels: int) -> dict[str, int]:
         """The attributes of the narrow layer that count its channels and heads."""
