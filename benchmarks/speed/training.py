@@ -29,7 +29,7 @@ def measure(options: Options) -> list[Row]:
         authors=separate_passes(dict.fromkeys(networks, authors), batch, subnets, set_per_layer_width),
     )
     _check_same_losses({name: call() for name, call in calls.items()})
-    times = take_turns(calls, options.rounds)
+    times = take_turns(calls, options.rounds, until=options.until)
     passes = ', '.join(str(subnet) for subnet in subnets)
     reference = f'static: {quartiles(times["static"])[1]:.0f} ms ({passes})'
     what = f'mutual iteration, batch {options.batch_size}'
