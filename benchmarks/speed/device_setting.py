@@ -16,6 +16,7 @@ from mmmutual.layers import use_width
 from .batches import training_batch
 from .networks import slimmable
 from .options import CONFIGS, Options
+from .rounding import full_precision
 
 PASSED = 'passed'
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
@@ -91,7 +92,7 @@ def run_checks(
     results = {}
     for name, check in checks.items():
         try:
-            with torch.backends.cudnn.flags(deterministic=True, allow_tf32=False):  # rounds as the CPU
+            with full_precision():
                 check(setting)
             results[name] = PASSED
         except Exception as error:

@@ -14,7 +14,8 @@ from mmmutual.layers import SlimBatchNorm2d, SlimSyncBatchNorm2d, set_width
 
 from .device_setting import Fault
 
-PROCESSES, SECONDS = 2, 60
+PROCESSES = 2
+SECONDS = 180  # against processes that wait for each other; a busy machine starts them slowly
 CHANNELS, WIDTHS = 32, (1.0, 0.5)
 
 

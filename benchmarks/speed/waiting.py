@@ -56,7 +56,8 @@ def busy_time(call: Callable[[], object], device: str) -> float:
         call()
         if kind == DeviceType.CUDA:
             torch.cuda.synchronize()
-    kernels = [event.time_range for event in profiler.events() if event.device_type == kind]
+    events = (event for event in profiler.events() if event.device_type == kind and not event.is_user_annotation)
+    kernels = [event.time_range for event in events]
     if not kernels:
         raise RuntimeError(f'the profiler has seen no work on {device}: is CUPTI there, and is its use allowed?')
     return union((each.start, each.end) for each in kernels) / 1e3  # microseconds
