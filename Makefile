@@ -5,6 +5,7 @@
 # make test   run all tests
 # make test-unit   run the tests that neither train nor start processes (2 minutes)
 # make coverage   run all tests, and report the share of the package that they run, subprocesses included
+# make gpu-check   check mmmutual on a CUDA device and measure its speed there (8 minutes at most)
 # make docs   build the site in site/ (its tools get an environment inside VENV)
 # VENV=path   use your own environment, or create one there; an installed stack is not replaced
 
@@ -28,7 +29,7 @@ STOCK := stock_mask_rcnn_r18_shapes
 
 DIGITS := mutual_resnet18_digits
 
-.PHONY: help install demo demo-detector demo-elastic demo-whole pretrain test test-unit coverage lint docs clean
+.PHONY: help install demo demo-detector demo-elastic demo-whole pretrain test test-unit coverage gpu-check lint docs clean
 help:
 	@sed -n 's/^# \(make\|VENV\)/\1/p' Makefile
 
@@ -114,6 +115,9 @@ test-unit: $(READY) $(TOOLS)
 
 coverage:
 	$(MAKE) test COVERAGE=1
+
+gpu-check: $(READY)
+	$(RUN) benchmarks/gpu_check.py
 
 lint: $(READY) $(TOOLS)
 	$(RUN) -m ruff check .

@@ -28,6 +28,7 @@ SCALE = ('tests/test_config/test_scaled_pipeline.py',)
 PLAN = tuple(f'tests/test_slimming/test_{name}.py' for name in ('operations', 'groups', 'operations_between_layers'))
 PLAN += ('tests/test_slimming/test_plan_again.py', 'tests/test_slimming/test_planning.py')
 RESUME = ('tests/integration/test_resume.py',)
+DEVICES = ('tests/integration/test_devices.py',)
 
 MUTANTS = (
     # file below mmmutual/, text, replacement, tests
@@ -82,6 +83,8 @@ MUTANTS = (
     ('slimming/planner.py', '                self._check_narrow(feed)\n', '                pass\n', PLAN),
     ('slimming/narrow_trace.py', 'if not _is_close(value, whole):', 'if False:', PLAN),
     ('slimming/dry_run.py', 'return noise(output, *output.shape)', 'return output', PLAN),
+    ('slimming/channel_order.py', 'index.to(tensor.device)', 'index', DEVICES),
+    ('engine/distillation/roi.py', 'rois.new_tensor(factors)', 'torch.tensor(factors)', DEVICES),
 )  # fmt: skip
 
 

@@ -25,16 +25,24 @@ class TimedIteration:
         model: The slimmable detector.
         batch: A batch as a data loader yields it.
         widths: Widths of the sub-networks.
+        optim_wrapper: The model's optimizer in its wrapper; by default weights do not change.
         **options: Further arguments of ``MutualLearningHook``.
     """
 
-    def __init__(self, model: nn.Module, batch: dict, widths: tuple[float, ...], **options) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        batch: dict,
+        widths: tuple[float, ...],
+        optim_wrapper: OptimWrapper | None = None,
+        **options,
+    ) -> None:
         self.hook = MutualLearningHook(widths, SCALES, num_subnets=4, **options)
         self.batch = batch
         self.runner = SimpleNamespace(
             cfg=Config(),
             model=model,
-            optim_wrapper=OptimWrapper(optimizer(model)),
+            optim_wrapper=optim_wrapper or OptimWrapper(optimizer(model)),
             message_hub=MessageHub.get_instance('benchmark'),
             seed=0,
             iter=0,

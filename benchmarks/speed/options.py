@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class Options:
         rounds: Timed rounds.
         batch_size: Images in a training batch.
         threads: Number of PyTorch's threads.
+        until: As ``take_turns``.
     """
 
     config_path: Path
@@ -33,6 +35,7 @@ class Options:
     rounds: int
     batch_size: int
     threads: int
+    until: float = math.inf
 
     def config(self) -> Config:
         """The detector's config, to be built with random weights."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,19 +21,24 @@ def timed(call: Callable[[], object]) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def take_turns(calls: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1) -> Times:
+def take_turns(
+    calls: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1, until: float = math.inf
+) -> Times:
     """Time each call once a round; the order is rotated by one in each round.
 
     Args:
         calls: The timed calls, by name.
         rounds: Number of timed rounds.
         warmup: Number of rounds before the timed ones.
+        until: The time of ``time.monotonic`` after which no round starts, except for the first timed one.
 
     Returns:
         Milliseconds of each call, by round.
     """
     names, times = list(calls), {name: [] for name in calls}
     for index in range(warmup + rounds):
+        if index > warmup and time.monotonic() > until:
+            break
         first = index % len(names)
         for name in names[first:] + names[:first]:
             spent = timed(calls[name])

@@ -7,6 +7,7 @@ from .iterations import TimedIteration, separate_passes
 from .networks import per_layer, slimmable, static
 from .options import Options
 from .per_layer import set_per_layer_width
+from .rounding import full_precision
 from .table import Row
 from .timing import quartiles, ratios, take_turns
 
@@ -28,8 +29,9 @@ def measure(options: Options) -> list[Row]:
         static=separate_passes(networks, batch, subnets),
         authors=separate_passes(dict.fromkeys(networks, authors), batch, subnets, set_per_layer_width),
     )
-    _check_same_losses({name: call() for name, call in calls.items()})
-    times = take_turns(calls, options.rounds)
+    with full_precision():
+        _check_same_losses({name: call() for name, call in calls.items()})
+    times = take_turns(calls, options.rounds, until=options.until)
     passes = ', '.join(str(subnet) for subnet in subnets)
     reference = f'static: {quartiles(times["static"])[1]:.0f} ms ({passes})'
     what = f'mutual iteration, batch {options.batch_size}'

@@ -113,8 +113,8 @@ def call(layer, x):
     if isinstance(layer, nn.MultiheadAttention):
         return layer(tokens, tokens, tokens)[0]
     if isinstance(layer, MultiScaleDeformableAttention):
-        places = dict(spatial_shapes=torch.tensor([[4, 4]]), level_start_index=torch.tensor([0]))
-        return layer(tokens, reference_points=torch.rand(len(x), 16, 1, 2), **places)
+        places = dict(spatial_shapes=x.new_tensor([[4, 4]]).long(), level_start_index=x.new_tensor([0]).long())
+        return layer(tokens, reference_points=torch.rand(len(x), 16, 1, 2, device=x.device), **places)
     return layer(None, x) + x.mean() if isinstance(layer, SinePositionalEncoding) else layer(x)
 
 
