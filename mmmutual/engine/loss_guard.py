@@ -27,7 +27,7 @@ class LossGuard:
 
     Args:
         action: ``'raise'`` ends the run before the optimizer's step. The losses of all passes are read together, so
-            that a GPU waits for the CPU once an iteration. ``'skip'`` sets the gradient of a pass to zero and restores
+            that the CPU waits for a GPU once an iteration. ``'skip'`` sets the gradient of a pass to zero and restores
             the batch-norm statistics, so that only the other passes of the iteration determine the step. It reads the
             losses of each pass before its backward. In distributed training each process skips separately.
 

@@ -50,7 +50,7 @@ class PassLosses:
 
 
 def read(passes: Sequence[PassLosses]) -> None:
-    """Move the losses of passes to the CPU, in place: the one place in an iteration that waits for a GPU.
+    """Move the losses of passes to the CPU, in place: the CPU waits for a GPU once.
 
     Args:
         passes: The passes.

@@ -146,7 +146,7 @@ def _rescale_instances(instances: InstanceData, change: Rescaling) -> InstanceDa
         rescaled.bboxes = boxes = instances.bboxes.clone()
         if isinstance(boxes, BaseBoxes):
             boxes.rescale_(change.factor)
-        else:  # by numbers, since a GPU would wait for a tensor of factors
+        else:  # by numbers, since the CPU would wait for the copy of a tensor to a GPU
             boxes[:, 0::2] *= change.factor[0]
             boxes[:, 1::2] *= change.factor[1]
     if 'masks' in instances:

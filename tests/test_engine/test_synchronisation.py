@@ -1,4 +1,4 @@
-"""A GPU waits for the CPU once an iteration: a device without values stands for it."""
+"""The CPU waits for a GPU once an iteration: a device without values stands for the GPU."""
 
 from types import SimpleNamespace
 

@@ -46,7 +46,8 @@ class MutualLearningHook(Hook):
         loss_reduction: ``'sum'`` adds the losses of the passes, as in the paper; ``'mean'`` averages them, as
             MMEngine's accumulation does.
         nonfinite: Action for a pass whose loss is infinite or NaN. ``'raise'`` ends the run with a message that names
-            the sub-network, the iteration and the loss term; ``'skip'`` logs the message and leaves the pass out.
+            the sub-network, the iteration and the loss term; ``'skip'`` logs the message and leaves the pass out. The
+            CPU waits for a GPU once an iteration with ``'raise'``, and in each pass with ``'skip'``.
         distill: Config of a ``Distillation``, by which the narrower passes learn from the widest. By default all passes
             learn from the ground truth only, as the paper's detectors do.
 
