@@ -19,9 +19,10 @@ LAYERS = tuple(f'tests/test_layers/test_{name}.py' for name in ('conv_linear', '
 LAYERS += ('tests/test_properties.py',)
 TOKENS = tuple(f'tests/test_layers/test_{name}.py' for name in ('layer_norm', 'window_attention', 'parameters'))
 CALIBRATION = ('tests/test_engine/test_calibration.py', 'tests/integration/test_calibration_hook.py')
-HOOK = ('distillation', 'roi_distillation', 'iteration', 'loss_guard', 'mutual_learning_hook')
+HOOK = ('distillation', 'roi_distillation', 'iteration', 'loss_guard', 'mutual_learning_hook', 'synchronisation')
 HOOK = tuple(f'tests/test_engine/test_{name}.py' for name in HOOK)
-RESCALE = ('tests/test_engine/test_rescale.py', 'tests/test_engine/test_rescale_masks.py', 'tests/test_properties.py')
+RESCALE = tuple(f'tests/test_engine/test_{name}.py' for name in ('rescale', 'rescale_masks', 'shared_masks'))
+RESCALE += ('tests/test_properties.py',)
 SAMPLING = ('tests/test_engine/test_sampling.py', 'tests/test_properties.py')
 LOOPS = ('tests/integration/test_subnet_loops.py',)
 SCALE = ('tests/test_config/test_scaled_pipeline.py',)
@@ -40,7 +41,7 @@ MUTANTS = (
     ('layers/parameters.py', 'module.width, -1)', '1.0, -1)', TOKENS),
     ('layers/attention/base.py', '(heads,) * HEADS[side]', '(Segment(tensor.size(dim), heads.divisor),)', TOKENS),
     ('layers/attention/window.py', 'query * self.scale)', 'query)', TOKENS),
-    ('layers/width.py', 'layer.width = former', 'layer.width = 1.0', LAYERS),
+    ('layers/width.py', "'width', former", "'width', 1.0", LAYERS),
     ('layers/width.py', '        layer.check_width(width)\n', '        pass\n', LAYERS),
     ('layers/batch_norm.py', 'momentum = self.momentum\n', 'momentum = 0.5\n', LAYERS),
     ('layers/batch_norm.py', 'self.statistics(self.width)\n', 'self.statistics(1.0)\n', LAYERS),
@@ -55,23 +56,28 @@ MUTANTS = (
     ('engine/sampling.py', 'replace=False', 'replace=True', SAMPLING),
     ('engine/sampling.py', 'float(rng.choice(self.scales))', 'self.scales[0]', SAMPLING),
     ('engine/rescale.py', 'antialias=True', 'antialias=False', RESCALE),
-    ('engine/rescale.py', 'new[1] / old[1], new[0] / old[0]', 'new[0] / old[0], new[1] / old[1]', RESCALE),
-    ('engine/rescale.py', 'boxes = boxes.clone()', 'boxes = boxes', RESCALE),
+    ('engine/rescale.py', 'instances.bboxes.clone()', 'instances.bboxes', RESCALE),
     ('engine/rescale.py', "mode='nearest'", "mode='bilinear'", RESCALE),
     ('engine/rescale.py', 'return max(height, 1), max(width, 1)', 'return height, width', RESCALE),
+    ('engine/shared_masks.py', 'new[1] / self.old[1],', 'new[0] / self.old[0],', RESCALE),
+    ('engine/shared_masks.py', 'return masks.copy()', 'return masks', RESCALE),
+    ('engine/shared_masks.py', '/= self.rescaling.factor[1]', '/= self.rescaling.factor[0]', RESCALE),
+    ('engine/shared_masks.py', 'if device not in self._moved', 'if True', RESCALE),
+    ('engine/pass_losses.py', 'for name in self.terms', 'for name in self.terms[:1]', HOOK),
     ('engine/iteration.py', 'loss * factor', 'loss', HOOK),
-    ('engine/iteration.py', 'use_width(network, subnet.width)', 'use_width(network, 1.0)', HOOK),
+    ('engine/iteration.py', 'use_layer_width(layers, subnet.width)', 'use_layer_width(layers, 1.0)', HOOK),
     ('engine/iteration.py', 'and teacher is not None', 'and False', HOOK),
-    ('engine/iteration.py', 'copy.deepcopy(prepared)', 'prepared', HOOK),
+    ('engine/iteration.py', 'data.update(copy.deepcopy(data, kept))', 'pass', HOOK),
+    ('engine/iteration.py', 'optim_wrapper.zero_grad()', 'pass', HOOK),
     ('engine/iteration.py', 'del data, losses, output, loss, log', 'pass', HOOK),
     ('upstream.py', "former['_inner_count'] += 1", 'pass', ('tests/test_upstream.py',)),
     ('engine/distillation/base.py', 'output.detach()', 'output', HOOK),
     ('engine/distillation/pearson.py', 'flat - flat.mean(1, keepdim=True)', 'flat', HOOK),
-    ('engine/distillation/roi.py', 'rois[:, 1:] * rois.new_tensor(factors)[images]', 'rois[:, 1:]', HOOK),
+    ('engine/distillation/roi.py', 'rois[:, 1:] * table[images]', 'rois[:, 1:]', HOOK),
     ('engine/distillation/roi.py', '(foreground * distances)', 'distances', HOOK),
     ('engine/hooks/mutual_learning_hook.py', 'self.sampler.seed = runner.seed', 'pass', (*HOOK, *RESUME)),
     ('engine/loss_guard.py', 'buffer.copy_(former)', 'pass', HOOK),
-    ('engine/loss_guard.py', 'if not math.isfinite(number)', 'if math.isnan(number)', HOOK),
+    ('engine/pass_losses.py', 'if not math.isfinite(number)', 'if math.isnan(number)', HOOK),
     ('engine/hooks/iteration_seed_hook.py', '_seed(runner.seed, runner.iter, TRAINING)', 'pass', (*HOOK, *RESUME)),
     ('engine/loops/subnet_loops.py', 'dict(self.results[self.reference])', '{}', LOOPS),
     ('engine/loops/subnet_loops.py', 'for subnet in reversed([', 'for subnet in list([', LOOPS),

@@ -17,14 +17,14 @@ import torch
 from mmdet.utils import register_all_modules
 
 from mmmutual.evaluation import device_name
-from speed import calibration, counting, evaluation, inference, memory, startup, switching, training
+from speed import calibration, counting, evaluation, inference, masks, memory, startup, switching, training
 from speed.options import CONFIGS, Options
 from speed.table import Row, as_markdown, as_text
 
 SIZES = dict(cpu=(320, 512), cuda=(608, 1024))
 ROUNDS = dict(cpu=11, cuda=50)
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
-PARTS = ('inference', 'switching', 'training', 'memory', 'evaluation', 'calibration', 'counting', 'import')
+PARTS = ('inference', 'switching', 'training', 'masks', 'memory', 'evaluation', 'calibration', 'counting', 'import')
 
 
 def parse_args() -> argparse.Namespace:
@@ -66,6 +66,7 @@ def parts(options: Options, quick: bool) -> dict[str, Callable[[], list[Row]]]:
         'inference': lambda: inference.measure(options),
         'switching': lambda: switching.measure(options),
         'training': lambda: training.measure(options),
+        'masks': lambda: masks.measure(options),
         'memory': lambda: memory.measure(options, rounds=1 if quick else 3),
         'evaluation': lambda: evaluation.measure(options, images=4 if quick else 16),
         'calibration': lambda: calibration.measure(options),

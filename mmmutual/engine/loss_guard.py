@@ -13,19 +13,23 @@ from torch import Tensor, nn
 from mmmutual.layers import SlimBatchNorm2d
 from mmmutual.upstream import AnyBatchNorm
 
+from .pass_losses import NonfiniteLossError, PassLosses, read
+
 ACTIONS = ('raise', 'skip')
+REMEDY = 'Resume from the last checkpoint with a lower learning rate or clip_grad'
 
 
 class LossGuard:
-    """Check the losses of each pass between its forward and its backward.
+    """Check the losses of the passes before the optimizer's step.
 
     Gradients are not checked: an ``AmpOptimWrapper`` still skips steps and reduces its loss scale if finite losses have
     infinite gradients.
 
     Args:
-        action: ``'raise'`` ends the run before the optimizer's step. ``'skip'`` sets the gradient of the pass to zero
-            and restores the batch-norm statistics, so that only the other passes of the iteration determine the step.
-            In distributed training each process skips separately.
+        action: ``'raise'`` ends the run before the optimizer's step. The losses of all passes are read together, so
+            that the CPU waits for a GPU once an iteration. ``'skip'`` sets the gradient of a pass to zero and restores
+            the batch-norm statistics, so that only the other passes of the iteration determine the step. It reads the
+            losses of each pass before its backward. In distributed training each process skips separately.
 
     Raises:
         ValueError: If ``action`` is something else.
@@ -43,47 +47,58 @@ class LossGuard:
         if self.action == 'skip':
             self._statistics = [buffer.clone() for buffer in _active_statistics(model)]
 
-    def after_forward(self, model: nn.Module, losses: dict, where: str, data_samples: Sequence | None = None) -> dict:
-        """Check the losses of a pass.
+    def after_forward(
+        self, model: nn.Module, loss: Tensor, losses: PassLosses, data_samples: Sequence | None = None
+    ) -> Tensor:
+        """Leave a pass out if its losses are not finite and the action is ``'skip'``.
 
         Args:
             model: The model, still at the width of the pass.
-            losses: Tensors or lists of tensors by name, as a detector returns them.
-            where: The pass, for the message.
-            data_samples: The data samples of the pass; the message names an image whose boxes are the cause.
+            loss: The loss of the pass, ().
+            losses: Its terms.
+            data_samples: The data samples of the batch; the message names an image whose boxes are the cause.
 
         Returns:
-            The losses, or the same values with a gradient of zero.
-
-        Raises:
-            FloatingPointError: If a loss is not finite and the action is ``'raise'``.
+            The loss, or the same value with a gradient of zero.
         """
-        totals = {name: _total(value).detach() for name, value in losses.items()}
-        terms = [name for name in totals if 'loss' in name]  # those that MMEngine adds up
-        numbers = torch.stack([totals[name].float() for name in terms]).tolist()
-        wrong = {name: number for name, number in zip(terms, numbers) if not math.isfinite(number)}
-        if not wrong:
-            return losses
-        found = f'{where} {", ".join(f"{name} is {number}" for name, number in wrong.items())}'
+        if self.action != 'skip':
+            return loss
+        read([losses])
+        found = losses.nonfinite()
+        if not found:
+            return loss
         cause = _box_without_size(data_samples or ())
-        if self.action == 'raise':
-            remedy = (
-                f'{cause}. Correct the annotation or remove it'
-                if cause
-                else 'Resume from the last checkpoint with a lower learning rate or clip_grad'
-            )
-            raise FloatingPointError(
-                f'{found}. No step was taken. {remedy}, or leave such passes out with '
-                "nonfinite='skip' in MutualLearningHook"
-            )
         reason = f' ({cause})' if cause else ''
-        print_log(f'{found}{reason}; the pass is left out', logger='current', level=logging.WARNING)
+        print_log(f'{losses.where} {found}{reason}; the pass is left out', logger='current', level=logging.WARNING)
         with torch.no_grad():
             for buffer, former in zip(_active_statistics(model), self._statistics):
                 buffer.copy_(former)
         # all parameters have a gradient: distributed training waits for each of them
         zero = sum((parameter * 0).sum() for parameter in model.parameters() if parameter.requires_grad)
-        return {**totals, terms[0]: totals[terms[0]] + zero}
+        return loss.detach() + zero
+
+    def before_step(self, passes: Sequence[PassLosses], data_samples: Sequence | None = None) -> None:
+        """Check the passes of an iteration after the last forward.
+
+        Args:
+            passes: The losses of the passes.
+            data_samples: As ``after_forward``.
+
+        Raises:
+            NonfiniteLossError: If a loss is not finite and the action is ``'raise'``.
+        """
+        if self.action != 'raise':
+            return
+        read(passes)
+        for losses in passes:
+            found = losses.nonfinite()
+            if found:
+                remedy = _box_without_size(data_samples or ())
+                remedy = f'{remedy}. Correct the annotation or remove it' if remedy else REMEDY
+                raise NonfiniteLossError(
+                    f'{losses.where} {found}. No step was taken. {remedy}, or leave such passes out with '
+                    "nonfinite='skip' in MutualLearningHook"
+                )
 
 
 def _box_without_size(data_samples: Sequence) -> str:
@@ -99,11 +114,6 @@ def _box_without_size(data_samples: Sequence) -> str:
                 sides = ', '.join(f'{side:g}' for side in box)
                 return f'The image {image} has a box without size, ({sides}) as x1, y1, x2, y2 after the pipeline'
     return ''
-
-
-def _total(value: Tensor | list) -> Tensor:
-    """The total of a loss, computed as in MMEngine."""
-    return value.mean() if isinstance(value, Tensor) else sum(item.mean() for item in value)
 
 
 def _active_statistics(model: nn.Module) -> Iterator[Tensor]:

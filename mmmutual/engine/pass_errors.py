@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from mmengine.logging import print_log
 from torch import Tensor
 
+from .pass_losses import NonfiniteLossError
 from .sampling import Subnet
 
 
@@ -26,6 +27,8 @@ def named_errors(stage: str, subnet: Subnet, data: object) -> Iterator[None]:
     """
     try:
         yield
+    except NonfiniteLossError:
+        raise  # it names its pass, an earlier one maybe
     except Exception as error:  # any error: its own message does not contain width and scale
         inputs = data.get('inputs') if isinstance(data, Mapping) else None
         note_pass(error, f'{stage}, {describe_pass(subnet, inputs)}')

@@ -13,7 +13,7 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from torch import Tensor, nn
 
-Size = tuple[int, int]  # height, width in pixels
+from .shared_masks import Rescaling, Size, shared
 
 
 def rescale_batch(
@@ -29,8 +29,8 @@ def rescale_batch(
     """Resize copies of a preprocessed batch and of its ground truth.
 
     Each image is cropped from the padded batch, resized as by mmdet's ``Resize(scale_factor=scale)`` (bilinear with
-    anti-aliasing), and padded again to the new common size of the batch. A pixel of a bitmap mask is set if at least
-    half of its area was.
+    anti-aliasing), and padded again to the new common size of the batch. Bitmap masks become ``SharedMasks``: a pixel
+    is set if at least half of its area was, and mask heads that crop do so at full size.
 
     Args:
         inputs: (N, C, H, W) images, normalised and padded at the bottom and on the right.
@@ -71,7 +71,7 @@ def rescale_batch(
             source[None, :, :h, :w], size=new, mode='bilinear', antialias=True
         )[0]
     samples = [
-        _rescale_sample(sample, old, new, frame, pad_size_divisor, seg_pad_value, mask_pad_value)
+        _rescale_sample(sample, Rescaling(old, new, frame, mask_pad_value), pad_size_divisor, seg_pad_value)
         for sample, old, new in zip(data_samples, old_sizes, new_sizes)
     ]
     return images, samples
@@ -114,38 +114,27 @@ def _padded(size: Size, divisor: int) -> Size:
     return math.ceil(size[0] / divisor) * divisor, math.ceil(size[1] / divisor) * divisor
 
 
-def _rescale_sample(
-    sample: BaseDataElement,
-    old: Size,
-    new: Size,
-    frame: Size,
-    divisor: int,
-    seg_pad_value: int,
-    mask_pad_value: int,
-) -> BaseDataElement:
+def _rescale_sample(sample: BaseDataElement, change: Rescaling, divisor: int, seg_pad_value: int) -> BaseDataElement:
     """A copy of the ground truth of one image, in pixels of the new size."""
-    factor = (new[1] / old[1], new[0] / old[0])  # width, height, as mmdet orders scale_factor
     before = sample.metainfo.get('scale_factor', (1.0, 1.0))
     rescaled = sample.new()
     rescaled.set_metainfo(
         dict(
-            img_shape=new,
-            pad_shape=_padded(new, divisor),
-            batch_input_shape=frame,
-            scale_factor=(before[0] * factor[0], before[1] * factor[1]),
+            img_shape=change.new,
+            pad_shape=_padded(change.new, divisor),
+            batch_input_shape=change.frame,
+            scale_factor=(before[0] * change.factor[0], before[1] * change.factor[1]),
         )
     )
     for name, value in sample.items():
         if isinstance(value, InstanceData):
-            setattr(rescaled, name, _rescale_instances(value, factor, old, new, frame, mask_pad_value))
+            setattr(rescaled, name, _rescale_instances(value, change))
         elif isinstance(value, PixelData):
-            setattr(rescaled, name, _rescale_pixels(value, old, new, frame, seg_pad_value))
+            setattr(rescaled, name, _rescale_pixels(value, change, seg_pad_value))
     return rescaled
 
 
-def _rescale_instances(
-    instances: InstanceData, factor: tuple[float, float], old: Size, new: Size, frame: Size, mask_pad_value: int
-) -> InstanceData:
+def _rescale_instances(instances: InstanceData, change: Rescaling) -> InstanceData:
     maps = [name for name, value in instances.items() if isinstance(value, Tensor) and value.dim() > 2]
     if maps:
         raise ValueError(
@@ -154,29 +143,27 @@ def _rescale_instances(
         )
     rescaled = instances.new()
     if 'bboxes' in instances:
-        boxes = instances.bboxes
+        rescaled.bboxes = boxes = instances.bboxes.clone()
         if isinstance(boxes, BaseBoxes):
-            boxes = boxes.clone()
-            boxes.rescale_(factor)
-        else:
-            boxes = boxes * boxes.new_tensor(factor * 2)
-        rescaled.bboxes = boxes
+            boxes.rescale_(change.factor)
+        else:  # by numbers, since the CPU would wait for the copy of a tensor to a GPU
+            boxes[:, 0::2] *= change.factor[0]
+            boxes[:, 1::2] *= change.factor[1]
     if 'masks' in instances:
-        # Nearest-neighbour resizing, mmdet's default, would shift masks by 0.4 pixels and damage small objects.
-        masks = _without_padding(instances.masks, old).resize(new, interpolation='area')
-        rescaled.masks = masks.pad(frame, pad_val=mask_pad_value)
+        rescaled.masks = _rescale_masks(instances.masks, change)
     return rescaled
 
 
-def _without_padding(masks: BitmapMasks | PolygonMasks, size: Size) -> BitmapMasks | PolygonMasks:
-    """The masks in the frame of the unpadded image; polygons stay as they are."""
-    if isinstance(masks, PolygonMasks):
-        return PolygonMasks(masks.masks, *size)
-    return BitmapMasks(masks.masks[:, : size[0], : size[1]], *size)
+def _rescale_masks(masks: BitmapMasks | PolygonMasks, change: Rescaling) -> BitmapMasks | PolygonMasks:
+    """Bitmaps are resized when they are used; polygons have few numbers."""
+    if isinstance(masks, BitmapMasks):
+        return shared(masks).rescaled(change)
+    return PolygonMasks(masks.masks, *change.old).resize(change.new).pad(change.frame)
 
 
-def _rescale_pixels(pixels: PixelData, old: Size, new: Size, frame: Size, pad_value: int) -> PixelData:
+def _rescale_pixels(pixels: PixelData, change: Rescaling, pad_value: int) -> PixelData:
     """Nearest-neighbour resize of label maps (1, H, W)."""
+    old, new, frame = change.old, change.new, change.frame
     rescaled = PixelData(metainfo=pixels.metainfo)
     pad = (0, frame[1] - new[1], 0, frame[0] - new[0])
     for name, value in pixels.items():

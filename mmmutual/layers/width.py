@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 else:
     Module = object  # a mix-in of layers
 
+_assign = object.__setattr__  # that of nn.Module first looks for a parameter, which is most of the time of a switch
+
 
 class Slimmable(Module):
     """Mix-in of every layer that can run on the first of its channels only.
@@ -146,11 +148,7 @@ def set_width(model: nn.Module, width: float) -> None:
         >>> mmmutual.set_width(model, 0.5)
     """
     width = check_ratio(width)
-    layers = slimmable_layers(model)
-    for layer in layers:
-        layer.check_width(width)
-    for layer in layers:
-        layer.width = width
+    _switch(slimmable_layers(model), width)
 
 
 def get_width(model: nn.Module) -> float:
@@ -190,10 +188,40 @@ def use_width(model: nn.Module, width: float) -> Iterator[None]:
         >>> with mmmutual.use_width(model, 0.25):
         ...     features = model.extract_feat(torch.rand(1, 3, 64, 96))
     """
-    before = [(layer, layer.width) for layer in slimmable_layers(model)]
-    set_width(model, width)
+    with use_layer_width(slimmable_layers(model), width):
+        yield
+
+
+@contextmanager
+def use_layer_width(layers: Sequence[Slimmable], width: float) -> Iterator[None]:
+    """Run a block at a width, as ``use_width``, with layers that were found before.
+
+    Finding the layers of a model takes longer than switching them. Do not keep them for long: a module that is replaced
+    later would not be switched.
+
+    Args:
+        layers: The slimmable layers of a model.
+        width: Width multiplier in (0, 1].
+
+    Yields:
+        Nothing.
+
+    Raises:
+        TypeError: As ``set_width``.
+        ValueError: As ``set_width``.
+    """
+    before = [(layer, layer.width) for layer in layers]
+    _switch(layers, check_ratio(width))
     try:
         yield
     finally:
         for layer, former in before:
-            layer.width = former
+            _assign(layer, 'width', former)
+
+
+def _switch(layers: Sequence[Slimmable], width: float) -> None:
+    """Set the width of all layers, or of none if one does not support it."""
+    for layer in layers:
+        layer.check_width(width)
+    for layer in layers:
+        _assign(layer, 'width', width)

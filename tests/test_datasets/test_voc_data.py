@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 from mmmutual.datasets import check_data
 from mmmutual.engine.loss_guard import LossGuard
+from mmmutual.engine.pass_losses import PassLosses
 
 OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>
 <xmin>{box[0]}</xmin><ymin>{box[1]}</ymin><xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox></object>"""
@@ -97,7 +98,7 @@ def test_the_loss_of_such_a_box_names_the_image(root):
     sample = DATASETS.build(options)[1]['data_samples']
     losses = dict(loss_bbox=torch.tensor(math.inf))
     with pytest.raises(FloatingPointError, match=r'The image .*/b\.jpg has a box without size, \(2, 3, 2, 39\)'):
-        LossGuard('raise').after_forward(torch.nn.Identity(), losses, 'iteration 1', [sample])
+        LossGuard('raise').before_step([PassLosses.of('iteration 1', losses, losses)], [sample])
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,15 @@
 import weakref
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
+from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
 from mmmutual.engine import SoftLabelDistillation, Subnet
@@ -107,6 +111,64 @@ def test_a_pass_for_each_sub_network_and_one_step(counts, reduction, factor):
 def test_a_batch_may_be_a_tuple():
     model = Network()
     assert len(run(model, wrapper_for(model), batch=(torch.ones(2, 8),))) == 3
+    with pytest.raises(TypeError, match='rescaling needs a batch of DetDataPreprocessor'):
+        MutualIteration(LossGuard('raise')).run(
+            model, (torch.ones(2, 8),), wrapper_for(model), [Subnet(1.0, 0.5)], 'iteration 1'
+        )
+
+
+class Destructive(Network):
+    """Notes what a pass receives, and overwrites it."""
+
+    def forward(self, inputs, data_samples=None, mode='loss'):
+        sample = data_samples[0]
+        truth, pixels = sample.gt_instances, sample.gt_sem_seg.sem_seg
+        parts = [inputs, truth.bboxes, truth.labels, torch.from_numpy(truth.masks.masks), pixels]
+        self.widths.append([part.float().mean().item() for part in parts])
+        loss = super().forward(inputs.mean((2, 3)).repeat(1, 3)[:, :8])
+        for part in parts:
+            part.zero_()
+        sample.set_metainfo(dict(img_shape=(0, 0)))
+        return loss
+
+
+def test_what_a_pass_changes_reaches_no_other_pass(monkeypatch):
+    sample = DetDataSample(metainfo=dict(img_shape=(8, 8)), gt_sem_seg=PixelData(sem_seg=torch.ones(1, 8, 8).long()))
+    truth = dict(
+        bboxes=torch.full((2, 4), 4.0), labels=torch.ones(2), masks=BitmapMasks(np.ones((2, 8, 8), 'u1'), 8, 8)
+    )
+    sample.gt_instances = InstanceData(**truth)
+    copied, clone = [], torch.Tensor.__deepcopy__
+    monkeypatch.setattr(torch.Tensor, '__deepcopy__', lambda self, memo: copied.append(self.dim()) or clone(self, memo))
+    model, batch = Destructive(), dict(inputs=torch.ones(1, 3, 8, 8), data_samples=[sample])
+    subnets = [Subnet(1.0), Subnet(0.75, 0.5), Subnet(0.5), Subnet(0.5, 0.25)]
+    MutualIteration(LossGuard('raise')).run(model, batch, wrapper_for(model), subnets, 'iteration 1')
+    seen = [values for values in model.widths if isinstance(values, list)]
+    assert seen == [[1, 4 * subnet.scale, 1, 1, 1] for subnet in subnets]
+    assert copied.count(4) == 2, 'images are copied at full scale only: a smaller scale makes new ones'
+    assert batch['inputs'].all() and sample.img_shape == (8, 8) and sample.gt_instances.bboxes.all()
+    assert type(sample.gt_instances.masks) is BitmapMasks and sample.gt_instances.masks.masks.all()
+
+
+@pytest.mark.parametrize('infinite', [True, False])
+def test_an_error_names_an_earlier_loss_and_leaves_no_gradients(infinite):
+    model = Network()
+
+    def fail(head, args, output) -> torch.Tensor:
+        if get_width(model) == 0.5:
+            assert model.head.weight.grad is not None
+            raise ZeroDivisionError('matrix contains invalid entries')
+        return output * float('inf') if infinite and get_width(model) == 0.75 else output
+
+    model.head.register_forward_hook(fail)
+    expected = (
+        (FloatingPointError, '^iteration 1, width 0.75 at scale 1: loss is inf')
+        if infinite
+        else (ZeroDivisionError, '^matrix contains')
+    )
+    with pytest.raises(expected[0], match=expected[1]):
+        run(model, wrapper_for(model))
+    assert model.head.weight.grad is None
 
 
 @pytest.mark.parametrize('width', [1.0, 0.5])

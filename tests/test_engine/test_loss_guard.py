@@ -7,10 +7,12 @@ import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.hooks import Hook
+from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 
 from mmmutual.engine import MutualLearningHook, SandwichSampler
 from mmmutual.engine.loss_guard import LossGuard
+from mmmutual.engine.pass_losses import PassLosses, read
 from mmmutual.layers import SlimBatchNorm2d, get_width
 from tests.support.tiny import build_runner, find_hook, tiny_retinanet, without_validation
 
@@ -68,6 +70,7 @@ def test_raise_says_where_and_takes_no_step(width, scale, tiny_data, tmp_path):
         runner.train()
     for name, parameter in runner.model.named_parameters():
         assert torch.equal(parameter, fault.before[name]), name
+        assert parameter.grad is None, 'the passes before the error have left no gradients'
     assert get_width(runner.model) == 1.0
 
 
@@ -125,20 +128,31 @@ def test_statistics_that_the_pass_poisoned_are_restored():
     guard.before_forward(model)
     out = model(x * math.nan)
     assert model[0].running_mean.isnan().all() and model[1].running_mean.isnan().all()
-    losses = guard.after_forward(
-        model, dict(loss_a=out.sum(), loss_b=[torch.ones(()), torch.ones(())], acc=out), 'here'
-    )
+    loss, losses = parsed(dict(loss_a=out.sum(), loss_b=[torch.ones(()), torch.ones(())], acc=out))
+    loss = guard.after_forward(model, loss, losses)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    (losses['loss_a'] + losses['loss_b']).backward()
+    loss.backward()
     assert all((parameter.grad == 0).all() for parameter in model.parameters())
-    assert losses['loss_b'] == 2
+    assert loss.isnan() and losses.log['loss_b'] == 2
+
+
+def parsed(losses: dict) -> tuple[torch.Tensor, PassLosses]:
+    """The loss of a pass and its terms, as in an iteration."""
+    loss, log = BaseModel.parse_losses(None, losses)
+    return loss, PassLosses.of('here', losses, log)
+
+
+def check(losses: dict, data_samples=None) -> None:
+    """Check a pass between two others."""
+    passes = [parsed(each)[1] for each in (dict(loss=torch.zeros(())), losses, dict(loss_c=torch.zeros(())))]
+    LossGuard('raise').before_step(passes, data_samples)
 
 
 @pytest.mark.parametrize('value', [math.inf, -math.inf, math.nan])
 def test_each_kind_of_value_is_found(value):
     losses = dict(loss_a=torch.ones(()), loss_b=[torch.ones(()), torch.tensor(value)])
     with pytest.raises(FloatingPointError, match=rf'^here loss_b is {value}\. No step was taken'):
-        LossGuard('raise').after_forward(torch.nn.Identity(), losses, 'here')
+        check(losses)
 
 
 @pytest.mark.parametrize('kind', [HorizontalBoxes, torch.Tensor], ids=['boxes', 'tensor'])
@@ -151,15 +165,31 @@ def test_the_image_of_a_box_without_size_is_named(box, kind):
     with pytest.raises(
         FloatingPointError, match=r'No step was taken\. The image photos/b.jpg has a box without'
     ) as caught:
-        LossGuard('raise').after_forward(torch.nn.Identity(), losses, 'here', samples)
+        check(losses, samples)
     assert 'learning rate' not in str(caught.value)
     with pytest.raises(FloatingPointError, match='lower learning rate'):
-        LossGuard('raise').after_forward(torch.nn.Identity(), losses, 'here', samples[::2])
+        check(losses, samples[::2])
 
 
 def test_what_is_no_loss_is_not_looked_at():
-    losses = dict(loss=torch.ones(()), acc=torch.tensor(math.nan))
-    assert LossGuard('raise').after_forward(torch.nn.Identity(), losses, 'here') is losses
+    check(dict(loss=torch.ones(()), acc=torch.tensor(math.nan)))
+
+
+@pytest.mark.parametrize('renamed', [dict(total=torch.ones(())), {}])
+def test_a_model_that_renames_its_losses(renamed):
+    losses = PassLosses.of('here', dict(loss_a=torch.ones(())), dict(loss=torch.tensor(math.nan), **renamed))
+    with pytest.raises(FloatingPointError, match=r'^here loss is nan\.'):
+        LossGuard('raise').before_step([losses])
+
+
+def test_losses_of_several_types_and_passes_are_read_as_they_are():
+    logs = [dict(loss=torch.tensor(1.5), acc=torch.tensor([7.0])), dict(loss=torch.tensor(2.25, dtype=torch.bfloat16))]
+    passes = [PassLosses.of('here', log, log) for log in logs]
+    read(passes)
+    assert [{name: value.item() for name, value in each.log.items()} for each in passes] == [
+        dict(loss=1.5, acc=7.0),
+        dict(loss=2.25),
+    ]
 
 
 @pytest.mark.integration

@@ -54,7 +54,7 @@ def test_agrees_with_resizing_before_the_batch_is_made(kind, scale):
             a, b = ours.get(name), mmdets.get(name)
             assert a.labels.equal(b.labels)
             assert_close(a.bboxes, b.bboxes)
-            assert type(a.masks) is kind
+            assert isinstance(a.masks, kind)
             if name == 'ignored_instances':
                 a.masks, b.masks = (masks.pad(images.shape[-2:]) for masks in (a.masks, b.masks))  # mmdet pads none
             assert (a.masks.height, a.masks.width) == (b.masks.height, b.masks.width) == images.shape[-2:]

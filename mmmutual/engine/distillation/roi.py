@@ -187,4 +187,5 @@ def _factors(student: Sequence[Size], teacher: Sequence[Size]) -> list[list[floa
 def _rescaled(rois: Tensor, factors: list[list[float]]) -> Tensor:
     """RoIs (R, 5) of the teacher's images in the student's."""
     images = rois[:, 0].long()
-    return torch.cat([rois[:, :1], rois[:, 1:] * rois.new_tensor(factors)[images]], 1)
+    table = torch.tensor(factors).to(rois, non_blocking=True)  # the CPU need not wait for the copy
+    return torch.cat([rois[:, :1], rois[:, 1:] * table[images]], 1)

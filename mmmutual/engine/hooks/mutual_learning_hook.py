@@ -21,7 +21,7 @@ from ..iteration import REDUCTIONS, MutualIteration
 from ..loss_guard import LossGuard
 from ..narrow_start import warn_of_stock_weights
 from ..norm_check import check_frozen_norms, warn_of_mixed_statistics
-from ..sampling import SandwichSampler
+from ..sampling import SandwichSampler, Subnet
 from ..train_step_check import check_train_step, warn_of_replaced_train_step
 from ..unwrapped import unwrapped
 from .channel_order_hook import ChannelOrderHook
@@ -46,7 +46,8 @@ class MutualLearningHook(Hook):
         loss_reduction: ``'sum'`` adds the losses of the passes, as in the paper; ``'mean'`` averages them, as
             MMEngine's accumulation does.
         nonfinite: Action for a pass whose loss is infinite or NaN. ``'raise'`` ends the run with a message that names
-            the sub-network, the iteration and the loss term; ``'skip'`` logs the message and leaves the pass out.
+            the sub-network, the iteration and the loss term; ``'skip'`` logs the message and leaves the pass out. The
+            CPU waits for a GPU once an iteration with ``'raise'``, and in each pass with ``'skip'``.
         distill: Config of a ``Distillation``, by which the narrower passes learn from the widest. By default all passes
             learn from the ground truth only, as the paper's detectors do.
 
@@ -76,7 +77,7 @@ class MutualLearningHook(Hook):
         self.loss_reduction = loss_reduction
         self.distillation = None if distill is None else build_distillation(distill)
         self.iteration = MutualIteration(LossGuard(nonfinite), self.distillation, loss_reduction)
-        self._logs: list[dict[str, Tensor]] = []
+        self._passes: list[tuple[Subnet, dict[str, Tensor]]] = []  # those of the last iteration, with their losses
 
     def before_run(self, runner: Runner) -> None:
         """Check model and config before data and weights are loaded."""
@@ -138,19 +139,19 @@ class MutualLearningHook(Hook):
         """Run the passes instead of the model's ``train_step``; the loop logs the losses of the widest network."""
         del runner.model.train_step  # restore that of the class now, since the passes may raise an error
         subnets = self.sampler.sample(runner.iter)
-        self._logs = self.iteration.run(runner.model, data, optim_wrapper, subnets, f'iteration {runner.iter + 1}')
-        return self._logs[0]
+        logs = self.iteration.run(runner.model, data, optim_wrapper, subnets, f'iteration {runner.iter + 1}')
+        self._passes = list(zip(subnets, logs))
+        return logs[0]
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
         """Log the losses of the narrower networks; add the trained widths to averaged models."""
-        subnets = self.sampler.sample(runner.iter)
-        for subnet, losses in zip(subnets[1:], self._logs[1:]):
+        for subnet, losses in self._passes[1:]:
             for name, value in losses.items():
                 runner.message_hub.update_scalar(f'train/w{subnet.width:g}/{name}', value)
         for average in averaged_models(runner.hooks):
-            start_averages(unwrapped(runner.model), average, {subnet.width for subnet in subnets})
+            start_averages(unwrapped(runner.model), average, {subnet.width for subnet, _ in self._passes})
 
     def _check_fused(self, model: nn.Module, parts: str | Sequence[str]) -> None:
         """Reject an option that fuses layers at full width."""
