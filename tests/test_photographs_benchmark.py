@@ -95,6 +95,7 @@ def test_tables_of_equal_steps_and_of_fitting(runs):
     text = format_tables({name: runs[name] for name in ('MutualNet', 'US-Net')}, compute)
     assert '| MutualNet | 0.600 ± 0.000 | 0.500 ± 0.000 | 0.400 ± 0.000 | 0.300 ± 0.000 | 0.225 ± 0.000' in text
     assert '| 0.25 | 0.5 | 0 | 0.150 ± 0.000 | 0.050 ± 0.000 | +0.100 (+0.100 to +0.100) |' in text
+    assert '| scale | MutualNet over US-Net |' in text and '| 0.5 | +0.100 (+0.100 to +0.100) |' in text
     assert '| US-Net | 0.500 ± 0.000 | 0.600 ± 0.000 | 0.700 ± 0.000 | 0.800 ± 0.000 | 0.650 ± 0.000 |' in text
 
 

@@ -11,6 +11,7 @@ from .tables import (
     cell,
     format_compute,
     format_fronts,
+    format_leads,
     format_subnets,
     format_summary,
     head,
@@ -102,6 +103,11 @@ def format_each(runs: Runs, methods: Sequence[str], compute: Mapping[str, float]
     return format_subnets(select(runs, methods, 'rows'), metric)
 
 
+def format_lead(runs: Runs, methods: Sequence[str], compute: Mapping[str, float], metric: str) -> str:
+    """The lead of the first method at each scale, as the mean of the widths."""
+    return format_leads(select(runs, methods, 'rows'), metric)
+
+
 def format_equal_compute(runs: Runs, methods: Sequence[str], compute: Mapping[str, float], metric: str) -> str:
     """The compute and each width at full scale."""
     found = select(runs, methods, 'rows')
@@ -151,6 +157,7 @@ def _widest(runs: Mapping[str, Sequence], metric: str) -> dict[str, np.ndarray]:
 TABLES = {  # the methods of each table and its function
     'Equal steps': (EQUAL_STEPS, format_steps),
     'Equal steps, each sub-network': (EQUAL_STEPS, format_each),
+    'Lead of MutualNet at equal steps': (EQUAL_STEPS, format_lead),
     'Equal compute': (EQUAL_COMPUTE, format_equal_compute),
     'The full network': (FULL_NETWORK, format_full_network),
     'The full network at each scale': (SCALES_OF_THE_FULL_NETWORK, format_scales),
