@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = tuple(f'tests/test_layers/test_{name}.py' for name in ('conv_linear', 'norms', 'width'))
 LAYERS += ('tests/test_properties.py',)
 TOKENS = tuple(f'tests/test_layers/test_{name}.py' for name in ('layer_norm', 'window_attention', 'parameters'))
+FROZEN = ('tests/test_layers/test_frozen.py',)
 CALIBRATION = ('tests/test_engine/test_calibration.py', 'tests/integration/test_calibration_hook.py')
 HOOK = ('distillation', 'roi_distillation', 'iteration', 'loss_guard', 'mutual_learning_hook', 'synchronisation')
 HOOK = tuple(f'tests/test_engine/test_{name}.py' for name in HOOK)
@@ -38,7 +39,7 @@ MUTANTS = (
     ('layers/divided.py', 'narrow(dim, 0, channels) if', 'narrow(dim, size - channels, channels) if', LAYERS),
     ('layers/divided.py', 'take(tensor, self.out_segments,', 'take(tensor.flip(dim), self.out_segments,', LAYERS),
     ('layers/layer_norm.py', 'else take(value, segments, self.width)', 'else value[-channels:]', TOKENS),
-    ('layers/parameters.py', 'module.width, -1)', '1.0, -1)', TOKENS),
+    ('layers/parameters.py', 'self.width, -1)', '1.0, -1)', TOKENS),
     ('layers/attention/base.py', '(heads,) * HEADS[side]', '(Segment(tensor.size(dim), heads.divisor),)', TOKENS),
     ('layers/attention/window.py', 'query * self.scale)', 'query)', TOKENS),
     ('layers/width.py', "'width', former", "'width', 1.0", LAYERS),
@@ -47,6 +48,13 @@ MUTANTS = (
     ('layers/batch_norm.py', 'self.statistics(self.width)\n', 'self.statistics(1.0)\n', LAYERS),
     ('layers/batch_norm.py', 'tracked.item() > 0', 'tracked.item() >= 0', LAYERS + CALIBRATION),
     ('layers/batch_norm.py', "1 if 'running_var' in name else 0", '1', LAYERS + CALIBRATION),
+    ('layers/frozen.py', 'get((layer.width, key))', 'get((1.0, key))', FROZEN),
+    ('layers/frozen.py', 'and not is_grad_enabled()', '', FROZEN),
+    ('layers/frozen.py', ' or layer is not kept.layer', '', FROZEN),
+    ('layers/frozen.py', 'else copied', 'else operands', FROZEN),
+    ('layers/watched_tensors.py', 'tensors.get(name) is not tensor', 'False', FROZEN),
+    ('layers/watched_tensors.py', 'write_count(tensor) != writes', 'False', FROZEN),
+    ('layers/watched_tensors.py', 'tensor.data_ptr() != address', 'False', FROZEN),
     ('layers/statistics.py', 'delta.square() * self.count * count / total', '0', CALIBRATION),
     ('layers/statistics.py', '(total - 1).clamp(min=1)', 'total', CALIBRATION),
     ('engine/calibration.py', 'scales[index % len(scales)]', 'scales[0]', CALIBRATION),

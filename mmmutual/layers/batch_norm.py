@@ -192,7 +192,8 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, AnyBatchNorm):  # MMEngine init
             self.pooled.update(x)
             return F.batch_norm(x, None, None, weight, bias, True, 0.0, self.eps)
         statistics = self.statistics(self.width)
-        momentum, tracked = self.momentum, statistics[2]
+        momentum = self.momentum
+        tracked = statistics[2]
         if tracked is not None:
             tracked.add_(1)
             if momentum is None:

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, is_grad_enabled, nn
+from torch.compiler import is_compiling
 
 from mmmutual.tensor_tree import tensors_in
 
@@ -27,7 +28,7 @@ def frozen(model: nn.Module, check: bool = False) -> Iterator[None]:
     segments may change. Each layer slices its weights at the first call of a width and keeps them until the block ends,
     so that a narrow layer costs as much as the static one. The outputs are the same bit for bit. Width switches are
     allowed. Weights that are replaced, moved, converted or written otherwise, for example by ``load_state_dict``, are
-    noticed and sliced again. In training mode and with gradients nothing is kept.
+    noticed and sliced again. While torch records gradients, and by a batch norm in training mode, nothing is kept.
 
     The kept tensors of width w need up to w² times the memory of the slimmable weights. In a nested block those of the
     outer block stay until it ends. Copies and checkpoints of the model never contain them.
@@ -82,10 +83,15 @@ def operands_of(layer: Slimmable, key: Any) -> Any:
     Raises:
         ValueError: As ``active_operands``.
     """
-    if not torch.compiler.is_compiling():
+    if not is_compiling():
         kept = layer._kept
-        if kept is not None and not layer.training and not torch.is_grad_enabled():
-            return kept.find(layer, key)
+        if kept is not None and not is_grad_enabled():
+            found = kept.found.get((layer.width, key))
+            if found is None or have_changed(found[1]) or layer is not kept.layer:
+                return kept.compute(layer, key)
+            if kept.check:
+                kept.compare(found[0], key)
+            return found[0]
     return layer.active_operands(as_int(key))
 
 
@@ -106,29 +112,19 @@ class Kept:
         """Become None in a copy or a pickle of the layer."""
         return type(None), ()
 
-    def find(self, layer: Slimmable, key: Hashable) -> Any:
-        """The operands at the width of the layer; computed if they are not there or out of date."""
-        place = layer.width, key
-        found = self.found.get(place)
-        if found is None or have_changed(found[1]) or layer is not self.layer:
-            return self._compute(layer, place)
-        if self.check:
-            self._compare(found[0], key)
-        return found[0]
-
-    def _compute(self, layer: Slimmable, place: tuple[float, Any]) -> Any:
-        key = as_int(place[1])
-        operands = layer.active_operands(key)
+    def compute(self, layer: Slimmable, key: Any) -> Any:
+        """The operands at the width of a layer, which are kept if later changes can be noticed."""
+        operands = layer.active_operands(as_int(key))
+        if layer is not self.layer or isinstance(key, Tensor):  # a shallow copy, as of DataParallel; a trace
+            return operands
         watched = watched_tensors(layer, layer.operand_names(key))
-        if key is not place[1] or watched is None:  # in a trace, sizes are tensors
-            return operands
-        if layer is not self.layer:  # a shallow copy, as the replicas of DataParallel are
-            return operands
-        operands = _dense(operands)
-        self.found[place] = operands, watched
+        if watched is not None:
+            operands = _dense(operands)
+            self.found[layer.width, key] = operands, watched
         return operands
 
-    def _compare(self, operands: Any, key: Hashable) -> None:
+    def compare(self, operands: Any, key: Hashable) -> None:
+        """Raise ``ValueError`` if operands are not those that the layer has now."""
         pairs = zip(tensors_in([operands]), tensors_in([self.layer.active_operands(key)]))
         if not all(torch.allclose(ours, theirs, rtol=0, atol=0, equal_nan=True) for ours, theirs in pairs):
             raise ValueError(

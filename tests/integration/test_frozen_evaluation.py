@@ -45,6 +45,8 @@ def test_a_loop_keeps_weights_between_batches_only(runner, monkeypatch):
 
 
 def test_a_loop_predicts_the_same_with_and_without(runner, monkeypatch):
+    mmmutual.calibrate(runner.model, list(runner.train_dataloader)[:2])
+    runner.val_loop.calibration_batches = 0  # which draws its images
     kept = runner.val()
     monkeypatch.setattr(subnet_loops, 'frozen', lambda model: torch.no_grad())
     assert runner.val() == kept

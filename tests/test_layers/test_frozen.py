@@ -108,7 +108,7 @@ def test_the_kernel_receives_one_dense_weight(memory_format, monkeypatch):
 
 @torch.no_grad()
 def test_parameters_between_layers_are_kept():
-    module = nn.Module().eval()
+    module = nn.Module()
     module.pos_embed = nn.Parameter(torch.rand(1, 5, 16))
     slim_parameters_(module, dict(pos_embed=TWO))
     mmmutual.set_width(module, 0.5)
