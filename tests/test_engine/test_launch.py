@@ -8,11 +8,11 @@ import torch
 from mmdet.datasets import CocoDataset
 from mmdet.evaluation.metrics import coco_metric
 from mmengine.config import Config
-from torch import nn
 
 from mmmutual.datasets.completed_coco import CompletedCOCO
 from mmmutual.engine import clear_errors, prepare
 from mmmutual.engine.loss_guard import LossGuard
+from mmmutual.engine.pass_losses import PassLosses
 from mmmutual.layers import check_ratio
 from tests.support.tools import load_tool
 
@@ -62,7 +62,7 @@ class TestClearErrors:
 
     def test_a_loss_that_is_not_finite_ends_a_training_with_one_sentence(self, capsys):
         with pytest.raises(SystemExit), clear_errors(only_own=True):
-            LossGuard('raise').after_forward(nn.Identity(), dict(loss=torch.tensor(torch.nan)), 'here')
+            LossGuard('raise').before_step([PassLosses('here', ['loss'], dict(loss=torch.tensor(torch.nan)))])
         assert capsys.readouterr().err.startswith('error: here loss is nan')
 
     @pytest.mark.parametrize('error', [RuntimeError, KeyError, AssertionError, KeyboardInterrupt, SystemExit])

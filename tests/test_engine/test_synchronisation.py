@@ -13,6 +13,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.structures import InstanceData
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmmutual.engine import MutualLearningHook
@@ -38,7 +39,7 @@ class Network(BaseModel):
 
 
 class Reads(TorchDispatchMode):
-    """Lists the operations whose results the CPU waits for, and blocking copies to the device.
+    """Lists the operations whose results the CPU waits for, and blocking copies between devices.
 
     Args:
         device: Values on other devices are read without waiting.
@@ -53,9 +54,22 @@ class Reads(TorchDispatchMode):
         name = func.overloadpacket.__name__
         read = name in READS and args[0].device.type == self.device
         moved = name == '_to_copy' and args[0].device != result.device and not kwargs.get('non_blocking')
-        made = name == 'lift_fresh' and result.device.type == self.device == 'meta'  # such as new_tensor of a list
-        if read or moved or made:
+        if read or moved:
             self.found.append(name)
+        return result
+
+
+class Made(TorchFunctionMode):
+    """Lists the functions that make a tensor on the device from numbers: a blocking copy that is no operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func.__name__ in ('new_tensor', 'tensor', 'as_tensor') and result.device.type == 'meta':
+            self.found.append(func.__name__)
         return result
 
 
@@ -98,11 +112,11 @@ def test_losses_are_read_once(nonfinite, reads, distill, monkeypatch):
     training = Training('meta', nonfinite=nonfinite, distill=distill)
     for _ in range(3):
         read.clear()
-        with Reads('meta') as mode:
+        with Reads('meta') as mode, Made() as made:
             losses = training.iterate()
         assert len(read) == reads
         assert sum(read) == 4 * 4 + 3 * (distill is not None), 'all values of all passes'
-        assert not mode.found, 'nothing else is read, and nothing is moved while the CPU waits'
+        assert not mode.found and not made.found, 'nothing else is read, and nothing is moved while the CPU waits'
     assert set(losses) == {'loss', 'loss_a', 'loss_b', 'acc'}
     assert all(value.device.type == 'cpu' for value in losses.values()), 'what is logged need not be read again'
 
