@@ -86,23 +86,24 @@ def _over_static(
 
 
 def _other_formats(networks: dict[str, nn.Module], image: Tensor, options: Options, width: float) -> list[Row]:
-    """Backbone and FPN with channels last, and in bfloat16."""
+    """Backbone and FPN with channels last, and in bfloat16.
+
+    Each call has its autocast block, as each image has in use: a longer block would keep the cast weights of the static
+    network from call to call.
+    """
     some = {name: networks[name] for name in ('ours', 'frozen', 'static')}
-    rows = []
-    device = torch.device(options.device).type
-    with torch.autocast(device, torch.bfloat16):
-        rows += _format_rows('bfloat16', some, image, options, width)
+    autocast = torch.autocast(torch.device(options.device).type, torch.bfloat16)
+    calls = {name: autocast(_features(network, image)) for name, network in some.items()}
+    what = f'backbone and FPN, width {width:g}'
+    rows = _over_static(f'{what}, bfloat16', calls, options)
     for network in some.values():
         network.to(memory_format=torch.channels_last)
-    rows += _format_rows('channels last', some, image.to(memory_format=torch.channels_last), options, width)
+    image = image.to(memory_format=torch.channels_last)
+    calls = {name: _features(network, image) for name, network in some.items()}
+    rows += _over_static(f'{what}, channels last', calls, options)
     for network in some.values():
         network.to(memory_format=torch.contiguous_format)
     return rows
-
-
-def _format_rows(name: str, networks: dict[str, nn.Module], image: Tensor, options: Options, width: float) -> list[Row]:
-    calls = {key: _features(network, image) for key, network in networks.items()}
-    return _over_static(f'backbone and FPN, width {width:g}, {name}', calls, options)
 
 
 def _named(features: tuple[Tensor, ...]) -> dict[str, Tensor]:
