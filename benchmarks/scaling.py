@@ -37,7 +37,7 @@ from speed.options import CONFIGS, Options
 from speed.timing import take_turns, timed
 
 WIDTHS = (1.0, 0.5, 0.25)
-DRAWN = 4  # mutual iterations that are measured as a whole
+DRAWN = 4  # mutual iterations that are measured, with all passes and the step
 TERMS = ('constant', 'backbone', 'neck and RPN')
 IMAGE = (600, 1000)  # of the COCO configs
 EPOCHS, IMAGES = 24, 117_266  # of the 2x schedule; images with objects of COCO train2017
