@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, is_grad_enabled, nn
-from torch.compiler import is_compiling
+from torch.compiler import is_compiling, is_dynamo_compiling
 
 from mmmutual.tensor_tree import tensors_in
 
@@ -86,7 +86,7 @@ def operands_of(layer: Slimmable, key: Any) -> Any:
     Raises:
         ValueError: As ``active_operands``.
     """
-    if not is_compiling():
+    if not is_dynamo_compiling():  # without a call of torch.jit, as in is_compiling
         kept = layer._kept
         if kept is not None and not is_grad_enabled():
             found = kept.found.get((layer.width, key))
@@ -118,7 +118,7 @@ class Kept:
     def compute(self, layer: Slimmable, key: Any) -> Any:
         """The operands at the width of a layer, which are kept if later changes can be noticed."""
         operands = layer.active_operands(as_int(key))
-        if layer is not self.layer or isinstance(key, Tensor):  # a shallow copy, as of DataParallel; a trace
+        if layer is not self.layer or isinstance(key, Tensor) or is_compiling():  # a shallow copy; a trace; an export
             return operands
         watched = watched_tensors(layer, layer.operand_names(key))
         if watched is not None:
