@@ -150,6 +150,7 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, AnyBatchNorm):  # MMEngine init
         self._write(running_mean, mean, width)
         self._write(running_var, var, width)
         tracked.fill_(1)
+        self.forget_kept()
 
     def _write(self, buffer: Tensor, values: Tensor, width: float) -> None:
         """Write the values of the active channels (K,) into a buffer (C,)."""
@@ -192,6 +193,7 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, AnyBatchNorm):  # MMEngine init
             self.pooled.update(x)
             return F.batch_norm(x, None, None, weight, bias, True, 0.0, self.eps)
         statistics = self.statistics(self.width)
+        self.forget_kept()
         momentum = self.momentum
         tracked = statistics[2]
         if tracked is not None:
@@ -211,8 +213,8 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, AnyBatchNorm):  # MMEngine init
         return parts
 
     def operand_names(self, key: int) -> tuple[str, ...]:
-        """The tensors of the width. The number of batches is one of them: torch counts no writes of statistics."""
-        return (*AFFINE, *(name + key_suffix(self.width) for name in STATISTICS))
+        """The weight, which changes with the bias; the layer itself changes the statistics."""
+        return AFFINE[:1]
 
     def _active_parts(self, channels: int) -> tuple[Tensor | None, ...]:
         if channels > self.num_features or self.width == 1.0 or self.segments is not None:
@@ -255,6 +257,7 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, AnyBatchNorm):  # MMEngine init
         self._forget(self.widths)
 
     def _forget(self, widths: Sequence[float]) -> None:
+        self.forget_kept()
         for width in widths:
             vars(self).get('_known_ready', {}).pop(width, None)  # torch's constructor resets too
             for buffer, initial in zip(self.statistics(width), (0, 1, 0)):
@@ -268,6 +271,7 @@ class SlimBatchNorm2d(Slimmable, nn.BatchNorm2d, AnyBatchNorm):  # MMEngine init
         for width in widths_in(state_dict, f'{prefix}running_mean'):
             self.add_width(width)
         self._known_ready = {}
+        self.forget_kept()
         missing: list[str] = []
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, *args)
         buffers = dict(self.named_buffers(recurse=False))

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, is_grad_enabled, nn
-from torch.compiler import is_compiling
+from torch.compiler import is_compiling, is_dynamo_compiling
 
 from mmmutual.tensor_tree import tensors_in
 
@@ -24,11 +24,14 @@ from .width import Slimmable, slimmable_layers
 def frozen(model: nn.Module, check: bool = False) -> Iterator[None]:
     """Keep the active weights of each width in a block that runs inference only.
 
-    Inside the block no weight and no buffer of the slimmable layers may be written through ``.data`` or NumPy, and no
-    segments may change. Each layer slices its weights at the first call of a width and keeps them until the block ends,
-    so that a narrow layer costs as much as the static one. The outputs are the same bit for bit. Width switches are
-    allowed. Weights that are replaced, moved, converted or written otherwise, for example by ``load_state_dict``, are
-    noticed and sliced again. While torch records gradients, and by a batch norm in training mode, nothing is kept.
+    Inside the block no weight, buffer or segment of the slimmable layers may change; the width may. Each layer slices
+    its weights at the first call of a width and keeps them until the block ends, so that a narrow layer costs as much
+    as the static one. The outputs are the same bit for bit.
+
+    The usual changes are noticed, and the weights sliced again: ``load_state_dict``, an optimizer step, calibration,
+    training, ``to``, and writes to a weight that torch records. Those through ``.data`` or NumPy are not, and writes to
+    a batch norm's bias, mean or variance alone are not. While torch records gradients, and by a batch norm in training
+    mode, nothing is kept.
 
     The kept tensors of width w need up to w² times the memory of the slimmable weights. In a nested block those of the
     outer block stay until it ends. Copies and checkpoints of the model never contain them.
@@ -36,14 +39,14 @@ def frozen(model: nn.Module, check: bool = False) -> Iterator[None]:
     Args:
         model: A model with slimmable layers.
         check: Whether to compare the kept tensors with newly sliced ones at each use, which is slow: for a search for
-            writes through ``.data``.
+            changes that are not noticed.
 
     Yields:
         Nothing.
 
     Raises:
-        ValueError: If the model has no slimmable layer. In a forward with ``check``, if a weight of a layer was written
-            unnoticed.
+        ValueError: If the model has no slimmable layer. In a forward with ``check``, if a weight of a layer has
+            changed unnoticed.
 
     Examples:
         >>> with torch.no_grad(), mmmutual.frozen(model):
@@ -83,7 +86,7 @@ def operands_of(layer: Slimmable, key: Any) -> Any:
     Raises:
         ValueError: As ``active_operands``.
     """
-    if not is_compiling():
+    if not is_dynamo_compiling():  # without a call of torch.jit, as in is_compiling
         kept = layer._kept
         if kept is not None and not is_grad_enabled():
             found = kept.found.get((layer.width, key))
@@ -115,7 +118,7 @@ class Kept:
     def compute(self, layer: Slimmable, key: Any) -> Any:
         """The operands at the width of a layer, which are kept if later changes can be noticed."""
         operands = layer.active_operands(as_int(key))
-        if layer is not self.layer or isinstance(key, Tensor):  # a shallow copy, as of DataParallel; a trace
+        if layer is not self.layer or isinstance(key, Tensor) or is_compiling():  # a shallow copy; a trace; an export
             return operands
         watched = watched_tensors(layer, layer.operand_names(key))
         if watched is not None:
@@ -128,9 +131,8 @@ class Kept:
         pairs = zip(tensors_in([operands]), tensors_in([self.layer.active_operands(key)]))
         if not all(torch.allclose(ours, theirs, rtol=0, atol=0, equal_nan=True) for ours, theirs in pairs):
             raise ValueError(
-                f'a weight of {self.name or type(self.layer).__name__} was written inside a frozen block in a way that '
-                'PyTorch does not record, such as through .data: write weights before the block, or with '
-                'load_state_dict or copy_'
+                f'a weight of {self.name or type(self.layer).__name__} has changed inside a frozen block unnoticed, '
+                'for example by a write through .data: write weights before the block, or with load_state_dict'
             )
 
 

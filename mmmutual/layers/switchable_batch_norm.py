@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmmutual.upstream import AnyBatchNorm
 
-from .batch_norm import AFFINE, STATISTICS, SlimBatchNorm2d, key_suffix, widths_in
+from .batch_norm import AFFINE, SlimBatchNorm2d, key_suffix, widths_in
 from .width import check_ratio
 
 
@@ -59,8 +59,8 @@ class SwitchableBatchNorm2d(SlimBatchNorm2d, nn.BatchNorm2d, AnyBatchNorm):
         return weight + zero, None if bias is None else bias + zero
 
     def operand_names(self, key: int) -> tuple[str, ...]:
-        """The tensors of the width."""
-        return tuple(name + key_suffix(self.width) for name in (*AFFINE, *STATISTICS))
+        """The weight of the width."""
+        return (AFFINE[0] + key_suffix(self.width),)
 
     def prepare_width(self, width: float) -> None:
         """Keep statistics, weight and bias for one more width, before it is trained."""

@@ -12,6 +12,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from torch.compiler import is_compiling
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -58,8 +59,18 @@ class Slimmable(Module):
         """
         raise NotImplementedError
 
+    def forget_kept(self) -> None:
+        """Compute the operands again at the next call in a ``frozen`` block, since the layer has changed."""
+        if not is_compiling() and self._kept is not None:
+            self._kept.found.clear()
+
+    # torch's hook for all moves and conversions of a module, which keep its parameters and their counts of writes
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        self.forget_kept()
+        return super()._apply(*args, **kwargs)
+
     def operand_names(self, key: Any) -> Sequence[str] | None:
-        """The tensors that ``active_operands`` reads; None for all of the layer and its parts."""
+        """Tensors that change whenever the operands do, to notice it; None for all of the layer and its parts."""
         return None
 
 

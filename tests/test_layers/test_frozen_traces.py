@@ -62,6 +62,9 @@ def test_an_exported_program_has_the_parameters(network, strict):
     with mmmutual.frozen(network):
         network(X)
         program = torch.export.export(network, (X,), strict=strict)
+    assert not program.graph_signature.lifted_tensor_constants  # as a kept tensor would be
+    used = {node.name for node in program.graph.nodes if node.users}
+    assert set(program.graph_signature.inputs_to_parameters) <= used
     assert set(program.graph_signature.parameters) == {name for name, _ in network.named_parameters()}
     torch.testing.assert_close(program.module()(X), network(X))
 
