@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from operator import attrgetter
 
+import numpy as np
 import pytest
 import torch
 from mmcv.ops import nms
@@ -147,9 +148,15 @@ def rescaled(device: str, kind: type, boxes: bool) -> Iterator[Tensor]:
     images, samples = rescale_batch(batch['inputs'].to(device), samples, 0.6, 32)
     parts = [part for sample in samples for part in dict(sample.items()).values()]
     values = [value for part in parts for value in dict(part.items()).values()]
-    assert {BitmapMasks, PolygonMasks} & set(map(type, values)) == {kind}
+    masks = [value for value in values if isinstance(value, (BitmapMasks, PolygonMasks))]
+    assert masks and all(isinstance(each, kind) for each in masks)
+    crops = [
+        each.crop_and_resize(np.array([[2.0, 3, 20, 30]] * 2, np.float32), (7, 7), np.zeros(2, int), device)
+        for each in masks
+    ]
     values = [getattr(value, 'tensor', value) for value in values]
-    return iter([images, *(value for value in values if isinstance(value, Tensor))])
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    return iter([images, *tensors, *(torch.from_numpy(each.to_ndarray()).to(device) for each in crops)])
 
 
 @pytest.mark.parametrize('boxes', [True, False], ids=['boxes', 'tensors'])
